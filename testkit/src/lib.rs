@@ -1,0 +1,1 @@
+//! What tests share: files in memory, image builders, the qemu-img runner.

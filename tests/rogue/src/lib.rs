@@ -1,0 +1,1 @@
+//! A worker that attacks its cell, for the wall tests alone.

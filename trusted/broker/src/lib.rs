@@ -1,0 +1,1 @@
+//! Opens, locks, resolves and moves bytes for a cell, and interprets none of them.

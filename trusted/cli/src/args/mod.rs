@@ -1,0 +1,1 @@
+//! The qemu-img grammar: option tables, numbers, key=value lists, JSON names.
