@@ -1,1 +1,3 @@
 //! What tests share: files in memory, image builders, the qemu-img runner.
+
+pub mod mem;

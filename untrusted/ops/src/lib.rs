@@ -2,3 +2,17 @@
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
+
+pub mod cx;
+pub mod info;
+
+use cx::Cx;
+use instar_wire::error::Result;
+use instar_wire::op::Request;
+
+/// Carries out a request.
+pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
+    match request {
+        Request::Info(request) => info::run(request, cx),
+    }
+}

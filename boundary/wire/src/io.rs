@@ -1,0 +1,185 @@
+//! The calls a worker may make, and the answers it gets: the whole vocabulary of the wall.
+
+use crate::code::{Bytes, Code, Input, Malformed};
+use crate::message;
+use alloc::vec::Vec;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A file the broker opened. The worker never sees a path or a descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FileId(pub u32);
+
+impl Code for FileId {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn get(input: &mut Input<'_>) -> Result<Self, Malformed> {
+        u32::get(input).map(FileId)
+    }
+}
+
+macro_rules! ops {
+    ($($(#[$meta:meta])* $name:ident = $code:literal,)*) => {
+        /// What a call asks for.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum Op { $($(#[$meta])* $name = $code,)* }
+        impl Op {
+            /// Every operation, in order of its code.
+            pub const ALL: &[Op] = &[$(Op::$name,)*];
+            /// The operation with this code.
+            pub fn from_code(code: u32) -> Option<Op> {
+                match code { $($code => Some(Op::$name),)* _ => None }
+            }
+        }
+    };
+}
+ops! {
+    /// Put the verb's request into the slot; value: its length.
+    Start = 1,
+    /// `file[at..][..len]` into the slot; with `arg` = g, a bitmap of all-zero granules of 2^g bytes follows the data.
+    Read = 2,
+    /// The slot's first `len` bytes to `file[at..]`.
+    Write = 3,
+    /// `file[at..][..len]` to `file2[at2..]`; the bytes never enter the cell.
+    Copy = 4,
+    /// `file[at..][..len]` reads as zeroes afterwards; `arg` 1: its space may be given up.
+    Zero = 5,
+    /// The space of `file[at..][..len]` may be given up; what it then reads is not promised.
+    Discard = 6,
+    /// Space for `file[at..][..len]` is set aside; content and length stay.
+    Allocate = 7,
+    /// `file` is `len` bytes long afterwards.
+    SetLength = 8,
+    /// The run that `file[at]` lies in, up to `len` bytes: value: its length; value2: 1 if it is a hole.
+    Holes = 9,
+    /// Everything written to `file` is durable afterwards.
+    Flush = 10,
+    /// Open the file named by the [`Related`] in the slot's first `len` bytes; value: its id; the slot: a [`Granted`].
+    Related = 11,
+    /// The slot's first `len` bytes are an event of the verb.
+    Emit = 12,
+    /// The slot's first `len` bytes are the verb's outcome; the last call.
+    Finish = 13,
+    /// The slot's first `len` bytes say why the worker cannot go on; the last call.
+    Panic = 14,
+    /// Lane 0: let the parked lanes run.
+    Wake = 15,
+    /// Lane 0: wait until all other lanes are parked.
+    Join = 16,
+    /// Any other lane: wait until woken.
+    Park = 17,
+}
+
+/// A call, as it lies in the lane's page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Call {
+    /// One more than the lane's last call.
+    pub seq: u64,
+    /// An [`Op`].
+    pub op: u32,
+    /// A [`FileId`].
+    pub file: u32,
+    /// Offset in `file`.
+    pub at: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// A second [`FileId`], for `Copy`.
+    pub file2: u32,
+    /// What the operation says.
+    pub arg: u32,
+    /// Offset in `file2`.
+    pub at2: u64,
+    /// Zero.
+    pub zero: [u64; 2],
+}
+
+/// The answer to a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Answer {
+    /// The call's.
+    pub seq: u64,
+    /// A [`Status`].
+    pub status: u32,
+    /// The broker's note of why, when the status is not `Done`.
+    pub cause: u32,
+    /// What the operation says.
+    pub value: u64,
+    /// What the operation says.
+    pub value2: u64,
+    /// Zero.
+    pub zero: [u64; 4],
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Status {
+    /// As asked.
+    Done = 0,
+    /// The operating system said no.
+    Failed = 1,
+    /// Policy said no.
+    Refused = 2,
+}
+
+impl Status {
+    /// The status with this code; anything unknown has failed.
+    pub fn from_code(code: u32) -> Status {
+        match code {
+            0 => Status::Done,
+            2 => Status::Refused,
+            _ => Status::Failed,
+        }
+    }
+}
+
+message! {
+    /// Why one file names another.
+    pub enum Role {
+        /// The file below in a chain.
+        Backing = 1,
+        /// Where the guest's bytes are kept.
+        DataFile = 2,
+        /// A part of the disk.
+        Extent = 3,
+        /// The parent of a differencing disk.
+        Parent = 4,
+    }
+}
+
+message! {
+    /// A name found in an image, to be resolved by the broker against the file that holds it.
+    pub struct Related {
+        /// The file that names it.
+        pub from: FileId,
+        /// Why.
+        pub role: Role,
+        /// The name, as it stands there.
+        pub name: Bytes,
+    }
+}
+
+message! {
+    /// What the worker may know of a file it was granted.
+    pub struct Granted {
+        /// Its number from now on.
+        pub id: FileId,
+        /// Its length in bytes.
+        pub len: u64,
+        /// Whether it may be written.
+        pub writable: bool,
+        /// The format the *user* named for it, if any.
+        pub pinned: Option<Bytes>,
+    }
+}
+
+message! {
+    /// A worker's last word that is not an outcome.
+    pub struct LastWords {
+        /// What it was.
+        pub message: Bytes,
+    }
+}

@@ -1,0 +1,49 @@
+//! The verbs' messages: a request in, events out, an outcome last.
+
+pub mod info;
+
+use crate::code::Bytes;
+use crate::error::Error;
+use crate::io::Granted;
+use crate::message;
+
+message! {
+    /// What the broker asks of a worker.
+    pub enum Request {
+        /// Describe an image.
+        Info(info::Request) = 1,
+    }
+}
+
+message! {
+    /// How a verb ended.
+    pub enum Outcome {
+        /// All events have been sent.
+        Done = 0,
+        /// It could not be done.
+        Failed(Error) = 1,
+    }
+}
+
+message! {
+    /// A file the user named, and what the user said about it.
+    pub struct Source {
+        /// The file.
+        pub file: Granted,
+        /// First byte of the file that belongs to a raw image.
+        pub raw_offset: Option<u64>,
+        /// How many bytes of the file belong to a raw image.
+        pub raw_size: Option<u64>,
+    }
+}
+
+message! {
+    /// What may be taken for a format.
+    pub struct Rules {
+        /// Anything that no format recognises is raw, an ISO 9660 is raw, and a format name in an image is obeyed.
+        pub as_qemu: bool,
+    }
+}
+
+/// A format's name, as on the command line.
+pub type FormatName = Bytes;

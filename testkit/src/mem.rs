@@ -1,0 +1,57 @@
+//! Files in memory, behind the same door that a cell has.
+
+use instar_image::{Bytes, FileId, Granted, Io, Kind, Result, Role};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// Files by number, and which names lead to which.
+#[derive(Default)]
+pub struct MemIo {
+    files: RefCell<Vec<Vec<u8>>>,
+    names: HashMap<Vec<u8>, Vec<u8>>,
+    /// Names that were asked for, in order.
+    pub asked: RefCell<Vec<Vec<u8>>>,
+}
+
+impl MemIo {
+    /// One file, which is number 0.
+    pub fn new(top: Vec<u8>) -> Self {
+        MemIo { files: RefCell::new(vec![top]), ..Self::default() }
+    }
+
+    /// A further file that images may name.
+    #[must_use]
+    pub fn with(mut self, name: &str, bytes: Vec<u8>) -> Self {
+        self.names.insert(name.as_bytes().to_vec(), bytes);
+        self
+    }
+
+    /// The grant of file 0.
+    pub fn top(&self) -> Granted {
+        self.granted(0)
+    }
+
+    fn granted(&self, id: usize) -> Granted {
+        let len = self.files.borrow().get(id).map_or(0, Vec::len) as u64;
+        Granted { id: FileId(id as u32), len, writable: false, pinned: None::<Bytes> }
+    }
+}
+
+impl Io for MemIo {
+    fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Result<()> {
+        let files = self.files.borrow();
+        let bytes = files
+            .get(file.0 as usize)
+            .and_then(|f| f.get(usize::try_from(at).ok()?..)?.get(..buf.len()))
+            .ok_or_else(|| Kind::Io.what("read outside the file").file(file).at(at))?;
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn related(&self, from: FileId, _role: Role, name: &[u8]) -> Result<Granted> {
+        self.asked.borrow_mut().push(name.to_vec());
+        let bytes = self.names.get(name).ok_or_else(|| Kind::Refused.what("no such file").file(from))?;
+        self.files.borrow_mut().push(bytes.clone());
+        Ok(self.granted(self.files.borrow().len() - 1))
+    }
+}

@@ -1,0 +1,22 @@
+//! Virtual PC and Hyper-V disks, version 1.
+
+use alloc::boxed::Box;
+use instar_image::probe::Claim;
+use instar_image::{File, Format, Image, Kind, Options, Result};
+
+/// The format.
+pub struct Vpc;
+
+impl Format for Vpc {
+    fn name(&self) -> &'static str {
+        "vpc"
+    }
+
+    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
+        Ok(Claim::No)
+    }
+
+    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
+        Err(Kind::NotThisFormat.what("Image is not in vpc format").file(file.id()))
+    }
+}

@@ -1,0 +1,126 @@
+//! Files as code in a cell sees them: a number, a length, and bytes on request.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use instar_wire::error::{Kind, Result};
+use instar_wire::io::{FileId, Granted, Role};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// The way out of the cell, as much of it as a format needs.
+pub trait Io {
+    /// Fills `buf` with `file[at..]`; all of it lies inside the file.
+    fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Result<()>;
+    /// Opens the file that `from` names.
+    fn related(&self, from: FileId, role: Role, name: &[u8]) -> Result<Granted>;
+}
+
+/// A file that may be read.
+pub struct File<'a> {
+    io: &'a dyn Io,
+    id: FileId,
+    start: u64,
+    len: u64,
+    block: RefCell<Block>,
+}
+
+/// The stretch of the file that was read last; headers are read in many small pieces.
+struct Block {
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// Small reads fetch this much at once.
+const BLOCK_LEN: u64 = 64 << 10;
+/// Larger reads go past the block.
+const SMALL_MAX: u64 = 8 << 10;
+
+impl<'a> File<'a> {
+    /// All of a granted file.
+    pub fn new(io: &'a dyn Io, granted: &Granted) -> Self {
+        Self::slice(io, granted.id, 0, granted.len)
+    }
+
+    /// `len` bytes of a file from `start`, as if they were a file.
+    pub fn slice(io: &'a dyn Io, id: FileId, start: u64, len: u64) -> Self {
+        File { io, id, start, len, block: RefCell::new(Block { at: 0, bytes: Vec::new() }) }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it holds no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The way to further files.
+    pub fn io(&self) -> &'a dyn Io {
+        self.io
+    }
+
+    /// Opens a file that this one names.
+    pub fn related(&self, role: Role, name: &[u8]) -> Result<Granted> {
+        self.io.related(self.id, role, name)
+    }
+
+    /// Fills `buf` from `at`. What lies beyond the end of the file reads as zeroes, as it does for qemu-img.
+    pub fn read(&self, at: u64, buf: &mut [u8]) -> Result<()> {
+        let have = self.len.saturating_sub(at).min(buf.len() as u64);
+        let (inside, beyond) = buf.split_at_mut(usize::try_from(have).unwrap_or(usize::MAX).min(buf.len()));
+        beyond.fill(0);
+        if inside.is_empty() {
+            return Ok(());
+        }
+        if inside.len() as u64 > SMALL_MAX {
+            return self.io.read(self.id, self.start.saturating_add(at), inside);
+        }
+        let mut block = self.block.borrow_mut();
+        let hit = |b: &Block| {
+            let skip = usize::try_from(at.checked_sub(b.at)?).ok()?;
+            b.bytes.get(skip..skip.checked_add(inside.len())?).map(<[u8]>::to_vec)
+        };
+        let bytes = match hit(&block) {
+            Some(bytes) => bytes,
+            None => {
+                block.fetch(self, at)?;
+                hit(&block).ok_or_else(|| Kind::Io.what("short read").file(self.id).at(at))?
+            }
+        };
+        inside.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// A structure at `at`, padded with zeroes beyond the end of the file.
+    pub fn read_as<T: FromBytes + IntoBytes>(&self, at: u64) -> Result<T> {
+        let mut value = T::new_zeroed();
+        self.read(at, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// `len` bytes from `at`, padded with zeroes; the caller has bounded `len`.
+    pub fn read_vec(&self, at: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.read(at, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Block {
+    fn fetch(&mut self, file: &File<'_>, at: u64) -> Result<()> {
+        // Aligned, so that headers that lie side by side share a fetch; the last block ends with the file.
+        let start = at - at % 4096;
+        let len = usize::try_from(BLOCK_LEN.min(file.len.saturating_sub(start))).unwrap_or(0);
+        self.bytes.clear();
+        self.bytes.resize(len, 0);
+        self.at = start;
+        file.io.read(file.id, file.start.saturating_add(start), &mut self.bytes).inspect_err(|_| self.bytes.clear())
+    }
+}

@@ -1,0 +1,59 @@
+//! What every image format offers.
+
+use crate::file::File;
+use crate::probe::Claim;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use instar_wire::error::Result;
+use instar_wire::op::info;
+
+/// How a file is to be opened, beyond its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// First byte of a raw image in its file.
+    pub raw_offset: Option<u64>,
+    /// Length of a raw image in its file.
+    pub raw_size: Option<u64>,
+    /// Also open what holds the guest's bytes when that is another file, although nobody will read them.
+    pub open_data_file: bool,
+}
+
+/// A format: recognised by its bytes, opened into an [`Image`].
+pub trait Format: Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+    /// Whether the file looks like it.
+    fn probe(&self, file: &File<'_>) -> Result<Claim>;
+    /// Reads and checks the headers; whatever is refused is refused here.
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>>;
+}
+
+/// An opened image. Everything in it has been checked.
+pub trait Image {
+    /// What it is. `extra`: also what qemu-img hides.
+    fn describe(&self, extra: bool) -> Result<info::Image>;
+    /// Its internal snapshots, handed out in bounded pieces.
+    fn snapshots(&self, each: &mut dyn FnMut(Vec<info::Snapshot>) -> Result<()>) -> Result<()> {
+        let _ = each;
+        Ok(())
+    }
+}
+
+/// A description that says nothing yet but what every image has.
+pub fn plain(file: &File<'_>, format: &str, virtual_size: u64) -> info::Image {
+    info::Image {
+        file: file.id(),
+        format: format.into(),
+        virtual_size,
+        cluster_size: None,
+        encrypted: false,
+        dirty: false,
+        backing: None,
+        specific: None,
+        children: Vec::new(),
+        limits: info::Limits { write_zeroes: 0, discard: 0, request: 1 },
+        extra: None,
+        findings: Vec::new(),
+        warnings: Vec::new(),
+    }
+}

@@ -1,0 +1,21 @@
+//! Arithmetic on numbers that an image says, where every step may be a trap.
+
+use instar_wire::error::{Error, Result};
+
+/// `a + b`, or the error.
+pub fn add(a: u64, b: u64, or: impl FnOnce() -> Error) -> Result<u64> {
+    a.checked_add(b).ok_or_else(or)
+}
+
+/// `a * b`, or the error.
+pub fn mul(a: u64, b: u64, or: impl FnOnce() -> Error) -> Result<u64> {
+    a.checked_mul(b).ok_or_else(or)
+}
+
+/// A length that fits memory and a limit, or the error.
+pub fn bounded(len: u64, max: u64, or: impl FnOnce() -> Error) -> Result<usize> {
+    if len > max {
+        return Err(or());
+    }
+    usize::try_from(len).map_err(|_| or())
+}

@@ -1,0 +1,77 @@
+//! `info`: opens an image, and with `chain` every image below it, and tells what they are.
+
+use crate::cx::Cx;
+use alloc::vec::Vec;
+use instar_formats::FORMATS;
+use instar_image::probe::claims;
+use instar_image::{Bytes, Fact, File, Format, Granted, Kind, Options, Result, Role, info};
+use instar_wire::code::encode;
+use instar_wire::op::Rules;
+
+/// Tells one image, or the whole chain.
+pub fn run(request: &info::Request, cx: &Cx<'_>) -> Result<()> {
+    let mut layer = request.top.file.clone();
+    let mut options = Options {
+        raw_offset: request.top.raw_offset,
+        raw_size: request.top.raw_size,
+        open_data_file: request.open_data_file,
+    };
+    loop {
+        let below = tell(request, cx, &layer, &options)?;
+        match below {
+            Some(granted) => layer = granted,
+            None => return Ok(()),
+        }
+        options.raw_offset = None;
+        options.raw_size = None;
+    }
+}
+
+/// Tells one layer; answers the layer below if the chain goes on.
+fn tell(request: &info::Request, cx: &Cx<'_>, layer: &Granted, options: &Options) -> Result<Option<Granted>> {
+    let format = cx.format_of(layer, &request.rules)?;
+    let image = cx.open(format, layer, options)?;
+    let mut told = image.describe(request.extra)?;
+    identify(cx, layer, format, &mut told)?;
+    let mut below = None;
+    if let (true, Some(backing)) = (request.chain, &mut told.backing) {
+        let mut granted = cx.io.related(layer.id, Role::Backing, &backing.name.0)?;
+        backing.file = Some(granted.id);
+        heed_claim(cx, &request.rules, &mut granted, backing.format.as_ref())?;
+        below = Some(granted);
+    }
+    (cx.emit)(&encode(&info::Event::Image(told)))?;
+    image.snapshots(&mut |some| (cx.emit)(&encode(&info::Event::Snapshots(some))))?;
+    Ok(below)
+}
+
+/// A format name in an image is a claim: in qemu-img's ways it is obeyed, otherwise the bytes must bear it out.
+fn heed_claim(cx: &Cx<'_>, rules: &Rules, granted: &mut Granted, claim: Option<&Bytes>) -> Result<()> {
+    let (None, Some(claim)) = (&granted.pinned, claim) else {
+        return Ok(());
+    };
+    if rules.as_qemu {
+        granted.pinned = Some(claim.clone());
+        return Ok(());
+    }
+    let found = cx.format_of(granted, rules)?;
+    if found.name().as_bytes() == claim.0 {
+        return Ok(());
+    }
+    Err(Kind::Refused
+        .what("the overlay calls it '{}', its bytes say '{}'")
+        .file(granted.id)
+        .arg(claim.clone())
+        .arg(found.name()))
+}
+
+/// Adds the finding every image has: whether its bytes could be taken for another format as well.
+fn identify(cx: &Cx<'_>, layer: &Granted, format: &dyn Format, told: &mut info::Image) -> Result<()> {
+    let others: Vec<Fact> = claims(&File::new(cx.io, layer), FORMATS)?
+        .into_iter()
+        .filter(|name| *name != format.name())
+        .map(Fact::from)
+        .collect();
+    told.findings.push(info::Finding { check: "one-format".into(), ok: others.is_empty(), detail: others.into() });
+    Ok(())
+}
