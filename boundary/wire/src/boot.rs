@@ -10,12 +10,18 @@ pub const BELL_AT: usize = 0;
 pub const CALL_AT: usize = 64;
 /// Where in a lane's page the answer lies.
 pub const ANSWER_AT: usize = 128;
-/// Bell: the worker has the turn.
+/// Bell: the worker has the turn, the broker watches the bell.
 pub const BELL_WORKER: u32 = 0;
-/// Bell: the broker has the turn.
+/// Bell: the broker has the turn, the worker watches the bell.
 pub const BELL_BROKER: u32 = 1;
-/// Bell: the broker is asleep on the word, so ringing it needs a wake-up call.
-pub const BELL_ASLEEP: u32 = 2;
+/// Bell: the worker has the turn, the broker sleeps on the bell and must be woken.
+pub const BELL_WORKER_BROKER_ASLEEP: u32 = 2;
+/// Bell: the broker has the turn, the worker sleeps on the bell and must be woken.
+pub const BELL_BROKER_WORKER_ASLEEP: u32 = 3;
+/// Where in the boot page a worker that cannot go on says why: a length, then so many bytes of text.
+pub const LAST_WORDS_AT: usize = 2048;
+/// Most bytes of last words.
+pub const LAST_WORDS_MAX: usize = 1024;
 /// Most lanes a cell can have.
 pub const LANES_MAX: usize = 16;
 /// First word of the boot page: what it is, and the version of this crate's promises.
@@ -43,6 +49,8 @@ pub struct Boot {
     pub wall_at: u64,
     /// Process cell: instructions in the filter.
     pub wall_len: u64,
+    /// How often to look at the bell before sleeping on it.
+    pub spin: u64,
 }
 
 /// Where the parts of a window lie.

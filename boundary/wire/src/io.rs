@@ -61,14 +61,12 @@ ops! {
     Emit = 12,
     /// The slot's first `len` bytes are the verb's outcome; the last call.
     Finish = 13,
-    /// The slot's first `len` bytes say why the worker cannot go on; the last call.
-    Panic = 14,
     /// Lane 0: let the parked lanes run.
-    Wake = 15,
+    Wake = 14,
     /// Lane 0: wait until all other lanes are parked.
-    Join = 16,
+    Join = 15,
     /// Any other lane: wait until woken.
-    Park = 17,
+    Park = 16,
 }
 
 /// A call, as it lies in the lane's page.
@@ -173,13 +171,5 @@ message! {
         pub writable: bool,
         /// The format the *user* named for it, if any.
         pub pinned: Option<Bytes>,
-    }
-}
-
-message! {
-    /// A worker's last word that is not an outcome.
-    pub struct LastWords {
-        /// What it was.
-        pub message: Bytes,
     }
 }

@@ -1,1 +1,31 @@
-//! The program inside a cell: dispatch, budget, port; and its start-up, the only unsafe code.
+//! The program inside a cell: it takes a request, carries it out, and says how that ended.
+#![no_std]
+#![cfg_attr(not(freestanding), forbid(unsafe_code))]
+extern crate alloc;
+
+pub mod port;
+#[cfg(freestanding)]
+pub mod rt;
+
+use instar_ops::cx::Cx;
+use instar_wire::code::{decode, encode};
+use instar_wire::error::{Kind, Result};
+use instar_wire::op::{Outcome, Request};
+use port::{Door, Port};
+
+/// Carries out the one request this worker lives for.
+pub fn main(door: &dyn Door) {
+    let port = Port::new(door);
+    let outcome = match serve(&port) {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Failed(error),
+    };
+    port.finish(&encode(&outcome));
+}
+
+fn serve(port: &Port<'_>) -> Result<()> {
+    let request: Request =
+        decode(&port.request()?).map_err(|_| Kind::Unsupported.what("the request is not one this worker knows"))?;
+    let cx = Cx { io: port, emit: &|event| port.emit(event) };
+    instar_ops::run(&request, &cx)
+}
