@@ -1,1 +1,14 @@
 //! Opens, locks, resolves and moves bytes for a cell, and interprets none of them.
+#![deny(unsafe_code)]
+
+pub mod admit;
+pub mod lock;
+pub mod plane;
+pub mod policy;
+pub mod resolve;
+pub mod serve;
+pub mod session;
+pub mod sys;
+
+pub use serve::{Collapse, run};
+pub use session::{Mishap, Session};

@@ -1,0 +1,150 @@
+//! The plane: moves bytes between files and slots, and asks the file system for space and holes.
+
+use instar_sandbox::window::Turn;
+use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range, fallocate, fdatasync, ftruncate, seek};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Zeroes written at once where a file system cannot zero by itself.
+const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Fills the slot's first `len` bytes from the file; what lies beyond its end reads as zeroes. Tells how much was there.
+pub fn read(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result<usize> {
+    let mut done = 0;
+    while done < len {
+        match turn.read_from(file.as_fd(), at + done as u64, done, len - done) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mut blank = done;
+    while blank < len {
+        let n = ZEROES.len().min(len - blank);
+        turn.copy_in(blank, &ZEROES[..n]);
+        blank += n;
+    }
+    Ok(done)
+}
+
+/// Writes the slot's first `len` bytes to the file.
+pub fn write(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        match turn.write_to(file.as_fd(), at + done as u64, done, len - done) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Copies between files without the bytes passing through this process, where the file system can.
+pub fn copy(from: &OwnedFd, at: u64, to: &OwnedFd, to_at: u64, len: u64) -> io::Result<()> {
+    let (mut source, mut target, mut left) = (at, to_at, len);
+    while left > 0 {
+        let piece = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
+        match copy_file_range(from, Some(&mut source), to, Some(&mut target), piece) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => left -= n as u64,
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) => {
+                return copy_through(from, source, to, target, left);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_through(from: &OwnedFd, mut at: u64, to: &OwnedFd, mut to_at: u64, len: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut left = len;
+    while left > 0 {
+        let piece = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = match rustix::io::pread(from, &mut buffer[..piece], at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => n,
+            Err(Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        write_all(to, to_at, &buffer[..n])?;
+        (at, to_at, left) = (at + n as u64, to_at + n as u64, left - n as u64);
+    }
+    Ok(())
+}
+
+fn write_all(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(file, bytes, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => (at, bytes) = (at + n as u64, &bytes[n..]),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a range read as zeroes; with `give_up` its space goes if that is how the file system does it best.
+pub fn zero(file: &OwnedFd, at: u64, len: u64, give_up: bool) -> io::Result<()> {
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    // A hole punched beyond the end would not make the file longer, so that is left to the other ways.
+    let inside = at.checked_add(len).is_some_and(|end| seek(file, SeekFrom::End(0)).is_ok_and(|size| end <= size));
+    if give_up && inside && fallocate(file, punch, at, len).is_ok() {
+        return Ok(());
+    }
+    if fallocate(file, FallocateFlags::ZERO_RANGE, at, len).is_ok() {
+        return Ok(());
+    }
+    let mut done = 0;
+    while done < len {
+        let n = ZEROES.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
+        write_all(file, at + done, &ZEROES[..n])?;
+        done += n as u64;
+    }
+    Ok(())
+}
+
+/// Gives up the space of a range, if the file system can.
+pub fn discard(file: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Sets space aside for a range; content and length stay.
+pub fn allocate(file: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
+    Ok(fallocate(file, FallocateFlags::KEEP_SIZE, at, len)?)
+}
+
+/// Sets the file's length.
+pub fn set_length(file: &OwnedFd, len: u64) -> io::Result<()> {
+    Ok(ftruncate(file, len)?)
+}
+
+/// The run at `at`, at most `len` long: its length, and whether it is a hole.
+pub fn holes(file: &OwnedFd, at: u64, len: u64) -> io::Result<(u64, bool)> {
+    let data = match seek(file, SeekFrom::Data(at)) {
+        Ok(data) => data,
+        // No data from here to the end.
+        Err(Errno::NXIO) => return Ok((len, true)),
+        // A file system that knows no holes: everything is data.
+        Err(_) => return Ok((len, false)),
+    };
+    if data > at {
+        return Ok((len.min(data - at), true));
+    }
+    let hole = seek(file, SeekFrom::Hole(at)).unwrap_or(u64::MAX);
+    Ok((len.min(hole.saturating_sub(at)), false))
+}
+
+/// Makes everything written durable.
+pub fn flush(file: &OwnedFd) -> io::Result<()> {
+    Ok(fdatasync(file)?)
+}

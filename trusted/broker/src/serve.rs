@@ -1,0 +1,232 @@
+//! Serving a cell: every call is copied, admitted, carried out and answered, here and nowhere else.
+
+use crate::admit::{Admitted, Frame, Past, Range, Violation, admit};
+use crate::plane;
+use crate::session::{Mishap, Session, Why};
+use instar_sandbox::window::Turn;
+use instar_sandbox::{Cell, Fall, Next, Serve};
+use instar_wire::boot::{LAST_WORDS_AT, LAST_WORDS_MAX};
+use instar_wire::code::{Malformed, decode, encode};
+use instar_wire::io::{Answer, Related, Status};
+use instar_wire::op::{Outcome, Request};
+use rustix::io::Errno;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Takes the events of a verb as they come; a message it cannot read ends the cell.
+pub type OnEvent<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<(), Malformed> + Send);
+
+/// How a cell came down.
+#[derive(Debug)]
+pub enum Collapse {
+    /// The wall stopped it; with what the worker said last.
+    Fell(Fall, String),
+    /// It made a call that no worker of ours makes.
+    Violated(Violation),
+    /// It ended without an outcome.
+    Silent,
+}
+
+impl fmt::Display for Collapse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Collapse::Fell(_, words) if !words.is_empty() => {
+                write!(f, "the worker could not go on and was stopped: {words}")
+            }
+            Collapse::Fell(fall, _) => fall.fmt(f),
+            Collapse::Violated(violation) => write!(f, "the worker asked for {violation} and was stopped"),
+            Collapse::Silent => f.write_str("the worker ended without an answer"),
+        }
+    }
+}
+
+/// Has a cell carry out a request. `events_max` bounds what it may tell, in bytes.
+pub fn run(
+    session: &Session,
+    cell: &mut dyn Cell,
+    request: &Request,
+    events_max: u64,
+    on_event: OnEvent<'_>,
+) -> Result<Outcome, Collapse> {
+    let desk = Desk {
+        session,
+        request: encode(request),
+        pasts: (0..cell.window().shape().lanes).map(|_| Mutex::new(Past::default())).collect(),
+        talk: Mutex::new(Talk { on_event, events_left: events_max, outcome: None, violation: None }),
+    };
+    let ran = cell.run(&desk);
+    let talk = desk.talk.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(violation) = talk.violation {
+        return Err(Collapse::Violated(violation));
+    }
+    ran.map_err(|fall| Collapse::Fell(fall, last_words(cell)))?;
+    talk.outcome.ok_or(Collapse::Silent)
+}
+
+/// What a worker that could not go on left in the boot page, made fit for one line of text.
+fn last_words(cell: &dyn Cell) -> String {
+    let mut head = [0; 8];
+    cell.window().get(LAST_WORDS_AT, &mut head);
+    let len = usize::try_from(u64::from_le_bytes(head)).unwrap_or(0).min(LAST_WORDS_MAX);
+    let mut words = vec![0; len];
+    cell.window().get(LAST_WORDS_AT + head.len(), &mut words);
+    words.escape_ascii().to_string()
+}
+
+struct Talk<'a> {
+    on_event: OnEvent<'a>,
+    events_left: u64,
+    outcome: Option<Outcome>,
+    violation: Option<Violation>,
+}
+
+struct Desk<'a> {
+    session: &'a Session,
+    request: Vec<u8>,
+    pasts: Vec<Mutex<Past>>,
+    talk: Mutex<Talk<'a>>,
+}
+
+/// What a served call answers: two values, or the number of a note of what went wrong.
+type Served = Result<(u64, u64), (Status, u32)>;
+
+impl<'a> Desk<'a> {
+    fn talk(&self) -> MutexGuard<'_, Talk<'a>> {
+        self.talk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn violate(&self, violation: Violation) -> Next {
+        self.talk().violation.get_or_insert(violation);
+        Next::End
+    }
+
+    fn serve_admitted(&self, admitted: Admitted, turn: &Turn<'_>) -> Result<Served, Violation> {
+        let done = |result: io::Result<()>, id| self.outcome(id, result.map(|()| (0, 0)));
+        Ok(match admitted {
+            Admitted::Start => {
+                turn.copy_in(0, &self.request);
+                Ok((self.request.len() as u64, 0))
+            }
+            Admitted::Read(range, granule) => self.on_file(range, |file, at, len| {
+                let n = plane::read(file, at, len, turn)?;
+                if let Some(shift) = granule {
+                    turn.mark_zero_granules(len, shift);
+                }
+                Ok((n as u64, 0))
+            }),
+            Admitted::Write(range) => self.on_file(range, |file, at, len| {
+                plane::write(file, at, len, turn).map(|()| (0, 0))
+            }),
+            Admitted::Copy(range, to, to_at) => match (self.session.file(range.file), self.session.file(to)) {
+                (Some(from), Some(to_file)) => done(plane::copy(&from, range.at, &to_file, to_at, range.len), to),
+                _ => return Err(Violation::File),
+            },
+            Admitted::Zero(r, give_up) => done(plane::zero(&*self.file(r)?, r.at, r.len, give_up), r.file),
+            Admitted::Discard(r) => done(plane::discard(&*self.file(r)?, r.at, r.len), r.file),
+            Admitted::Allocate(r) => done(plane::allocate(&*self.file(r)?, r.at, r.len), r.file),
+            Admitted::SetLength(id, len) => {
+                let file = self.session.file(id).ok_or(Violation::File)?;
+                done(plane::set_length(&file, len), id)
+            }
+            Admitted::Holes(r) => {
+                let run = plane::holes(&*self.file(r)?, r.at, r.len);
+                self.outcome(r.file, run.map(|(len, hole)| (len, hole.into())))
+            }
+            Admitted::Flush(id) => {
+                let file = self.session.file(id).ok_or(Violation::File)?;
+                done(plane::flush(&file), id)
+            }
+            Admitted::Related(len) => self.related(len, turn)?,
+            Admitted::Emit(len) => self.event(len, turn)?,
+            Admitted::Finish(len) => {
+                let outcome = decode(&turn.copy_out(len)).map_err(|_| Violation::Message)?;
+                self.talk().outcome = Some(outcome);
+                Ok((0, 0))
+            }
+            Admitted::Wake | Admitted::Join | Admitted::Park => Ok((0, 0)),
+        })
+    }
+
+    fn file(&self, range: Range) -> Result<Arc<OwnedFd>, Violation> {
+        self.session.file(range.file).ok_or(Violation::File)
+    }
+
+    fn on_file(&self, range: Range, act: impl FnOnce(&OwnedFd, u64, usize) -> io::Result<(u64, u64)>) -> Served {
+        let act = || {
+            let file = self.session.file(range.file).ok_or(io::ErrorKind::NotFound)?;
+            act(&file, range.at, usize::try_from(range.len).map_err(|_| io::ErrorKind::InvalidInput)?)
+        };
+        self.outcome(range.file, act())
+    }
+
+    /// The answer for what the operating system said about a file.
+    fn outcome(&self, id: instar_wire::io::FileId, result: io::Result<(u64, u64)>) -> Served {
+        result.map_err(|error| {
+            let why = Why::System(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+            let mishap = Mishap { name: self.session.name(id), named_by: None, why };
+            (Status::Failed, self.session.note(mishap))
+        })
+    }
+
+    fn related(&self, len: usize, turn: &Turn<'_>) -> Result<Served, Violation> {
+        let related: Related = decode(&turn.copy_out(len)).map_err(|_| Violation::Message)?;
+        if self.session.file(related.from).is_none() {
+            return Err(Violation::File);
+        }
+        Ok(match self.session.open_related(&related) {
+            Ok(granted) => {
+                let bytes = encode(&granted);
+                turn.copy_in(0, &bytes);
+                Ok((granted.id.0.into(), bytes.len() as u64))
+            }
+            Err(note) => Err(match self.session.mishap(note).map(|m| m.why) {
+                Some(Why::System(_) | Why::NotRegular) => (Status::Failed, note),
+                _ => (Status::Refused, note),
+            }),
+        })
+    }
+
+    fn event(&self, len: usize, turn: &Turn<'_>) -> Result<Served, Violation> {
+        let bytes = turn.copy_out(len);
+        let mut talk = self.talk();
+        talk.events_left = talk.events_left.saturating_sub(len as u64);
+        (talk.on_event)(&bytes).map_err(|Malformed| Violation::Message)?;
+        Ok(Ok((0, 0)))
+    }
+}
+
+impl Serve for Desk<'_> {
+    fn serve(&self, turn: &Turn<'_>) -> Next {
+        let call = turn.call();
+        let Some(past) = self.pasts.get(turn.lane()) else { return self.violate(Violation::Lane) };
+        let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
+        let grants = self.session.grants();
+        let frame = Frame {
+            lane: turn.lane(),
+            lanes: turn.lanes(),
+            slot_len: turn.slot_len() as u64,
+            grants: &grants,
+            events_left: self.talk().events_left,
+        };
+        let served = admit(&call, &mut past, &frame).and_then(|a| Ok((a, self.serve_admitted(a, turn)?)));
+        let (admitted, served) = match served {
+            Ok(served) => served,
+            Err(violation) => return self.violate(violation),
+        };
+        let mut answer = Answer { seq: call.seq, ..Answer::default() };
+        match served {
+            Ok((value, value2)) => (answer.value, answer.value2) = (value, value2),
+            Err((status, note)) => (answer.status, answer.cause) = (status as u32, note),
+        }
+        turn.answer(&answer);
+        match admitted {
+            Admitted::Finish(_) => Next::End,
+            Admitted::Park => Next::Park,
+            Admitted::Wake => Next::Wake,
+            Admitted::Join => Next::Join,
+            _ => Next::Resume,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A session: the files one command has opened, what they are called, and what went wrong with them.
+
+use crate::admit::Grant;
+use crate::lock::{self, Conflict};
+use crate::policy::{self, Admitted, DEPTH_MAX, Policy, Refusal};
+use crate::resolve::{Miss, open_below};
+use instar_wire::code::Bytes;
+use instar_wire::io::{FileId, Granted, Related, Role};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, seek};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Notes kept of what went wrong; a worker cannot make the broker collect more.
+const MISHAPS_MAX: usize = 1024;
+/// Files one command may open.
+const FILES_MAX: usize = 4096;
+
+/// What went wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mishap {
+    /// The name, as a user would know it.
+    pub name: Vec<u8>,
+    /// The file whose image named it, if an image did.
+    pub named_by: Option<FileId>,
+    /// What happened.
+    pub why: Why,
+}
+
+/// What can go wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The operating system's word.
+    System(Errno),
+    /// Not a file that can hold an image.
+    NotRegular,
+    /// Policy's word.
+    Refused(Refusal),
+    /// More files than one command may open.
+    TooMany,
+}
+
+/// What can be known of an open file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Its length in bytes.
+    pub len: u64,
+    /// What it occupies.
+    pub allocated: u64,
+    /// It is a device, not a regular file.
+    pub device: bool,
+}
+
+/// An open file.
+#[derive(Clone)]
+struct Entry {
+    file: Arc<OwnedFd>,
+    name: Vec<u8>,
+    path: PathBuf,
+    facts: Facts,
+    identity: (u64, u64),
+    named_by: Option<FileId>,
+    depth: usize,
+    conflict: Option<Conflict>,
+    _lock: Option<Arc<lock::Held>>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: Vec<Entry>,
+    grants: Vec<Grant>,
+    mishaps: Vec<Mishap>,
+}
+
+/// The files of one command.
+pub struct Session {
+    policy: Policy,
+    locking: bool,
+    state: Mutex<State>,
+}
+
+impl Session {
+    /// A session without files. `locking`: take the locks that QEMU takes.
+    pub fn new(policy: Policy, locking: bool) -> Self {
+        Session { policy, locking, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a file that the user named; its directory's tree is from then on where its image may name others.
+    pub fn open(&mut self, name: &[u8]) -> Result<Granted, Mishap> {
+        let path = Path::new(OsStr::from_bytes(name));
+        let mishap = |why| Mishap { name: name.to_vec(), named_by: None, why };
+        let system = |errno| mishap(Why::System(errno));
+        // Without blocking, so that a FIFO or a device in use cannot keep us.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = openat(CWD, path, flags, Mode::empty()).map_err(system)?;
+        let stat = fstat(&file).map_err(system)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile | FileType::BlockDevice | FileType::CharacterDevice => {}
+            _ => return Err(mishap(Why::NotRegular)),
+        }
+        if let Ok(real) = path.canonicalize() {
+            self.policy.roots.extend(real.parent().map(Path::to_path_buf));
+            self.policy.named.push(real);
+        }
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        self.policy.named.extend(policy::flatten(&absolute));
+        self.admit_file(file, &stat, name.to_vec(), absolute, None, 0).map_err(mishap)
+    }
+
+    fn admit_file(
+        &self,
+        file: OwnedFd,
+        stat: &Stat,
+        name: Vec<u8>,
+        path: PathBuf,
+        named_by: Option<FileId>,
+        depth: usize,
+    ) -> Result<Granted, Why> {
+        let device = FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
+        let len = if device {
+            seek(&file, rustix::fs::SeekFrom::End(0)).unwrap_or(0)
+        } else {
+            u64::try_from(stat.st_size).unwrap_or(0)
+        };
+        let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        let (mut conflict, mut held) = (None, None);
+        if self.locking {
+            match lock::claim(&file, lock::INSPECT) {
+                Ok(Ok(lock)) => held = Some(Arc::new(lock)),
+                Ok(Err(c)) => conflict = Some(c),
+                Err(e) => return Err(Why::System(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
+            }
+        }
+        let mut state = self.state();
+        if state.entries.len() >= FILES_MAX {
+            return Err(Why::TooMany);
+        }
+        let id = FileId(u32::try_from(state.entries.len()).map_err(|_| Why::TooMany)?);
+        state.entries.push(Entry {
+            file: Arc::new(file),
+            name,
+            path,
+            facts: Facts { len, allocated, device },
+            identity: (stat.st_dev, stat.st_ino),
+            named_by,
+            depth,
+            conflict,
+            _lock: held,
+        });
+        state.grants.push(Grant { len, writable: false });
+        Ok(Granted { id, len, writable: false, pinned: None })
+    }
+
+    /// Opens a file that an image names, if policy allows it.
+    pub fn open_related(&self, related: &Related) -> Result<Granted, u32> {
+        self.try_related(related).map_err(|mishap| self.note(mishap))
+    }
+
+    fn try_related(&self, related: &Related) -> Result<Granted, Mishap> {
+        let from = self.entry(related.from);
+        let mishap = |name: &[u8], why| Mishap { name: name.to_vec(), named_by: Some(related.from), why };
+        let raw = &related.name.0;
+        let refused = |name: &[u8], refusal| mishap(name, Why::Refused(refusal));
+        let Some(from) = from else { return Err(refused(raw, Refusal::Empty)) };
+        if from.depth >= DEPTH_MAX {
+            return Err(refused(raw, Refusal::Depth));
+        }
+        let plain = policy::judge_name(raw).map_err(|r| refused(raw, r))?;
+        let name = beside(&from.name, plain);
+        let path = from.path.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(plain));
+        let file = self.open_admitted(&path).map_err(|why| mishap(&name, why))?;
+        let stat = fstat(&file).map_err(|e| mishap(&name, Why::System(e)))?;
+        if matches!(related.role, Role::Backing | Role::Parent) && self.is_above(related.from, (stat.st_dev, stat.st_ino))
+        {
+            return Err(refused(&name, Refusal::Cycle));
+        }
+        self.admit_file(file, &stat, name.clone(), path, Some(related.from), from.depth + 1)
+            .map_err(|why| mishap(&name, why))
+    }
+
+    /// Opens a path that an image leads to; nothing is looked at before policy has spoken.
+    fn open_admitted(&self, path: &Path) -> Result<OwnedFd, Why> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        if self.policy.as_qemu {
+            let file = openat(CWD, path, flags, Mode::empty()).map_err(Why::System)?;
+            let kind = FileType::from_raw_mode(fstat(&file).map_err(Why::System)?.st_mode);
+            return match kind {
+                FileType::Directory | FileType::Fifo | FileType::Socket => Err(Why::NotRegular),
+                _ => Ok(file),
+            };
+        }
+        match policy::judge(&self.policy, path).map_err(Why::Refused)? {
+            Admitted::Named(path) => openat(CWD, &path, flags, Mode::empty()).map_err(Why::System),
+            Admitted::Below(root, rest) => open_below(&root, &rest, false).map_err(|miss| match miss {
+                Miss::Outside => Why::Refused(Refusal::Outside),
+                Miss::Kind => Why::Refused(Refusal::Kind),
+                Miss::System(errno) => Why::System(errno),
+            }),
+        }
+    }
+
+    /// Whether the file is `from` or one of those above it in the chain.
+    fn is_above(&self, from: FileId, identity: (u64, u64)) -> bool {
+        let state = self.state();
+        let mut next = Some(from);
+        while let Some(entry) = next.and_then(|id| state.entries.get(id.0 as usize)) {
+            if entry.identity == identity {
+                return true;
+            }
+            next = entry.named_by;
+        }
+        false
+    }
+
+    fn entry(&self, id: FileId) -> Option<Entry> {
+        self.state().entries.get(usize::try_from(id.0).ok()?).cloned()
+    }
+
+    /// The open file of that number.
+    pub fn file(&self, id: FileId) -> Option<Arc<OwnedFd>> {
+        self.entry(id).map(|e| e.file)
+    }
+
+    /// What the user would call the file.
+    pub fn name(&self, id: FileId) -> Vec<u8> {
+        self.entry(id).map(|e| e.name).unwrap_or_default()
+    }
+
+    /// What the user would call a file that `from`'s image names so.
+    pub fn name_beside(&self, from: FileId, name: &[u8]) -> Vec<u8> {
+        beside(&self.name(from), name)
+    }
+
+    /// What is known of the file without reading it.
+    pub fn facts(&self, id: FileId) -> Option<Facts> {
+        self.entry(id).map(|e| e.facts)
+    }
+
+    /// Who else uses the file so that it should not be opened as an image.
+    pub fn conflict(&self, id: FileId) -> Option<Conflict> {
+        self.entry(id).and_then(|e| e.conflict)
+    }
+
+    /// The grants so far, by number.
+    pub fn grants(&self) -> Vec<Grant> {
+        self.state().grants.clone()
+    }
+
+    /// Keeps a note of what went wrong and tells its number.
+    pub fn note(&self, mishap: Mishap) -> u32 {
+        let mut state = self.state();
+        if state.mishaps.len() < MISHAPS_MAX {
+            state.mishaps.push(mishap);
+        }
+        u32::try_from(state.mishaps.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// The note of that number.
+    pub fn mishap(&self, number: u32) -> Option<Mishap> {
+        self.state().mishaps.get(usize::try_from(number).ok()?).cloned()
+    }
+
+    /// Whether policy would let an image lead to this name; nothing is opened or looked at.
+    pub fn verdict(&self, from: FileId, name: &Bytes) -> Result<(), Refusal> {
+        let plain = policy::judge_name(&name.0)?;
+        let Some(from) = self.entry(from) else { return Err(Refusal::Empty) };
+        let path = from.path.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(plain));
+        policy::judge(&self.policy, &path).map(drop)
+    }
+}
+
+/// `name` in the directory of `from`, as a user would write it.
+fn beside(from: &[u8], name: &[u8]) -> Vec<u8> {
+    let directory = from.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+    match name {
+        [b'/', ..] => name.to_vec(),
+        _ => [from.get(..directory).unwrap_or_default(), name].concat(),
+    }
+}

@@ -1,0 +1,83 @@
+//! The system calls that have no safe words elsewhere. The only unsafe code of this crate.
+//!
+//! JUSTIFICATION: open-file-description locks and the C library's idea of local time are part of what qemu-img does.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Sets or tests a shared open-file-description lock on one byte.
+fn flock(kind: i32, at: i64) -> libc::flock {
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: at, l_len: 1, l_pid: 0 }
+}
+
+/// Takes a shared lock on the byte; false if somebody holds it exclusively.
+pub fn lock_byte(file: BorrowedFd<'_>, at: i64) -> io::Result<bool> {
+    let lock = flock(libc::F_RDLCK, at);
+    // SAFETY: passes one structure that lives through the call.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        0 => Ok(true),
+        _ => match io::Error::last_os_error() {
+            e if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+            e => Err(e),
+        },
+    }
+}
+
+/// Whether somebody else holds a lock on the byte.
+pub fn byte_is_locked(file: BorrowedFd<'_>, at: i64) -> io::Result<bool> {
+    let mut lock = flock(libc::F_WRLCK, at);
+    // SAFETY: the kernel writes into the structure passed.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) } {
+        0 => Ok(i32::from(lock.l_type) != libc::F_UNLCK),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives up a lock on the byte.
+pub fn unlock_byte(file: BorrowedFd<'_>, at: i64) {
+    let lock = flock(libc::F_UNLCK, at);
+    // SAFETY: as in `lock_byte`. A lock that cannot be given up goes when the file is closed.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+}
+
+/// A moment on the wall clock of this time zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LocalTime {
+    /// The year.
+    pub year: i64,
+    /// January is 1.
+    pub month: u32,
+    /// Of the month, from 1.
+    pub day: u32,
+    /// From 0.
+    pub hour: u32,
+    /// From 0.
+    pub minute: u32,
+    /// From 0.
+    pub second: u32,
+}
+
+unsafe extern "C" {
+    fn tzset();
+}
+
+/// Seconds since 1970 in the time zone of the environment.
+pub fn local_time(seconds: i64) -> LocalTime {
+    // SAFETY: all fields are plain numbers or a pointer that is only written to.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values; localtime_r reads TZ, which nothing here changes.
+    unsafe {
+        tzset();
+        libc::localtime_r(&raw const seconds, &raw mut tm);
+    }
+    let part = |value: i32| u32::try_from(value).unwrap_or(0);
+    LocalTime {
+        year: i64::from(tm.tm_year) + 1900,
+        month: part(tm.tm_mon) + 1,
+        day: part(tm.tm_mday),
+        hour: part(tm.tm_hour),
+        minute: part(tm.tm_min),
+        second: part(tm.tm_sec),
+    }
+}
