@@ -2,3 +2,8 @@
 
 pub mod build;
 pub mod mem;
+pub mod images;
+pub mod oracle;
+pub mod place;
+pub mod program;
+pub mod run;

@@ -1,1 +1,3 @@
-//! Tests of the whole: parity, hostile images, walls, locks.
+//! What the tests of the whole have in common: how they say what differs.
+
+pub mod report;

@@ -41,43 +41,18 @@ pub fn unlock_byte(file: BorrowedFd<'_>, at: i64) {
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
 }
 
-/// A moment on the wall clock of this time zone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LocalTime {
-    /// The year.
-    pub year: i64,
-    /// January is 1.
-    pub month: u32,
-    /// Of the month, from 1.
-    pub day: u32,
-    /// From 0.
-    pub hour: u32,
-    /// From 0.
-    pub minute: u32,
-    /// From 0.
-    pub second: u32,
-}
-
 unsafe extern "C" {
     fn tzset();
 }
 
-/// Seconds since 1970 in the time zone of the environment.
-pub fn local_time(seconds: i64) -> LocalTime {
+/// Year, month, day, hour, minute and second of a moment, given in seconds since 1970, in the environment's time zone.
+pub fn local_time(seconds: i64) -> [i64; 6] {
     // SAFETY: all fields are plain numbers or a pointer that is only written to.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live values; localtime_r reads TZ, which nothing here changes.
+    // SAFETY: both pointers are to live values; TZ, which is read here, is changed by nothing in this program.
     unsafe {
         tzset();
         libc::localtime_r(&raw const seconds, &raw mut tm);
     }
-    let part = |value: i32| u32::try_from(value).unwrap_or(0);
-    LocalTime {
-        year: i64::from(tm.tm_year) + 1900,
-        month: part(tm.tm_mon) + 1,
-        day: part(tm.tm_mday),
-        hour: part(tm.tm_hour),
-        minute: part(tm.tm_min),
-        second: part(tm.tm_sec),
-    }
+    [tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec].map(i64::from)
 }

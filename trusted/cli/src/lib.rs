@@ -1,3 +1,142 @@
 //! Words in, words out: the grammar, the verbs' faces and the sentences.
 #![forbid(unsafe_code)]
+
 pub mod args;
+mod config;
+mod info;
+pub mod profile;
+pub mod render;
+pub mod settings;
+mod setup;
+
+use args::{Parsed, Stop};
+use settings::{Face, Settings};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+/// A verb: its word, and what runs it.
+struct Command {
+    name: &'static str,
+    run: fn(&Parsed, &Settings) -> Result<Told, Told>,
+}
+
+/// Every verb there is.
+const COMMANDS: &[Command] =
+    &[Command { name: "info", run: info::run }, Command { name: "config", run: config::run }];
+
+/// The formats, as the help lists them.
+const FORMATS: &str = "bochs cloop dmg iso luks parallels qcow qcow2 qed raw vdi vhdx vmdk vpc";
+
+/// What a run has to say, and how it ends.
+#[derive(Default)]
+struct Told {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    code: u8,
+}
+
+impl Told {
+    /// A failure of one sentence.
+    fn failure(settings: &Settings, sentence: &[u8]) -> Told {
+        let stderr = [settings.face.prefix().as_bytes(), b": ", sentence, b"\n"].concat();
+        Told { stdout: Vec::new(), stderr, code: 1 }
+    }
+}
+
+impl From<Stop> for Told {
+    fn from(stop: Stop) -> Told {
+        Told { stderr: stop.stderr_bytes(), stdout: stop.stdout, code: stop.code }
+    }
+}
+
+/// Runs a command line, program name first.
+pub fn run(mut argv: impl Iterator<Item = OsString>) -> ExitCode {
+    let argv0 = argv.next().unwrap_or_default();
+    let argv: Vec<OsString> = argv.collect();
+    let told = tell(&argv0, &argv);
+    let mut code = told.code;
+    // Standard error first: a reader that closes standard output early still learns why.
+    let _ = io::stderr().write_all(&told.stderr);
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_all(&told.stdout).and_then(|()| stdout.flush()) {
+        let _ = writeln!(io::stderr(), "{}: cannot write to standard output: {error}", base_name(&argv0));
+        code = 1;
+    }
+    ExitCode::from(code)
+}
+
+fn base_name(argv0: &OsStr) -> String {
+    let name = argv0.as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
+    name.escape_ascii().to_string()
+}
+
+fn tell(argv0: &OsStr, argv: &[OsString]) -> Told {
+    let called_qemu_img = base_name(argv0) == "qemu-img";
+    let mut settings = match Settings::load(&|name| std::env::var(name).ok()) {
+        Ok(settings) => settings,
+        Err(sentence) => {
+            let mut settings = Settings::default();
+            if called_qemu_img {
+                settings.face = Face::Qemu;
+            }
+            return Told::failure(&settings, sentence.as_bytes());
+        }
+    };
+    if called_qemu_img {
+        settings.face = Face::Qemu;
+    }
+    let names: Vec<&str> = COMMANDS.iter().map(|c| c.name).collect();
+    let version = version(&settings);
+    let face = args::Face {
+        prefix: settings.face.prefix(),
+        argv0,
+        native: settings.face == Face::Native,
+        verbs: &names,
+        formats: FORMATS,
+        version: &version,
+    };
+    let parsed = match args::parse(argv, &face, settings.profile, &mut |path| std::fs::read(OsStr::from_bytes(path))) {
+        Ok(parsed) => parsed,
+        Err(stop) => return stop.into(),
+    };
+    if let Err(sentence) = setup::from_command_line(&mut settings, &parsed) {
+        return Told::failure(&settings, sentence.as_bytes());
+    }
+    let mut told = match COMMANDS.iter().find(|c| c.name == parsed.verb.name) {
+        Some(command) => (command.run)(&parsed, &settings).unwrap_or_else(|told| told),
+        None => Told::failure(&settings, format!("Command not found: {}", parsed.verb.name).as_bytes()),
+    };
+    let warnings = parsed.warnings.iter().flat_map(|line| line.iter().copied().chain([b'\n']));
+    told.stderr = warnings.chain(std::mem::take(&mut told.stderr)).collect();
+    told
+}
+
+/// What `--version` says.
+fn version(settings: &Settings) -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    match settings.face {
+        Face::Native => format!("instar version {own} (as qemu-img {})\n", settings.qemu_version),
+        Face::Qemu => format!(
+            "qemu-img version {} (instar {own})\nA sandboxed replacement of qemu-img.\n",
+            settings.profile.version
+        ),
+    }
+}
+
+/// How to show bytes on standard output: exactly, if that is what qemu-img does and no terminal is there to obey them.
+fn stdout_text(settings: &Settings) -> render::escape::Text {
+    match settings.face {
+        Face::Qemu if !io::stdout().is_terminal() => render::escape::Text::Raw,
+        _ => render::escape::Text::Safe,
+    }
+}
+
+/// How to show bytes on standard error.
+fn stderr_text(settings: &Settings) -> render::escape::Text {
+    match settings.face {
+        Face::Qemu if settings.unsafe_quirks && !io::stderr().is_terminal() => render::escape::Text::Raw,
+        _ => render::escape::Text::Safe,
+    }
+}

@@ -1,2 +1,5 @@
-//! The program.
-fn main() {}
+//! The program; all it does is elsewhere.
+
+fn main() -> std::process::ExitCode {
+    instar_cli::run(std::env::args_os())
+}

@@ -1,6 +1,8 @@
 //! Lane control: which lanes run, which are parked, and who waits for whom.
 
+use crate::{Fall, Next};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
 
 /// The lanes of a cell as the host sees them.
 pub struct Lanes {
@@ -65,4 +67,46 @@ impl Lanes {
     pub fn over(&self) -> bool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).over
     }
+
+    /// Does what a call came to; false when the lane does not run on.
+    pub fn follow(&self, lane: usize, next: Next) -> bool {
+        match next {
+            Next::Resume => true,
+            Next::Park => self.park(lane),
+            Next::Wake => self.wake(),
+            Next::Join => self.join(),
+            Next::End => false,
+        }
+    }
+}
+
+/// Runs `lane` for each of `count` lanes, for lane 0 on this thread, until the first of them returns.
+///
+/// What that one returns is the outcome. `stop` then brings the others to an end; it is called once, while every
+/// thread that entered its lane still lives.
+pub fn run_all(
+    count: usize,
+    lane: impl Fn(usize, &Lanes) -> Result<(), Fall> + Sync,
+    stop: impl Fn() + Sync,
+) -> Result<(), Fall> {
+    let lanes = Lanes::new(count);
+    let first: Mutex<Result<(), Fall>> = Mutex::new(Ok(()));
+    let end = |outcome: Result<(), Fall>| {
+        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lanes.over() {
+            *first = outcome;
+            lanes.end();
+            stop();
+        }
+    };
+    thread::scope(|scope| {
+        let (lanes, lane, end) = (&lanes, &lane, &end);
+        for number in 1..count {
+            if let Err(e) = thread::Builder::new().spawn_scoped(scope, move || end(lane(number, lanes))) {
+                end(Err(Fall::Host("a thread", e)));
+            }
+        }
+        end(lane(0, lanes));
+    });
+    first.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,11 +3,14 @@
 //! Both run the same worker code behind the same lanes; neither gives it a system call, a descriptor or a path.
 //! There is no third choice: where neither wall can stand, nothing runs.
 
+mod choice;
 mod elf;
+pub mod kvm;
 mod lanes;
 pub mod process;
 pub mod window;
 
+pub use choice::{Choice, NoWall, start};
 use instar_wire::boot::Shape;
 use std::fmt;
 use std::io;

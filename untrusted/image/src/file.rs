@@ -2,13 +2,14 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
-use instar_wire::error::{Kind, Result};
+use instar_wire::error::Result;
 use instar_wire::io::{FileId, Granted, Role};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The way out of the cell, as much of it as a format needs.
 pub trait Io {
+    /// The file's length in bytes.
+    fn len(&self, file: FileId) -> u64;
     /// Fills `buf` with `file[at..]`; all of it lies inside the file.
     fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Result<()>;
     /// Opens the file that `from` names.
@@ -21,19 +22,7 @@ pub struct File<'a> {
     id: FileId,
     start: u64,
     len: u64,
-    block: RefCell<Block>,
 }
-
-/// The stretch of the file that was read last; headers are read in many small pieces.
-struct Block {
-    at: u64,
-    bytes: Vec<u8>,
-}
-
-/// Small reads fetch this much at once.
-const BLOCK_LEN: u64 = 64 << 10;
-/// Larger reads go past the block.
-const SMALL_MAX: u64 = 8 << 10;
 
 impl<'a> File<'a> {
     /// All of a granted file.
@@ -43,7 +32,7 @@ impl<'a> File<'a> {
 
     /// `len` bytes of a file from `start`, as if they were a file.
     pub fn slice(io: &'a dyn Io, id: FileId, start: u64, len: u64) -> Self {
-        File { io, id, start, len, block: RefCell::new(Block { at: 0, bytes: Vec::new() }) }
+        File { io, id, start, len }
     }
 
     /// Its number.
@@ -79,23 +68,7 @@ impl<'a> File<'a> {
         if inside.is_empty() {
             return Ok(());
         }
-        if inside.len() as u64 > SMALL_MAX {
-            return self.io.read(self.id, self.start.saturating_add(at), inside);
-        }
-        let mut block = self.block.borrow_mut();
-        let hit = |b: &Block| {
-            let skip = usize::try_from(at.checked_sub(b.at)?).ok()?;
-            b.bytes.get(skip..skip.checked_add(inside.len())?).map(<[u8]>::to_vec)
-        };
-        let bytes = match hit(&block) {
-            Some(bytes) => bytes,
-            None => {
-                block.fetch(self, at)?;
-                hit(&block).ok_or_else(|| Kind::Io.what("short read").file(self.id).at(at))?
-            }
-        };
-        inside.copy_from_slice(&bytes);
-        Ok(())
+        self.io.read(self.id, self.start.saturating_add(at), inside)
     }
 
     /// A structure at `at`, padded with zeroes beyond the end of the file.
@@ -110,17 +83,5 @@ impl<'a> File<'a> {
         let mut bytes = vec![0; len];
         self.read(at, &mut bytes)?;
         Ok(bytes)
-    }
-}
-
-impl Block {
-    fn fetch(&mut self, file: &File<'_>, at: u64) -> Result<()> {
-        // Aligned, so that headers that lie side by side share a fetch; the last block ends with the file.
-        let start = at - at % 4096;
-        let len = usize::try_from(BLOCK_LEN.min(file.len.saturating_sub(start))).unwrap_or(0);
-        self.bytes.clear();
-        self.bytes.resize(len, 0);
-        self.at = start;
-        file.io.read(file.id, file.start.saturating_add(start), &mut self.bytes).inspect_err(|_| self.bytes.clear())
     }
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod cache;
 pub mod file;
 pub mod format;
 pub mod num;

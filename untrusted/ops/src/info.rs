@@ -4,7 +4,7 @@ use crate::cx::Cx;
 use alloc::vec::Vec;
 use instar_formats::FORMATS;
 use instar_image::probe::claims;
-use instar_image::{Bytes, Fact, File, Format, Granted, Kind, Options, Result, Role, info};
+use instar_image::{Bytes, Error, Fact, File, Format, Granted, Kind, Options, Result, Role, info};
 use instar_wire::code::encode;
 use instar_wire::op::Rules;
 
@@ -35,7 +35,9 @@ fn tell(request: &info::Request, cx: &Cx<'_>, layer: &Granted, options: &Options
     identify(cx, layer, format, &mut told)?;
     let mut below = None;
     if let (true, Some(backing)) = (request.chain, &mut told.backing) {
-        let mut granted = cx.io.related(layer.id, Role::Backing, &backing.name.0)?;
+        // A layer that cannot be had is told as the one at fault, not the one that names it.
+        let mut granted =
+            cx.io.related(layer.id, Role::Backing, &backing.name.0).map_err(|e| Error { file: None, ..e })?;
         backing.file = Some(granted.id);
         heed_claim(cx, &request.rules, &mut granted, backing.format.as_ref())?;
         below = Some(granted);

@@ -7,6 +7,7 @@ pub mod port;
 #[cfg(freestanding)]
 pub mod rt;
 
+use instar_image::cache::Cache;
 use instar_ops::cx::Cx;
 use instar_wire::code::{decode, encode};
 use instar_wire::error::{Kind, Result};
@@ -26,6 +27,10 @@ pub fn main(door: &dyn Door) {
 fn serve(port: &Port<'_>) -> Result<()> {
     let request: Request =
         decode(&port.request()?).map_err(|_| Kind::Unsupported.what("the request is not one this worker knows"))?;
-    let cx = Cx { io: port, emit: &|event| port.emit(event) };
+    for granted in request.files() {
+        port.know(granted);
+    }
+    let cache = Cache::new(port);
+    let cx = Cx { io: &cache, emit: &|event| port.emit(event) };
     instar_ops::run(&request, &cx)
 }

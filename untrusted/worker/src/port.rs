@@ -1,8 +1,9 @@
 //! The port: a lane's calls as functions, for safe code.
 
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use instar_image::Io;
 use instar_wire::code::{decode, encode};
 use instar_wire::error::{Error, Kind, Result};
@@ -24,12 +25,13 @@ pub trait Door {
 pub struct Port<'a> {
     door: &'a dyn Door,
     seq: Cell<u64>,
+    lens: RefCell<BTreeMap<FileId, u64>>,
 }
 
 impl<'a> Port<'a> {
     /// The first user of a lane.
     pub fn new(door: &'a dyn Door) -> Self {
-        Port { door, seq: Cell::new(0) }
+        Port { door, seq: Cell::new(0), lens: RefCell::default() }
     }
 
     fn call(&self, op: Op, mut call: Call) -> Result<Answer> {
@@ -66,6 +68,11 @@ impl<'a> Port<'a> {
         Ok(self.receive(answer.value))
     }
 
+    /// Remembers how long a file is that the broker granted.
+    pub fn know(&self, granted: &Granted) {
+        self.lens.borrow_mut().insert(granted.id, granted.len);
+    }
+
     /// Tells something of the verb's.
     pub fn emit(&self, event: &[u8]) -> Result<()> {
         self.send(Op::Emit, event).map(drop)
@@ -79,6 +86,10 @@ impl<'a> Port<'a> {
 }
 
 impl Io for Port<'_> {
+    fn len(&self, file: FileId) -> u64 {
+        self.lens.borrow().get(&file).copied().unwrap_or(0)
+    }
+
     fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Result<()> {
         let mut at = at;
         for piece in buf.chunks_mut(self.door.slot_len()) {
@@ -94,6 +105,9 @@ impl Io for Port<'_> {
     fn related(&self, from: FileId, role: Role, name: &[u8]) -> Result<Granted> {
         let related = Related { from, role, name: name.into() };
         let answer = self.send(Op::Related, &encode(&related)).map_err(|e| e.file(from))?;
-        decode(&self.receive(answer.value2)).map_err(|_| Kind::Io.what("the broker's grant makes no sense").file(from))
+        let granted = decode(&self.receive(answer.value2))
+            .map_err(|_| Kind::Io.what("the broker's grant makes no sense").file(from))?;
+        self.know(&granted);
+        Ok(granted)
     }
 }

@@ -15,6 +15,15 @@ message! {
     }
 }
 
+impl Request {
+    /// The files granted with the request.
+    pub fn files(&self) -> impl Iterator<Item = &Granted> {
+        match self {
+            Request::Info(request) => core::iter::once(&request.top.file),
+        }
+    }
+}
+
 message! {
     /// How a verb ended.
     pub enum Outcome {

@@ -231,13 +231,42 @@ unsafe fn load_in_place(plan: &Plan<'_>) -> ! {
             }
         }
         libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+        forget_c_library();
         std::arch::asm!(
-            "xor esi, esi",
             "jmp {entry}",
             entry = in(reg) plan.entry,
             in("rdi") plan.window.address(),
+            in("rsi") 0,
             options(noreturn)
         )
+    }
+}
+
+unsafe extern "C" {
+    static __rseq_offset: isize;
+    static __rseq_size: u32;
+}
+
+/// Takes back what the C library and the Rust runtime have told the kernel about memory that is about to go.
+unsafe fn forget_c_library() {
+    const RSEQ_UNREGISTER: i32 = 1;
+    const RSEQ_SIGNATURE: u32 = 0x5305_3053;
+    const RSEQ_SIZE_AT_LEAST: u32 = 32;
+    // SAFETY: reads the thread pointer and makes system calls; a size that was not registered changes nothing.
+    unsafe {
+        let thread: *const u8;
+        std::arch::asm!("mov {}, fs:0", out(reg) thread);
+        let area = thread.offset(__rseq_offset);
+        for size in [RSEQ_SIZE_AT_LEAST, __rseq_size] {
+            libc::syscall(libc::SYS_rseq, area, size, RSEQ_UNREGISTER, RSEQ_SIGNATURE);
+        }
+        libc::syscall(libc::SYS_set_robust_list, 0, size_of::<[usize; 3]>());
+        libc::syscall(libc::SYS_set_tid_address, 0);
+        for signal in 1..libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let none = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        libc::sigaltstack(&raw const none, std::ptr::null_mut());
     }
 }
 

@@ -3,17 +3,15 @@
 mod child;
 mod filter;
 
-use crate::lanes::Lanes;
+use crate::lanes::{self, Lanes};
 use crate::window::{Turn, Window};
-use crate::{Budget, Cell, Fall, Next, Serve, Wall};
+use crate::{Budget, Cell, Fall, Serve, Wall};
 use instar_wire::boot::{
     BELL_BROKER, BELL_BROKER_WORKER_ASLEEP, BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, BOOT_MAGIC, Boot,
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a bell is slept on before the worker's health is looked at.
@@ -27,7 +25,6 @@ pub struct ProcessCell {
     budget: Budget,
     worker: Pid,
     spin: u32,
-    reaped: bool,
 }
 
 impl ProcessCell {
@@ -35,7 +32,8 @@ impl ProcessCell {
     pub fn start(program: &'static [u8], budget: Budget) -> Result<ProcessCell, Fall> {
         let filter = filter::program()?;
         let window = Window::new(budget.shape, filter.len(), true)?;
-        let many = thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+        // Asked of the scheduler alone: the standard library would go through the control groups' files.
+        let many = rustix::thread::sched_getaffinity(None).is_ok_and(|set| set.count() > 1);
         let spin = if many { SPIN } else { 0 };
         let wall_at = budget.shape.len();
         window.put(wall_at, &filter);
@@ -51,21 +49,14 @@ impl ProcessCell {
             ..Boot::default()
         });
         let worker = child::spawn(program, &window, &budget)?;
-        Ok(ProcessCell { window, budget, worker, spin, reaped: false })
+        Ok(ProcessCell { window, budget, worker, spin })
     }
 
     /// Serves one lane until the cell is over.
     fn serve_lane(&self, lane: usize, lanes: &Lanes, serve: &dyn Serve) -> Result<(), Fall> {
         while self.await_bell(lane, lanes)? {
             let turn = Turn::new(&self.window, lane);
-            let goes_on = match serve.serve(&turn) {
-                Next::Resume => true,
-                Next::Park => lanes.park(lane),
-                Next::Wake => lanes.wake(),
-                Next::Join => lanes.join(),
-                Next::End => false,
-            };
-            if !goes_on {
+            if !lanes.follow(lane, serve.serve(&turn)) {
                 break;
             }
             let bell = self.window.bell(lane);
@@ -117,13 +108,6 @@ impl ProcessCell {
             Err(error) => Err(Fall::Host("the worker is lost", error.into())),
         }
     }
-
-    fn reap(&mut self) {
-        if !self.reaped {
-            self.reaped = true;
-            let _ = waitid(WaitId::Pid(self.worker), WaitIdOptions::EXITED);
-        }
-    }
 }
 
 impl Cell for ProcessCell {
@@ -136,34 +120,31 @@ impl Cell for ProcessCell {
     }
 
     fn run(&mut self, serve: &dyn Serve) -> Result<(), Fall> {
-        let lanes = Lanes::new(self.budget.shape.lanes);
-        let first: Mutex<Result<(), Fall>> = Mutex::new(Ok(()));
         let cell = &*self;
-        let end = |outcome: Result<(), Fall>| {
-            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
-            if !lanes.over() {
-                *first = outcome;
-                lanes.end();
+        lanes::run_all(
+            cell.budget.shape.lanes,
+            |lane, lanes| cell.serve_lane(lane, lanes, serve),
+            || {
                 let _ = kill_process(cell.worker, Signal::KILL);
                 for lane in 0..cell.budget.shape.lanes {
                     child::wake(cell.window.bell(lane));
                 }
-            }
-        };
-        thread::scope(|scope| {
-            for lane in 1..cell.budget.shape.lanes {
-                let (lanes, end) = (&lanes, &end);
-                scope.spawn(move || end(cell.serve_lane(lane, lanes, serve)));
-            }
-            end(cell.serve_lane(0, &lanes, serve));
-        });
-        first.into_inner().unwrap_or_else(PoisonError::into_inner)
+            },
+        )
     }
 }
 
+/// Workers that have been killed and not yet been seen to die.
+static DYING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
 impl Drop for ProcessCell {
+    /// Kills the worker without waiting for its death, which takes longer than many a command; the next cell's end
+    /// buries it, or the end of this process.
     fn drop(&mut self) {
         let _ = kill_process(self.worker, Signal::KILL);
-        self.reap();
+        let mut dying = DYING.lock().unwrap_or_else(PoisonError::into_inner);
+        dying.push(self.worker);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        dying.retain(|worker| matches!(waitid(WaitId::Pid(*worker), options), Ok(None)));
     }
 }

@@ -1,8 +1,14 @@
 //! Bochs growing disks.
 
+pub mod disk;
+pub mod open;
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use open::Checked;
 
 /// The format.
 pub struct Bochs;
@@ -12,11 +18,32 @@ impl Format for Bochs {
         "bochs"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        Ok(if open::is_ours(&file.read_as(0)?) { Claim::Yes } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in bochs format").file(file.id()))
+        let checked = open::open(&file)?;
+        Ok(Box::new(BochsImage { file, checked }))
+    }
+}
+
+/// An opened Bochs disk.
+struct BochsImage<'a> {
+    file: File<'a>,
+    checked: Checked,
+}
+
+impl Image for BochsImage<'_> {
+    fn describe(&self, extra: bool) -> Result<info::Image> {
+        let mut told = format::plain(&self.file, "bochs", self.checked.virtual_size);
+        told.limits.request = 512;
+        told.extra = extra.then(|| {
+            Fact::fields([
+                ("extent-size", self.checked.extent_len.into()),
+                ("catalog-entries", self.checked.catalog_count.into()),
+            ])
+        });
+        Ok(told)
     }
 }

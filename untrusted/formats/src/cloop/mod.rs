@@ -1,8 +1,15 @@
 //! Compressed loop images.
 
+pub mod disk;
+pub mod open;
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
+use disk::{Header, SCRIPT};
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use open::Checked;
 
 /// The format.
 pub struct Cloop;
@@ -12,11 +19,31 @@ impl Format for Cloop {
         "cloop"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        let header: Header = file.read_as(0)?;
+        Ok(if header.preamble.starts_with(SCRIPT) { Claim::Yes } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in cloop format").file(file.id()))
+        let checked = open::open(&file)?;
+        Ok(Box::new(CloopImage { file, checked }))
+    }
+}
+
+/// An opened compressed loop image.
+struct CloopImage<'a> {
+    file: File<'a>,
+    checked: Checked,
+}
+
+impl Image for CloopImage<'_> {
+    fn describe(&self, extra: bool) -> Result<info::Image> {
+        let size = u64::from(self.checked.block_len).saturating_mul(self.checked.block_count.into());
+        let mut told = format::plain(&self.file, "cloop", size);
+        told.limits.request = 512;
+        told.extra = extra.then(|| {
+            Fact::fields([("block-size", self.checked.block_len.into()), ("blocks", self.checked.block_count.into())])
+        });
+        Ok(told)
     }
 }

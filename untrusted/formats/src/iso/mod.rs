@@ -1,8 +1,15 @@
-//! ISO 9660 file systems, which are recognised so that they are not taken for raw disks.
+//! ISO 9660 file systems: recognised, and otherwise a raw disk that nobody partitioned.
 
+pub mod open;
+#[cfg(test)]
+mod tests;
+
+use crate::raw::open::round_up;
 use alloc::boxed::Box;
+use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{File, Format, Image, Kind, Options, Result, info};
+use open::Iso9660;
 
 /// The format.
 pub struct Iso;
@@ -12,11 +19,20 @@ impl Format for Iso {
         "iso"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        Ok(if open::is_iso(file)? { Claim::Quiet } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in iso format").file(file.id()))
+        if !open::is_iso(&file)? {
+            return Err(Kind::NotThisFormat.what("not an ISO 9660 file system").file(file.id()));
+        }
+        Ok(Box::new(Iso9660 { file }))
+    }
+}
+
+impl Image for Iso9660<'_> {
+    fn describe(&self, _extra: bool) -> Result<info::Image> {
+        Ok(plain(&self.file, "iso", round_up(self.file.len())))
     }
 }

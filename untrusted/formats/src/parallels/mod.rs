@@ -1,8 +1,18 @@
 //! Parallels disks.
 
+pub mod disk;
+pub mod extension;
+pub mod md5;
+pub mod open;
+#[cfg(test)]
+mod tests;
+
+use crate::vhdx::text::uuid;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use open::Checked;
 
 /// The format.
 pub struct Parallels;
@@ -12,11 +22,46 @@ impl Format for Parallels {
         "parallels"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        Ok(if open::is_ours(&file.read_as(0)?) { Claim::Yes } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in parallels format").file(file.id()))
+        let checked = open::open(&file)?;
+        Ok(Box::new(ParallelsImage { file, checked }))
+    }
+}
+
+/// An opened Parallels disk.
+struct ParallelsImage<'a> {
+    file: File<'a>,
+    checked: Checked,
+}
+
+impl Image for ParallelsImage<'_> {
+    fn describe(&self, extra: bool) -> Result<info::Image> {
+        let mut told = format::plain(&self.file, "parallels", self.checked.virtual_size);
+        told.dirty = self.checked.in_use;
+        told.limits.request = 512;
+        told.extra = extra.then(|| self.extra());
+        Ok(told)
+    }
+}
+
+impl ParallelsImage<'_> {
+    fn extra(&self) -> Fact {
+        let bitmaps: Vec<Fact> = self
+            .checked
+            .bitmaps
+            .iter()
+            .map(|bitmap| Fact::fields([("id", uuid(&bitmap.id).into()), ("granularity", bitmap.granularity.into())]))
+            .collect();
+        Fact::fields([
+            ("cluster-size", u64::from(self.checked.cluster_sectors).saturating_mul(512).into()),
+            ("table-entries", self.checked.table_count.into()),
+            ("table-unit", if self.checked.entry_unit == 1 { "sector" } else { "cluster" }.into()),
+            ("data-sector", self.checked.data_sector.into()),
+            ("bitmaps", bitmaps.into()),
+        ])
     }
 }

@@ -1,8 +1,16 @@
 //! QEMU copy-on-write images, version 1.
 
+pub mod disk;
+pub mod open;
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
+use alloc::vec::Vec;
+use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{Fact, File, Format, Image, Options, Result, info};
+use open::Checked;
 
 /// The format.
 pub struct Qcow;
@@ -12,11 +20,53 @@ impl Format for Qcow {
         "qcow"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        Ok(if open::is_ours(file)? { Claim::Yes } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in qcow format").file(file.id()))
+        let checked = open::open(&file)?;
+        Ok(Box::new(QcowImage { file, checked }))
+    }
+}
+
+/// An opened image.
+struct QcowImage<'a> {
+    file: File<'a>,
+    checked: Checked,
+}
+
+/// The layer below, as images of the qcow family tell of it: a name, and perhaps a format.
+pub fn backing(name: Option<&Vec<u8>>, format: Option<&[u8]>) -> Option<info::Backing> {
+    let format = format.filter(|format| !format.is_empty());
+    name.map(|name| info::Backing { name: name.as_slice().into(), format: format.map(Into::into), file: None })
+}
+
+/// Whether the image leads to a file below it, which a service must not follow blindly.
+pub fn backing_finding(name: Option<&Vec<u8>>) -> info::Finding {
+    let detail = name.map_or(Fact::List(Vec::new()), |name| name.as_slice().into());
+    info::Finding { check: "backing-file".into(), ok: name.is_none(), detail }
+}
+
+/// How the guest's bytes are encrypted; AES without a header of its own is known to be weak.
+pub fn encryption_finding(method: &'static str) -> info::Finding {
+    info::Finding { check: "encryption".into(), ok: method != "aes", detail: method.into() }
+}
+
+impl Image for QcowImage<'_> {
+    fn describe(&self, _extra: bool) -> Result<info::Image> {
+        let name = self.checked.backing.as_ref();
+        let mut told = info::Image {
+            cluster_size: Some(self.checked.cluster_len),
+            encrypted: self.checked.encrypted,
+            backing: backing(name, None),
+            limits: info::Limits { write_zeroes: 0, discard: 0, request: 512 },
+            ..plain(&self.file, "qcow", self.checked.size)
+        };
+        told.findings.push(backing_finding(name));
+        if self.checked.encrypted {
+            told.findings.push(encryption_finding("aes"));
+        }
+        Ok(told)
     }
 }

@@ -1,8 +1,16 @@
 //! QEMU enhanced disks.
 
+pub mod disk;
+pub mod open;
+#[cfg(test)]
+mod tests;
+
+use crate::qcow::{backing, backing_finding};
 use alloc::boxed::Box;
+use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{Fact, File, Format, Image, Options, Result, info};
+use open::Checked;
 
 /// The format.
 pub struct Qed;
@@ -12,11 +20,43 @@ impl Format for Qed {
         "qed"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        Ok(if open::is_ours(file)? { Claim::Yes } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in qed format").file(file.id()))
+        let checked = open::open(&file)?;
+        Ok(Box::new(QedImage { file, checked }))
+    }
+}
+
+/// An opened image.
+struct QedImage<'a> {
+    file: File<'a>,
+    checked: Checked,
+}
+
+impl Image for QedImage<'_> {
+    /// `dirty` stays false: qemu-img never tells that an image needs a check, so that is among what it hides.
+    fn describe(&self, extra: bool) -> Result<info::Image> {
+        let checked = &self.checked;
+        let name = checked.backing.as_ref();
+        let format: Option<&[u8]> = checked.backing_raw.then_some(b"raw");
+        let hidden = || {
+            Fact::fields([
+                ("needs-check", checked.needs_check.into()),
+                ("table-size", checked.table_clusters.into()),
+                ("header-size", checked.header_clusters.into()),
+            ])
+        };
+        let mut told = info::Image {
+            cluster_size: Some(checked.cluster_len.into()),
+            backing: backing(name, format),
+            limits: info::Limits { write_zeroes: checked.cluster_len, discard: 0, request: 512 },
+            extra: extra.then(hidden),
+            ..plain(&self.file, "qed", checked.size)
+        };
+        told.findings.push(backing_finding(name));
+        Ok(told)
     }
 }

@@ -1,8 +1,16 @@
-//! Raw disks: the bytes of the file are the bytes of the disk.
+//! Raw disks: a file whose bytes are the guest's.
+
+mod disk;
+pub mod open;
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
+use alloc::vec;
+use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{File, Format, Image, Options, Result, info};
+use open::{Table, partitions};
 
 /// The format.
 pub struct Raw;
@@ -12,11 +20,26 @@ impl Format for Raw {
         "raw"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    /// A partition table is the only mark a raw disk can carry.
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        Ok(if partitions(file)?.is_some() { Claim::Yes } else { Claim::No })
     }
 
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in raw format").file(file.id()))
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
+        Ok(Box::new(open::Raw::open(file, options)?))
+    }
+}
+
+impl Image for open::Raw<'_> {
+    fn describe(&self, _extra: bool) -> Result<info::Image> {
+        let table = partitions(&self.file)?;
+        Ok(info::Image {
+            findings: vec![info::Finding {
+                check: "partition-rule".into(),
+                ok: table.is_some(),
+                detail: table.map_or("none", Table::name).into(),
+            }],
+            ..plain(&self.file, "raw", self.size)
+        })
     }
 }

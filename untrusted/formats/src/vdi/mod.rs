@@ -1,8 +1,16 @@
 //! VirtualBox disks.
 
+pub mod disk;
+pub mod open;
+#[cfg(test)]
+mod tests;
+
+use crate::vhdx::text::guid;
 use alloc::boxed::Box;
+use disk::{BLOCK_LEN, Header, SIGNATURE};
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use open::Checked;
 
 /// The format.
 pub struct Vdi;
@@ -12,11 +20,46 @@ impl Format for Vdi {
         "vdi"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        let header: Header = file.read_as(0)?;
+        Ok(if header.signature.get() == SIGNATURE { Claim::Yes } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in vdi format").file(file.id()))
+        let checked = open::open(&file)?;
+        Ok(Box::new(VdiImage { file, checked }))
+    }
+}
+
+/// An opened VDI.
+struct VdiImage<'a> {
+    file: File<'a>,
+    checked: Checked,
+}
+
+impl Image for VdiImage<'_> {
+    fn describe(&self, extra: bool) -> Result<info::Image> {
+        let mut told = format::plain(&self.file, "vdi", self.checked.virtual_size);
+        told.cluster_size = Some(BLOCK_LEN.into());
+        told.extra = extra.then(|| {
+            Fact::fields([
+                ("image-type", type_name(self.checked.image_type).into()),
+                ("block-size", BLOCK_LEN.into()),
+                ("blocks", self.checked.block_count.into()),
+                ("blocks-allocated", self.checked.allocated.into()),
+                ("uuid", guid(&self.checked.uuid).into()),
+            ])
+        });
+        Ok(told)
+    }
+}
+
+fn type_name(image_type: u32) -> &'static str {
+    match image_type {
+        1 => "dynamic",
+        2 => "static",
+        3 => "undo",
+        4 => "differencing",
+        _ => "unknown",
     }
 }

@@ -1,8 +1,17 @@
-//! Virtual PC and Hyper-V disks, version 1.
+//! Virtual PC disks (VHD), which qemu-img calls `vpc`.
 
+pub mod disk;
+pub mod open;
+#[cfg(test)]
+mod tests;
+
+use crate::vhdx::text::uuid;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
+use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use open::{Checked, Parent};
 
 /// The format.
 pub struct Vpc;
@@ -12,11 +21,87 @@ impl Format for Vpc {
         "vpc"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    /// qemu-img looks at the front only, where a fixed disk has nothing.
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        let front: [u8; 8] = file.read_as(0)?;
+        if &front == CONECTIX {
+            return Ok(Claim::Yes);
+        }
+        Ok(if open::find_footer(file)?.is_some() { Claim::Quiet } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in vpc format").file(file.id()))
+        let checked = open::open(&file)?;
+        Ok(Box::new(VpcImage { file, checked }))
     }
+}
+
+/// An opened VHD.
+struct VpcImage<'a> {
+    file: File<'a>,
+    checked: Checked,
+}
+
+impl Image for VpcImage<'_> {
+    fn describe(&self, extra: bool) -> Result<info::Image> {
+        let mut told = format::plain(&self.file, "vpc", self.checked.virtual_size);
+        let growing = self.checked.blocks.as_ref().filter(|_| self.checked.footer.disk_type.get() != FIXED);
+        told.cluster_size = growing.map(|blocks| blocks.block_len.into());
+        let parent = self.parent();
+        told.findings.push(info::Finding {
+            check: "parent".into(),
+            ok: parent.is_none(),
+            detail: parent.map_or(Fact::List(Vec::new()), |parent| Fact::List(Vec::from([tell_parent(parent)]))),
+        });
+        told.extra = extra.then(|| self.extra());
+        Ok(told)
+    }
+}
+
+impl VpcImage<'_> {
+    fn parent(&self) -> Option<&Parent> {
+        self.checked.blocks.as_ref()?.parent.as_ref()
+    }
+
+    fn extra(&self) -> Fact {
+        let footer = &self.checked.footer;
+        let kind = match footer.disk_type.get() {
+            FIXED => "fixed",
+            DYNAMIC => "dynamic",
+            DIFFERENCING => "differencing",
+            _ => "unknown",
+        };
+        let geometry = Fact::fields([
+            ("cylinders", u32::from(footer.cylinders.get()).into()),
+            ("heads", u32::from(footer.heads).into()),
+            ("sectors", u32::from(footer.sectors).into()),
+        ]);
+        let mut told = Fact::fields([
+            ("type", kind.into()),
+            ("creator", footer.creator_app.as_slice().into()),
+            ("creator-version", footer.creator_version.get().into()),
+            ("creator-os", footer.creator_os.as_slice().into()),
+            ("current-size", footer.current_size.get().into()),
+            ("original-size", footer.original_size.get().into()),
+            ("geometry", geometry),
+            ("uuid", uuid(&footer.uuid).into()),
+        ]);
+        if let Some(parent) = self.parent() {
+            told.add("parent", tell_parent(parent));
+        }
+        told
+    }
+}
+
+fn tell_parent(parent: &Parent) -> Fact {
+    let locators: Vec<Fact> = parent
+        .locators
+        .iter()
+        .map(|(code, text)| Fact::fields([("platform", code.as_slice().into()), ("name", text.as_slice().into())]))
+        .collect();
+    Fact::fields([
+        ("name", parent.name.as_slice().into()),
+        ("uuid", uuid(&parent.uuid).into()),
+        ("locators", locators.into()),
+    ])
 }

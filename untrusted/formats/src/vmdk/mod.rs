@@ -1,22 +1,121 @@
 //! VMware disks.
 
+pub mod descriptor;
+pub mod disk;
+pub mod open;
+pub mod sparse;
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options, Result};
+use instar_image::{Fact, File, FileId, Format, Image, Options, Result, format, info};
+use open::{Body, Checked, Extent};
 
 /// The format.
 pub struct Vmdk;
+
+/// How much of a file decides whether it is a descriptor.
+const PROBE_LEN: usize = 512;
 
 impl Format for Vmdk {
     fn name(&self) -> &'static str {
         "vmdk"
     }
 
-    fn probe(&self, _file: &File<'_>) -> Result<Claim> {
-        Ok(Claim::No)
+    fn probe(&self, file: &File<'_>) -> Result<Claim> {
+        let head = file.read_vec(0, PROBE_LEN)?;
+        let ours = head.starts_with(KDMV) || head.starts_with(COWD) || descriptor::is_descriptor(&head);
+        Ok(if ours { Claim::Yes } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
-        Err(Kind::NotThisFormat.what("Image is not in vmdk format").file(file.id()))
+        let checked = open::open(&file)?;
+        Ok(Box::new(VmdkImage { file, checked }))
     }
+}
+
+/// An opened VMware disk.
+struct VmdkImage<'a> {
+    file: File<'a>,
+    checked: Checked,
+}
+
+impl Image for VmdkImage<'_> {
+    fn describe(&self, extra: bool) -> Result<info::Image> {
+        let checked = &self.checked;
+        let mut told = format::plain(&self.file, "vmdk", checked.virtual_size);
+        told.cluster_size = self.cluster_size();
+        let grains = checked.extents.iter().filter_map(grain_len);
+        told.limits.write_zeroes = grains.max().and_then(|len| u32::try_from(len).ok()).unwrap_or(0);
+        told.backing = checked.parent.as_ref().map(|name| info::Backing {
+            name: name.as_slice().into(),
+            format: Some("vmdk".into()),
+            file: None,
+        });
+        told.specific = Some(Fact::fields([
+            ("cid", checked.cid.into()),
+            ("parent-cid", checked.parent_cid.into()),
+            ("create-type", checked.create_type.as_slice().into()),
+            ("extents", checked.extents.iter().map(tell_extent).collect::<Vec<_>>().into()),
+        ]));
+        let children = checked.files.iter().map(|extent| info::Child {
+            name: format!("extents.{}", extent.number).into(),
+            file: extent.file,
+        });
+        told.children = children.collect();
+        told.findings = self.findings();
+        told.extra = extra.then(|| Fact::fields([("descriptor", checked.text.as_slice().into())]));
+        Ok(told)
+    }
+}
+
+impl VmdkImage<'_> {
+    /// The grain's size, if all extents are of one kind.
+    fn cluster_size(&self) -> Option<u64> {
+        let (first, rest) = self.checked.extents.split_first()?;
+        let alike = rest
+            .iter()
+            .all(|other| grain_len(other) == grain_len(first) && is_compressed(other) == is_compressed(first));
+        grain_len(first).filter(|len| alike && *len > 0)
+    }
+
+    fn findings(&self) -> Vec<info::Finding> {
+        let names: Vec<Fact> = self.checked.files.iter().map(|extent| extent.name.as_slice().into()).collect();
+        let parent: Vec<Fact> = self.checked.parent.iter().map(|name| name.as_slice().into()).collect();
+        [("backing-file", parent), ("extents", names)]
+            .into_iter()
+            .map(|(check, found)| info::Finding { check: check.into(), ok: found.is_empty(), detail: found.into() })
+            .collect()
+    }
+}
+
+fn grain_len(extent: &Extent) -> Option<u64> {
+    match &extent.body {
+        Body::Flat { .. } => None,
+        Body::Sparse(sparse) => Some(sparse.grain_sectors.saturating_mul(512)),
+    }
+}
+
+fn is_compressed(extent: &Extent) -> bool {
+    matches!(&extent.body, Body::Sparse(sparse) if sparse.compressed)
+}
+
+fn tell_extent(extent: &Extent) -> Fact {
+    let FileId(file) = extent.file;
+    let mut told = Fact::fields([
+        ("virtual-size", extent.sectors.saturating_mul(512).into()),
+        ("filename", Fact::fields([("file", file.into())])),
+        ("format", extent.word.into()),
+    ]);
+    if is_compressed(extent) {
+        told.add("compressed", true);
+    }
+    if let Some(len) = grain_len(extent) {
+        told.add("cluster-size", len);
+    }
+    told
 }

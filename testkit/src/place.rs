@@ -1,0 +1,65 @@
+//! Where tests find the build's folders, and folders of their own that vanish afterwards.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the repository").to_owned()
+}
+
+/// What lies beside the repository: recorded outputs, scripts, specifications.
+pub fn shared() -> PathBuf {
+    repository().parent().unwrap_or(Path::new("/")).join("shared")
+}
+
+/// The build folder that this test program was built in.
+pub fn target() -> PathBuf {
+    let own = std::env::current_exe().expect("the path of the test program");
+    let tagged = own.ancestors().filter(|folder| folder.join("CACHEDIR.TAG").exists()).last();
+    tagged.map_or_else(|| repository().join("target"), Path::to_owned)
+}
+
+/// A folder that is removed when it goes out of scope.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new folder that everyone may enter.
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("instar-{name}-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder for temporary files");
+        let path = path.canonicalize().expect("its path");
+        Scratch(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A folder in it.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(&path).expect("a folder for temporary files");
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::env::var_os("INSTAR_KEEP").is_some() {
+            eprintln!("kept: {}", self.0.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Says loudly that something was not tried.
+pub fn skipped(reason: &str) {
+    // Past the capture of the test harness, which would keep it from anyone who looks at a green run.
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {reason}\n").as_bytes());
+}

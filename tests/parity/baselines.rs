@@ -1,0 +1,237 @@
+//! What twelve versions of qemu-img were recorded to say.
+
+use crate::deliberate::{RECORDED, reason};
+use crate::live::differences;
+use crate::normal::{keyless, normal};
+use instar_testkit::images::{each, settle};
+use instar_testkit::oracle::{Oracle, maker};
+use instar_testkit::place::{Scratch, shared, skipped, target};
+use instar_testkit::program::{Cell, program};
+use instar_testkit::run::{End, Ran, Run};
+use instar_tests::report::Report;
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// All verbs there will be.
+const VERBS: &[&str] = &[
+    "amend", "bench", "bitmap", "check", "commit", "compare", "convert", "create", "dd", "info", "map", "measure",
+    "rebase", "resize", "snapshot",
+];
+/// Cases that end while the command line is read, so that they need no verb that works.
+const USAGE: &[&str] = &["noargs.", "badopt.", "badshort.", "noval."];
+/// Cases about numbers on the command line.
+const NUMBERS: &[&str] = &[
+    "create.size-exp", "convert.Sbad2", "convert.ratebad", "resize.badsize", "more-create.sizebad-o", "bench.d-bad",
+    "bench.o-bad", "bench.s-bad", "bench.pat-bad", "bench.t-bad", "bench.i-bad",
+];
+
+/// The one case whose image keeps keys that were made at random.
+const WITH_KEYS: &str = "more-info.luks-wrongpw";
+
+/// A recorded case.
+#[derive(Clone, Debug)]
+struct Case {
+    id: String,
+    argv: Vec<String>,
+    needs: Vec<String>,
+    writes: bool,
+    followed: bool,
+}
+
+impl Case {
+    fn verb(&self) -> &str {
+        self.argv.iter().map(String::as_str).find(|word| VERBS.contains(word)).unwrap_or("")
+    }
+
+    fn one_of(&self, beginnings: &[&str]) -> bool {
+        beginnings.iter().any(|beginning| self.id.starts_with(beginning))
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let text = std::fs::read_to_string(shared().join("baselines/cases.json")).expect("the recorded cases");
+    let list: Value = serde_json::from_str(&text).expect("a list of cases");
+    let words = |value: &Value| {
+        let list = value.as_array().into_iter().flatten();
+        list.filter_map(|word| word.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let case = |case: &Value| Case {
+        id: case["id"].as_str().unwrap_or_default().to_owned(),
+        argv: words(&case["argv"]),
+        needs: words(&case["needs"]),
+        writes: case["mode"] == "rw",
+        followed: case.get("hash").is_some() || case.get("after").is_some(),
+    };
+    list.as_array().into_iter().flatten().map(case).collect()
+}
+
+/// The verbs that the program says it has.
+fn listed() -> &'static [String] {
+    static LISTED: OnceLock<Vec<String>> = OnceLock::new();
+    LISTED.get_or_init(|| {
+        let help = program().qemu("11.1.3", Cell::Process).arg("--help").go().out();
+        let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+        help.lines().map(first).filter(|word| VERBS.contains(&word.as_str())).collect()
+    })
+}
+
+/// The recorded outputs and the images they are about; kept from one run to the next.
+struct Baselines {
+    folder: PathBuf,
+}
+
+fn baselines() -> &'static Baselines {
+    static BASELINES: OnceLock<Baselines> = OnceLock::new();
+    BASELINES.get_or_init(|| {
+        let folder = target().join("baselines");
+        std::fs::create_dir_all(&folder).expect("a folder for the recorded cases");
+        let lock = File::create(folder.join(".lock")).expect("a lock file");
+        lock.lock().expect("the lock");
+        let source = shared().join("baselines");
+        let parts = ["records.tar.xz", "make-images.py"].map(|name| std::fs::read(source.join(name)).expect(name));
+        let mark = format!("{:?}", parts.map(|bytes| bytes.iter().fold(0u64, |n, b| n.rotate_left(5) ^ u64::from(*b))));
+        if std::fs::read_to_string(folder.join(".mark")).ok().as_ref() != Some(&mark) {
+            unpack(&source, &folder);
+            std::fs::write(folder.join(".mark"), mark).expect("a mark");
+        }
+        Baselines { folder: folder.canonicalize().expect("its path") }
+    })
+}
+
+fn unpack(source: &Path, folder: &Path) {
+    let records = folder.join("records");
+    std::fs::create_dir_all(&records).expect("a folder for the recorded cases");
+    Run::new("tar").arg("-xf").arg(source.join("records.tar.xz")).arg("-C").arg(records).must();
+    let Oracle { version, .. } = maker();
+    assert_eq!(version, "10.0.2", "the recorded cases are about images made by 10.0.2");
+    let make = Run::new("python3").arg(source.join("make-images.py")).arg("--qemu-img");
+    let make = make.arg(maker().program("qemu-img")).arg("--qemu-io").arg(maker().program("qemu-io"));
+    // python3 may come from a version manager that needs the caller's own surroundings.
+    let own = |name| std::env::var_os(name).unwrap_or_default();
+    make.arg("--out").arg(folder.join("images")).env("PATH", own("PATH")).env("HOME", own("HOME")).must();
+    settle(folder);
+}
+
+impl Baselines {
+    fn versions(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.join("records")).expect("the records").flatten();
+        let mut versions: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        versions.sort();
+        if let Ok(only) = std::env::var("INSTAR_VERSION") {
+            skipped(&format!("baselines: every version but {only}"));
+            versions.retain(|version| *version == only);
+        }
+        versions
+    }
+
+    fn images(&self) -> PathBuf {
+        self.folder.join("images")
+    }
+
+    /// What was recorded; nothing if the case was not run with that version.
+    fn record(&self, version: &str, case: &Case) -> Option<Ran> {
+        let read = |part: &str| {
+            std::fs::read(self.folder.join("records").join(version).join(format!("{}.{part}", case.id))).ok()
+        };
+        let code = String::from_utf8(read("rc")?).ok()?;
+        let end = match code.trim().parse::<i32>() {
+            Ok(code) if code >= 0 => End::Code(code),
+            Ok(signal) => End::Signal(-signal),
+            Err(_) => End::Timeout,
+        };
+        Some(Ran { stdout: read("stdout")?, stderr: read("stderr")?, end, peak_kib: 0 })
+    }
+
+    /// Runs a case, in a folder of its own if it may write, and normalises what it says.
+    fn run(&self, case: &Case, version: &str, cell: Cell) -> Ran {
+        let own = case.writes.then(|| Scratch::new("case"));
+        let folder = own.as_ref().map_or_else(|| self.images(), |own| own.path().to_owned());
+        if case.writes {
+            for name in &case.needs {
+                let copy = Run::new("cp").args(["-a", "--sparse=always"]);
+                copy.arg(self.images().join(name)).arg(&folder).must();
+            }
+        }
+        let mut ran = program().quirky(version, cell).folder(&folder).args(&case.argv).go();
+        for output in [&mut ran.stdout, &mut ran.stderr] {
+            *output = normal(output, &path_text(&folder), &case.id);
+        }
+        ran
+    }
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Compares those cases, of all versions, in all cells.
+fn compare(title: &'static str, wanted: impl Fn(&Case) -> bool) -> Report {
+    let report = Report::new(title);
+    let baselines = baselines();
+    let cases: Vec<Case> = cases().into_iter().filter(wanted).collect();
+    let versions = baselines.versions();
+    let all: Vec<(&Case, &String)> = cases.iter().flat_map(|c| versions.iter().map(move |v| (c, v))).collect();
+    each(&all, |_, (case, version)| {
+        if case.needs.iter().any(|name| !baselines.images().join(name).exists()) {
+            return;
+        }
+        let Some(mut want) = baselines.record(version, case) else { return };
+        if case.id == WITH_KEYS {
+            want.stdout = keyless(&want.stdout);
+        }
+        for cell in Cell::all() {
+            report.tried();
+            let mut got = baselines.run(case, version, *cell);
+            if case.id == WITH_KEYS {
+                got.stdout = keyless(&got.stdout);
+            }
+            let differs = differences(&want, &got);
+            if differs.is_empty() {
+                continue;
+            }
+            match reason(RECORDED, version, &case.id, &want, &got) {
+                Some(reason) => report.excuse(reason),
+                None => {
+                    let words = case.argv.join(" ");
+                    report.fault(format!("{} | {version} | {} | {words}\n{differs}", case.id, cell.name()));
+                }
+            }
+        }
+    });
+    report
+}
+
+#[test]
+fn the_recorded_cases_of_every_verb_there_is_come_out_the_same() {
+    let listed = listed();
+    assert!(listed.iter().any(|verb| verb == "info"), "--help does not list info: {listed:?}");
+    for verb in VERBS.iter().filter(|verb| !listed.iter().any(|l| l == *verb)) {
+        skipped(&format!("the recorded cases of {verb}: the program does not have it; its usage errors are tried"));
+    }
+    let chosen = |case: &Case| listed.iter().any(|verb| verb == case.verb()) && !case.followed;
+    let followed = |case: &Case| listed.iter().any(|verb| verb == case.verb()) && case.followed;
+    match cases().iter().filter(|case| followed(case)).count() {
+        0 => {}
+        count => skipped(&format!("{count} recorded cases whose written files would have to be compared")),
+    }
+    let report = compare("baselines", chosen);
+    assert!(report.count() >= 100, "only {} cases", report.count());
+    report.end();
+}
+
+#[test]
+fn usage_errors_before_any_verb_come_out_the_same() {
+    compare("baselines top", |case| case.id.starts_with("top.")).end();
+}
+
+#[test]
+fn usage_errors_of_every_verb_come_out_the_same() {
+    compare("baselines usage", |case| case.one_of(USAGE)).end();
+}
+
+#[test]
+fn number_errors_of_every_verb_come_out_the_same() {
+    compare("baselines numbers", |case| NUMBERS.contains(&case.id.as_str())).end();
+}

@@ -1,0 +1,9 @@
+//! The words that go out: sizes, escapes, JSON, the text of `info`, the sentences of errors.
+
+pub mod dump;
+pub mod escape;
+pub mod info;
+pub mod json;
+pub mod sentence;
+pub mod size;
+pub mod snapshot;

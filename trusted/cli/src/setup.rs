@@ -1,0 +1,88 @@
+//! Setting up a run: settings from the command line, a session for files, a cell for the worker.
+
+use crate::args::Parsed;
+use crate::render::escape::Text;
+use crate::settings::{Face, Origin, Settings};
+use crate::{Told, stderr_text};
+use instar_broker::policy::Policy;
+use instar_broker::session::Why;
+use instar_broker::{Mishap, Session};
+use instar_sandbox::{Budget, Cell, WORKER, start};
+use std::os::unix::ffi::OsStrExt;
+
+/// The options that are settings.
+const SETTINGS: &[&str] = &["cell", "qemu-version", "unsafe-quirks", "ignore-quirks", "allow"];
+
+/// Takes over the settings that the command line gives; the error is a sentence.
+pub fn from_command_line(settings: &mut Settings, parsed: &Parsed) -> Result<(), String> {
+    for given in &parsed.options {
+        if let Some(name) = SETTINGS.iter().find(|name| **name == given.key) {
+            let value = given.value.as_deref().map_or("true".into(), |v| v.to_string_lossy());
+            let value = match (*name, value.starts_with('/')) {
+                ("allow", false) => std::path::absolute(&*value).unwrap_or_default().display().to_string(),
+                _ => value.into_owned(),
+            };
+            settings.set(name, &value, &Origin::CommandLine)?;
+        }
+    }
+    Ok(())
+}
+
+/// A session in which images may name what the settings allow.
+pub fn session(settings: &Settings, locking: bool) -> Session {
+    let roots = settings.allow.iter().filter_map(|d| d.canonicalize().ok()).collect();
+    Session::new(Policy { roots, named: Vec::new(), as_qemu: settings.unsafe_quirks }, locking)
+}
+
+/// A cell as the settings want it.
+pub fn cell(parsed: &Parsed, settings: &Settings) -> Result<(Box<dyn Cell>, Vec<u8>), Told> {
+    let budget = Budget { heap_len: settings.memory_mib << 20, cpu: settings.cpu, ..Budget::default() };
+    let cell = start(settings.cell, &WORKER, budget)
+        .map_err(|no_wall| Told::failure(settings, no_wall.to_string().as_bytes()))?;
+    let mut note = Vec::new();
+    if parsed.has("verbose") && settings.face == Face::Native {
+        note = format!("instar: wall: {}\n", cell.wall()).into_bytes();
+    }
+    Ok((cell, note))
+}
+
+/// A mishap as qemu-img would word it, for an image called `image`.
+pub fn mishap_sentence(image: &[u8], mishap: &Mishap, settings: &Settings) -> Vec<u8> {
+    let text = stderr_text(settings);
+    [b"Could not open '", &text.show(image)[..], b"': ", &mishap_words(mishap, settings, text)].concat()
+}
+
+/// What happened to a file, without the image it happened for.
+pub fn mishap_words(mishap: &Mishap, settings: &Settings, text: Text) -> Vec<u8> {
+    let name = text.show(&mishap.name);
+    match &mishap.why {
+        Why::System(errno) => {
+            let error = std::io::Error::from(*errno).to_string();
+            // The standard library adds the number, qemu-img does not.
+            let words = error.split(" (os error").next().unwrap_or_default();
+            [b"Could not open '", &name[..], b"': ", words.as_bytes()].concat()
+        }
+        Why::NotRegular => {
+            let phrase = crate::render::sentence::worded(
+                b"'file' driver requires '{}' to be a regular file",
+                &settings.profile,
+            );
+            fill(phrase, &name)
+        }
+        Why::Refused(refusal) => refusal.to_string().into_bytes(),
+        Why::TooMany => b"the image consists of more files than one command may open".to_vec(),
+    }
+}
+
+/// The phrase with its one placeholder filled.
+fn fill(phrase: &[u8], name: &[u8]) -> Vec<u8> {
+    match phrase.windows(2).position(|w| w == b"{}") {
+        Some(at) => [&phrase[..at], name, &phrase[at + 2..]].concat(),
+        None => phrase.to_vec(),
+    }
+}
+
+/// The bytes of an option's value.
+pub fn bytes<'a>(parsed: &'a Parsed, key: &str) -> Option<&'a [u8]> {
+    parsed.value(key).map(OsStrExt::as_bytes)
+}

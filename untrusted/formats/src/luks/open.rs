@@ -1,0 +1,294 @@
+//! The checks a LUKS header of version 1 must pass, alone in a file or inside a qcow2 image.
+
+use super::disk::{Header1, MAGIC, SLOT_COUNT, SLOT_DISABLED, SLOT_ENABLED, STRIPES, Slot1};
+use crate::raw::open::{SECTOR, text};
+use alloc::vec::Vec;
+use instar_image::{Bytes, Error, Fact, File, Kind, Result};
+
+/// Sectors that the header fills, up to the first place for key material.
+const HEADER_SECTORS: u32 = 8;
+
+/// Ciphers by name and length of the key, and what qemu-img calls them.
+const CIPHERS: &[(&str, u32, &str)] = &[
+    ("aes", 16, "aes-128"),
+    ("aes", 24, "aes-192"),
+    ("aes", 32, "aes-256"),
+    ("cast5", 16, "cast5-128"),
+    ("serpent", 16, "serpent-128"),
+    ("serpent", 24, "serpent-192"),
+    ("serpent", 32, "serpent-256"),
+    ("twofish", 16, "twofish-128"),
+    ("twofish", 24, "twofish-192"),
+    ("twofish", 32, "twofish-256"),
+    ("sm4", 16, "sm4"),
+];
+/// Families whose ESSIV cipher may have another key length than the cipher itself.
+const FAMILIES: &[(&str, &str)] = &[
+    ("aes", "No AES cipher with key size {} available"),
+    ("serpent", "No Serpent cipher with key size {} available"),
+    ("twofish", "No Twofish cipher with key size {} available"),
+];
+const MODES: &[&str] = &["ecb", "cbc", "xts", "ctr"];
+const GENERATORS: &[&str] = &["plain", "plain64", "essiv"];
+/// Hashes, and the length of what they yield.
+const HASHES: &[(&str, u32)] = &[
+    ("md5", 16),
+    ("sha1", 20),
+    ("sha224", 28),
+    ("sha256", 32),
+    ("sha384", 48),
+    ("sha512", 64),
+    ("ripemd160", 20),
+    ("sm3", 32),
+];
+
+/// A checked header of version 1.
+pub struct Luks1 {
+    /// What the bytes are encrypted with.
+    pub suite: Suite,
+    /// Hash of the key derivation.
+    pub hash: &'static str,
+    /// The container's identity.
+    pub uuid: Bytes,
+    /// Length of the master key in bytes.
+    pub key_len: u32,
+    /// Where the guest's data begins.
+    pub payload_at: u64,
+    /// Iterations of the master key's digest.
+    pub digest_iterations: u32,
+    /// The key slots.
+    pub slots: Vec<Slot>,
+}
+
+/// A checked key slot.
+pub struct Slot {
+    /// Iterations of its key derivation, if it is in use.
+    pub active: Option<u32>,
+    /// Where its key material lies.
+    pub key_at: u64,
+    /// How often the key was split.
+    pub stripes: u32,
+}
+
+/// Cipher, mode and generator of initialisation vectors.
+pub struct Suite {
+    /// Cipher with its key length, as qemu-img calls it.
+    pub cipher: &'static str,
+    /// Mode of operation.
+    pub mode: &'static str,
+    /// Generator of initialisation vectors.
+    pub generator: &'static str,
+    /// The generator's hash, if it has one.
+    pub generator_hash: Option<&'static str>,
+}
+
+impl Luks1 {
+    /// Reads and checks the header at `at`; the caller has seen that it can be read.
+    pub fn open(file: &File<'_>, at: u64) -> Result<Luks1> {
+        let header: Header1 = file.read_as(at)?;
+        check(&header).map_err(|e| e.file(file.id()).at(at))
+    }
+
+    /// The facts that qemu-img tells of it.
+    pub fn facts(&self) -> Fact {
+        let slots: Vec<Fact> = self.slots.iter().map(Slot::facts).collect();
+        let mut facts = Fact::fields([
+            ("ivgen-alg", self.suite.generator.into()),
+            ("detached-header", false.into()),
+            ("hash-alg", self.hash.into()),
+            ("cipher-alg", self.suite.cipher.into()),
+            ("uuid", self.uuid.clone().into()),
+            ("cipher-mode", self.suite.mode.into()),
+            ("slots", slots.into()),
+            ("payload-offset", self.payload_at.into()),
+            ("master-key-iters", self.digest_iterations.into()),
+        ]);
+        if let Some(hash) = self.suite.generator_hash {
+            facts.add("ivgen-hash-alg", hash);
+        }
+        facts
+    }
+}
+
+impl Slot {
+    fn facts(&self) -> Fact {
+        let mut facts = Fact::fields([("active", self.active.is_some().into()), ("key-offset", self.key_at.into())]);
+        if let Some(iterations) = self.active {
+            facts.add("iters", iterations);
+            facts.add("stripes", self.stripes);
+        }
+        facts
+    }
+}
+
+fn check(header: &Header1) -> Result<Luks1> {
+    if header.magic != MAGIC {
+        return Err(Kind::NotThisFormat.what("Volume is not in LUKS format"));
+    }
+    if header.version.get() != 1 {
+        let phrase = "LUKS version {} is not supported";
+        return Err(Kind::Unsupported.what(phrase).arg(u64::from(header.version.get())));
+    }
+    for (field, phrase) in [
+        (&header.cipher_name, "LUKS header cipher name is not NUL terminated"),
+        (&header.cipher_mode, "LUKS header cipher mode is not NUL terminated"),
+        (&header.hash_spec, "LUKS header hash spec is not NUL terminated"),
+    ] {
+        if !field.contains(&0) {
+            return Err(Kind::Corrupt.what(phrase));
+        }
+    }
+    if header.payload_offset.get() < HEADER_SECTORS {
+        return Err(Kind::Corrupt.what("LUKS payload is overlapping with the header"));
+    }
+    if header.mk_digest_iter.get() == 0 {
+        return Err(Kind::Corrupt.what("LUKS key iteration count is zero"));
+    }
+    for index in 0..SLOT_COUNT {
+        check_slot(header, index)?;
+    }
+    let suite = Suite::parse(header)?;
+    let (hash, _) = hash(text(&header.hash_spec))?;
+    Ok(Luks1 {
+        suite: suite.finish(&header.cipher_name)?,
+        hash,
+        uuid: text(&header.uuid).into(),
+        key_len: header.key_bytes.get(),
+        payload_at: sectors(header.payload_offset.get()),
+        digest_iterations: header.mk_digest_iter.get(),
+        slots: header.slots.iter().map(slot).collect(),
+    })
+}
+
+fn sectors(count: u32) -> u64 {
+    u64::from(count).saturating_mul(SECTOR)
+}
+
+fn slot(slot: &Slot1) -> Slot {
+    Slot {
+        active: (slot.active.get() == SLOT_ENABLED).then(|| slot.iterations.get()),
+        key_at: sectors(slot.key_material_offset.get()),
+        stripes: slot.stripes.get(),
+    }
+}
+
+/// The sectors of a slot's key material: the first, and how many. qemu-img counts them in 32 bits that wrap.
+fn material(header: &Header1, slot: &Slot1) -> (u32, u32) {
+    let bytes = u64::from(header.key_bytes.get().wrapping_mul(slot.stripes.get()));
+    let len = bytes.div_ceil(SECTOR).next_multiple_of(HEADER_SECTORS.into());
+    (slot.key_material_offset.get(), u32::try_from(len).unwrap_or(u32::MAX))
+}
+
+fn check_slot(header: &Header1, index: usize) -> Result<()> {
+    let number = u64::try_from(index).unwrap_or(u64::MAX);
+    let corrupt = |phrase: &'static str| -> Error { Kind::Corrupt.what(phrase).arg(number) };
+    let Some((slot, later)) = header.slots.get(index..).and_then(<[Slot1]>::split_first) else {
+        return Ok(());
+    };
+    if slot.stripes.get() != STRIPES {
+        let stripes = signed(slot.stripes.get());
+        return Err(corrupt("Keyslot {} is corrupted (stripes {} != 4000)").arg(stripes));
+    }
+    if !matches!(slot.active.get(), SLOT_ENABLED | SLOT_DISABLED) {
+        return Err(corrupt("Keyslot {} state (active/disable) is corrupted"));
+    }
+    if slot.active.get() == SLOT_ENABLED && slot.iterations.get() == 0 {
+        return Err(corrupt("Keyslot {} iteration count is zero"));
+    }
+    let (start, len) = material(header, slot);
+    if start < HEADER_SECTORS {
+        return Err(corrupt("Keyslot {} is overlapping with the LUKS header"));
+    }
+    if start.wrapping_add(len) > header.payload_offset.get() {
+        return Err(corrupt("Keyslot {} is overlapping with the encrypted payload"));
+    }
+    let last = start.wrapping_add(len).wrapping_sub(1);
+    for (other, number) in later.iter().zip(number.saturating_add(1)..) {
+        let (other_start, other_len) = material(header, other);
+        let other_last = other_start.wrapping_add(other_len).wrapping_sub(1);
+        if start <= other_last && other_start <= last {
+            return Err(corrupt("Keyslots {} and {} are overlapping in the header").arg(number));
+        }
+    }
+    Ok(())
+}
+
+/// A suite whose names have been split, in the order in which qemu-img judges them.
+struct Parts<'a> {
+    cipher: &'static str,
+    key_len: u32,
+    mode: &'static str,
+    generator: &'a [u8],
+    hash: Option<(&'static str, u32)>,
+}
+
+impl Suite {
+    fn parse(header: &Header1) -> Result<Parts<'_>> {
+        let whole = text(&header.cipher_mode);
+        let Some((mode, generator)) = split(whole, b'-') else {
+            return Err(Kind::Unsupported.what("Unexpected cipher mode string format '{}'").arg(whole));
+        };
+        let (generator, hash_name) = match split(generator, b':') {
+            Some((generator, name)) => (generator, Some(name)),
+            None => (generator, None),
+        };
+        let hash = hash_name.map(hash).transpose()?;
+        let mode =
+            known(MODES, mode).ok_or_else(|| Kind::Unsupported.what("Cipher mode '{}' not supported").arg(mode))?;
+        let name = text(&header.cipher_name);
+        // XTS needs two keys.
+        let key_len = if mode == "xts" { header.key_bytes.get() / 2 } else { header.key_bytes.get() };
+        let found = CIPHERS.iter().find(|(n, len, _)| n.as_bytes() == name && *len == key_len);
+        let Some((_, _, cipher)) = found else {
+            let phrase = "Algorithm '{}' with key size {} bytes not supported";
+            return Err(Kind::Unsupported.what(phrase).arg(name).arg(signed(key_len)));
+        };
+        Ok(Parts { cipher, key_len, mode, generator, hash })
+    }
+}
+
+impl Parts<'_> {
+    fn finish(self, cipher_name: &[u8]) -> Result<Suite> {
+        let Some(generator) = known(GENERATORS, self.generator) else {
+            return Err(Kind::Unsupported.what("IV generator '{}' not supported").arg(self.generator));
+        };
+        let mut generator_hash = None;
+        if generator == "essiv" {
+            let Some((hash, len)) = self.hash else {
+                return Err(Kind::Corrupt.what("Missing IV generator hash specification"));
+            };
+            self.check_essiv(text(cipher_name), len)?;
+            generator_hash = Some(hash);
+        }
+        Ok(Suite { cipher: self.cipher, mode: self.mode, generator, generator_hash })
+    }
+
+    /// The hash's output is the key of the cipher that makes the vectors.
+    fn check_essiv(&self, name: &[u8], hash_len: u32) -> Result<()> {
+        match FAMILIES.iter().find(|(family, _)| family.as_bytes() == name) {
+            Some(_) if matches!(hash_len, 16 | 24 | 32) => Ok(()),
+            Some((_, phrase)) => Err(Kind::Unsupported.what(phrase).arg(hash_len)),
+            None if hash_len == self.key_len => Ok(()),
+            None => Err(Kind::Unsupported.what("Cipher {} not supported with essiv").arg(self.cipher)),
+        }
+    }
+}
+
+fn split(bytes: &[u8], mark: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|b| *b == mark)?;
+    Some((bytes.get(..at)?, bytes.get(at.checked_add(1)?..)?))
+}
+
+fn known(names: &[&'static str], name: &[u8]) -> Option<&'static str> {
+    names.iter().find(|n| n.as_bytes() == name).copied()
+}
+
+fn hash(name: &[u8]) -> Result<(&'static str, u32)> {
+    let found = HASHES.iter().find(|(n, _)| n.as_bytes() == name).copied();
+    found.ok_or_else(|| Kind::Unsupported.what("Hash algorithm '{}' not supported").arg(name))
+}
+
+/// qemu-img prints numbers out of the header as if they had a sign.
+fn signed(number: u32) -> i64 {
+    number.cast_signed().into()
+}

@@ -1,0 +1,84 @@
+//! Opening a Parallels disk: its header, checked.
+
+use super::disk::{Header, IN_USE, MAGIC, MAGIC_EXT, VERSION};
+use super::extension::{self, BitmapFacts};
+use alloc::vec::Vec;
+use instar_image::{File, Kind, Result};
+
+/// Sectors that a cluster may have.
+const TRACKS_MAX: u32 = i32::MAX as u32 / 513;
+/// Entries that a table may have.
+const TABLE_MAX: u32 = i32::MAX as u32 / 4;
+/// The last sector that an offset can name.
+const SECTOR_MAX: u64 = i64::MAX as u64 / 512;
+
+/// What a Parallels disk is, checked.
+pub struct Checked {
+    /// Size of the disk in bytes.
+    pub virtual_size: u64,
+    /// Sectors of a cluster.
+    pub cluster_sectors: u32,
+    /// Entries of the table; they cover the disk.
+    pub table_count: u32,
+    /// What an entry of the table is multiplied by to get a sector.
+    pub entry_unit: u32,
+    /// First sector of the data, as the header says.
+    pub data_sector: u32,
+    /// A writer did not close it.
+    pub in_use: bool,
+    /// The dirty bitmaps of its format extension.
+    pub bitmaps: Vec<BitmapFacts>,
+}
+
+/// Whether the header is a Parallels disk's.
+pub fn is_ours(header: &Header) -> bool {
+    header.version.get() == VERSION && (&header.magic == MAGIC || &header.magic == MAGIC_EXT)
+}
+
+/// Reads and checks the header and the format extension.
+pub fn open(file: &File<'_>) -> Result<Checked> {
+    check(file).map_err(|error| error.file(file.id()))
+}
+
+fn check(file: &File<'_>) -> Result<Checked> {
+    let header: Header = file.read_as(0)?;
+    if !is_ours(&header) {
+        return Err(Kind::NotThisFormat.what("Image not in Parallels format"));
+    }
+    let old = &header.magic == MAGIC;
+    let sectors = if old { header.nb_sectors.get() & 0xffff_ffff } else { header.nb_sectors.get() };
+    let tracks = header.tracks.get();
+    if tracks == 0 {
+        return Err(Kind::Corrupt.what("Invalid image: Zero sectors per track"));
+    }
+    if tracks > TRACKS_MAX {
+        return Err(Kind::TooBig.what("Invalid image: Too big cluster"));
+    }
+    let table_count = header.bat_entries.get();
+    if table_count > TABLE_MAX {
+        return Err(Kind::TooBig.what("Catalog too large"));
+    }
+    let extension_sector = header.ext_off.get();
+    if extension_sector > SECTOR_MAX {
+        return Err(Kind::Corrupt.what("Invalid image: Too big offset"));
+    }
+    if u64::from(table_count) < sectors.div_ceil(tracks.into()) {
+        return Err(Kind::Corrupt.what("Invalid image: Catalog size too small for advertised disk size"));
+    }
+    // Bounded by the table: at most 2^29 clusters of less than 2^31 bytes.
+    let virtual_size = sectors.saturating_mul(512);
+    let cluster_len = u64::from(tracks).saturating_mul(512);
+    let bitmaps = match extension_sector {
+        0 => Vec::new(),
+        sector => extension::read(file, sector, cluster_len, sectors)?,
+    };
+    Ok(Checked {
+        virtual_size,
+        cluster_sectors: tracks,
+        table_count,
+        entry_unit: if old { 1 } else { tracks },
+        data_sector: header.data_off.get(),
+        in_use: header.inuse.get() == IN_USE,
+        bitmaps,
+    })
+}

@@ -1,0 +1,123 @@
+//! The table of a qcow2 image's snapshots, walked entry by entry.
+
+use super::disk::{Snapshot, SnapshotExtra};
+use super::open::Table;
+use crate::raw::open::{readable, text};
+use alloc::vec::Vec;
+use instar_image::num::bounded;
+use instar_image::{Error, File, Kind, Result, info};
+use zerocopy::IntoBytes;
+
+/// The most extra data of one snapshot that qemu-img accepts.
+const EXTRA_LEN_MAX: u64 = 1024;
+/// The longest table that qemu-img accepts.
+const TABLE_LEN_MAX: u64 = 64 << 20;
+/// As much of an identifier as qemu-img tells.
+const ID_LEN_MAX: u64 = 127;
+/// As much of a name as qemu-img tells.
+const NAME_LEN_MAX: u64 = 255;
+/// The most snapshots told at once.
+const BATCH_COUNT: usize = 1024;
+/// The most bytes of snapshots told at once.
+const BATCH_LEN: usize = 256 << 10;
+/// What a snapshot weighs in a batch besides its texts.
+const ENTRY_LEN: usize = 64;
+
+/// Reads the whole table and keeps nothing: it must hold together before anything is told.
+pub fn check(file: &File<'_>, table: Table) -> Result<()> {
+    walk(file, table, &mut |_| Ok(()))
+}
+
+/// Tells all snapshots in batches of bounded size.
+pub fn tell(file: &File<'_>, table: Table, each: &mut dyn FnMut(Vec<info::Snapshot>) -> Result<()>) -> Result<()> {
+    let mut batch = Vec::new();
+    let mut len = 0usize;
+    walk(file, table, &mut |entry| {
+        let snapshot = entry.tell()?;
+        let weight = ENTRY_LEN.saturating_add(snapshot.id.0.len()).saturating_add(snapshot.name.0.len());
+        if batch.len() >= BATCH_COUNT || len.saturating_add(weight) > BATCH_LEN {
+            each(core::mem::take(&mut batch))?;
+            len = 0;
+        }
+        len = len.saturating_add(weight);
+        batch.push(snapshot);
+        Ok(())
+    })?;
+    if batch.is_empty() { Ok(()) } else { each(batch) }
+}
+
+/// An entry of the table, with its parts not read yet.
+struct Entry<'e, 'a> {
+    file: &'e File<'a>,
+    fixed: Snapshot,
+    extra_at: u64,
+    id_at: u64,
+    name_at: u64,
+}
+
+fn walk(file: &File<'_>, table: Table, each: &mut dyn FnMut(Entry<'_, '_>) -> Result<()>) -> Result<()> {
+    let mut at = table.at;
+    for index in 0..table.count {
+        let (entry, end) = Entry::read(file, at, index)?;
+        if end.saturating_sub(table.at) > TABLE_LEN_MAX {
+            let phrase = "Snapshot table is too big\n\
+                          You can force-remove all {} overhanging snapshots with qemu-img check -r all";
+            let left = table.count.saturating_sub(index);
+            return Err(Kind::TooBig.what(phrase).file(file.id()).at(at).arg(left));
+        }
+        each(entry)?;
+        at = end.next_multiple_of(8);
+    }
+    Ok(())
+}
+
+impl<'e, 'a> Entry<'e, 'a> {
+    /// The entry at `at`, and where it ends.
+    fn read(file: &'e File<'a>, at: u64, index: u64) -> Result<(Self, u64)> {
+        let unreadable =
+            || -> Error { Kind::Io.what("Failed to read snapshot table: Input/output error").file(file.id()).at(at) };
+        if !readable(at, 40) {
+            return Err(unreadable());
+        }
+        let fixed: Snapshot = file.read_as(at)?;
+        let extra_len = u64::from(fixed.extra_data_size.get());
+        if extra_len > EXTRA_LEN_MAX {
+            let phrase = "Too much extra metadata in snapshot table entry {}\n\
+                          You can force-remove this extra metadata with qemu-img check -r all";
+            return Err(Kind::TooBig.what(phrase).file(file.id()).at(at).arg(index));
+        }
+        let extra_at = at.saturating_add(40);
+        let id_at = extra_at.saturating_add(extra_len);
+        let name_at = id_at.saturating_add(fixed.id_str_size.get().into());
+        let end = name_at.saturating_add(fixed.name_size.get().into());
+        if !readable(at, end.saturating_sub(at)) {
+            return Err(unreadable());
+        }
+        Ok((Entry { file, fixed, extra_at, id_at, name_at }, end))
+    }
+
+    fn tell(&self) -> Result<info::Snapshot> {
+        let extra_len = self.fixed.extra_data_size.get();
+        let mut extra = SnapshotExtra { vm_state_size_large: 0.into(), disk_size: 0.into(), icount: u64::MAX.into() };
+        let have = usize::try_from(extra_len / 8 * 8).unwrap_or(usize::MAX).min(size_of::<SnapshotExtra>());
+        if let Some(part) = extra.as_mut_bytes().get_mut(..have) {
+            self.file.read(self.extra_at, part)?;
+        }
+        let large = extra.vm_state_size_large.get();
+        let icount = extra.icount.get();
+        Ok(info::Snapshot {
+            id: self.text(self.id_at, self.fixed.id_str_size.get().into(), ID_LEN_MAX)?,
+            name: self.text(self.name_at, self.fixed.name_size.get().into(), NAME_LEN_MAX)?,
+            vm_state_size: if extra_len >= 8 { large } else { self.fixed.vm_state_size.get().into() },
+            date_sec: self.fixed.date_sec.get(),
+            date_nsec: self.fixed.date_nsec.get(),
+            vm_clock_nsec: self.fixed.vm_clock_nsec.get(),
+            icount: (icount != u64::MAX).then_some(icount),
+        })
+    }
+
+    fn text(&self, at: u64, len: u64, max: u64) -> Result<instar_image::Bytes> {
+        let len = bounded(len.min(max), max, || Kind::TooBig.what("snapshot's text too long"))?;
+        Ok(text(&self.file.read_vec(at, len)?).into())
+    }
+}

@@ -1,0 +1,43 @@
+//! How identifiers and names are written in the formats that came from the world of Windows.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// An identifier whose first three groups are little-endian, as VHDX and VDI keep it.
+pub fn guid(bytes: &[u8; 16]) -> String {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
+    let [i, j, k, l, m, n, o, p] = rest;
+    uuid(&[d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p])
+}
+
+/// An identifier kept in the order in which it is written, as in VHD.
+pub fn uuid(bytes: &[u8; 16]) -> String {
+    let whole = u128::from_be_bytes(*bytes);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        whole >> 96,
+        whole >> 80 & 0xffff,
+        whole >> 64 & 0xffff,
+        whole >> 48 & 0xffff,
+        whole & 0xffff_ffff_ffff
+    )
+}
+
+/// UTF-16 code units as the bytes of UTF-8, up to the first zero; what is not text becomes U+FFFD.
+pub fn from_utf16(units: impl Iterator<Item = u16>) -> Vec<u8> {
+    let text: String = char::decode_utf16(units.take_while(|unit| *unit != 0))
+        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect();
+    text.into_bytes()
+}
+
+/// [`from_utf16`] of little-endian bytes.
+pub fn from_utf16le(bytes: &[u8]) -> Vec<u8> {
+    from_utf16(bytes.as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair)))
+}
+
+/// [`from_utf16`] of big-endian bytes.
+pub fn from_utf16be(bytes: &[u8]) -> Vec<u8> {
+    from_utf16(bytes.as_chunks().0.iter().map(|pair| u16::from_be_bytes(*pair)))
+}

@@ -1,0 +1,241 @@
+//! The text that describes a VMware disk, read as leniently as qemu-img reads it.
+
+use alloc::vec::Vec;
+
+/// The longest type of disk, the longest name of an extent and the longest name of a parent, in bytes.
+const TYPE_MAX: usize = 63;
+const NAME_MAX: usize = 511;
+const PARENT_MAX: usize = 4095;
+
+/// What one line says of an extent.
+pub enum Line<'t> {
+    /// Nothing that qemu-img heeds.
+    Other,
+    /// An extent that makes no sense; the line.
+    Bad(&'t [u8]),
+    /// An extent.
+    Extent(ExtentLine<'t>),
+}
+
+/// An extent as the text names it.
+pub struct ExtentLine<'t> {
+    /// Sectors.
+    pub sectors: u64,
+    /// How it is kept.
+    pub kind: ExtentKind,
+    /// Its file.
+    pub name: &'t [u8],
+    /// The sector of the file in which it begins.
+    pub start: u64,
+}
+
+/// How an extent is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExtentKind {
+    /// As it is.
+    Flat,
+    /// As it is, on ESX.
+    Vmfs,
+    /// With a header of its own.
+    Sparse,
+    /// With a header of its own, on ESX.
+    VmfsSparse,
+    /// ESX's newer sparse disk.
+    SeSparse,
+}
+
+impl ExtentKind {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            ExtentKind::Flat => "FLAT",
+            ExtentKind::Vmfs => "VMFS",
+            ExtentKind::Sparse => "SPARSE",
+            ExtentKind::VmfsSparse => "VMFSSPARSE",
+            ExtentKind::SeSparse => "SESPARSE",
+        }
+    }
+
+    fn from_word(word: &[u8]) -> Option<Self> {
+        use ExtentKind::{Flat, SeSparse, Sparse, Vmfs, VmfsSparse};
+        [Flat, Vmfs, Sparse, VmfsSparse, SeSparse].into_iter().find(|kind| kind.word().as_bytes() == word)
+    }
+}
+
+/// Whether a file that begins with `text` is a descriptor: remarks and blank lines, then a version.
+pub fn is_descriptor(text: &[u8]) -> bool {
+    let mut rest = text;
+    loop {
+        let (line, after) = match rest.iter().position(|byte| *byte == b'\n') {
+            Some(end) => rest.split_at(end),
+            None => return false,
+        };
+        match line {
+            [b'#', ..] | [b' '] | [b' ', b'\r'] => rest = after.get(1..).unwrap_or(&[]),
+            _ => {
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                return matches!(line, b"version=1" | b"version=2" | b"version=3");
+            }
+        }
+    }
+}
+
+/// The text up to its first zero.
+pub fn text_of(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or(&[])
+}
+
+/// What follows `mark` and the `skip` bytes behind it, whatever they are: a sign, a quote, even a zero.
+fn after<'t>(bytes: &'t [u8], mark: &[u8], skip: usize) -> Option<&'t [u8]> {
+    let place = text_of(bytes).windows(mark.len()).position(|window| window == mark)?;
+    let rest = bytes.get(place.checked_add(mark.len())?.checked_add(skip)?..);
+    Some(text_of(rest.unwrap_or(&[])))
+}
+
+/// What stands between the quotes after `name=`.
+fn quoted<'t>(bytes: &'t [u8], name: &[u8], max: usize) -> Option<Result<&'t [u8], ()>> {
+    let rest = after(bytes, name, 2)?;
+    let end = rest.iter().position(|byte| *byte == b'"');
+    let value = end.and_then(|end| rest.get(..end)).filter(|value| value.len() <= max);
+    Some(value.ok_or(()))
+}
+
+/// The type of the disk.
+pub fn create_type(bytes: &[u8]) -> Option<&[u8]> {
+    quoted(bytes, b"createType", TYPE_MAX)?.ok()
+}
+
+/// The name of the parent, if there is one; `Err` if it cannot be told.
+pub fn parent(bytes: &[u8]) -> Result<Option<&[u8]>, ()> {
+    quoted(bytes, b"parentFileNameHint", PARENT_MAX).transpose()
+}
+
+/// The content identifier.
+pub fn cid(bytes: &[u8]) -> Option<u32> {
+    Scan(after(bytes, b"CID", 1)?).hex()
+}
+
+/// The content identifier that the parent has to have.
+pub fn parent_cid(bytes: &[u8]) -> Option<u32> {
+    Scan(after(bytes, b"parentCID", 1)?).hex()
+}
+
+/// Every line of the text, with what it says.
+pub fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let here = rest.take()?;
+        let end = here.iter().position(|byte| *byte == b'\n');
+        rest = end.and_then(|end| here.get(end.checked_add(1)?..)).filter(|rest| !rest.is_empty());
+        Some(line(here, here.get(..end.unwrap_or(here.len())).unwrap_or(here)))
+    })
+}
+
+/// An extent reads `RW SECTORS KIND "NAME" START`. Blanks may be line ends: what follows the line is in reach.
+fn line<'t>(here: &'t [u8], whole: &'t [u8]) -> Line<'t> {
+    let mut scan = Scan(here);
+    let (Some(access), Some(sectors), Some(word)) = (scan.word(), scan.number(), scan.word()) else {
+        return Line::Other;
+    };
+    scan.blanks();
+    let name = if scan.literal(b'"') { scan.name() } else { None };
+    let Some(name) = name.filter(|_| access == b"RW") else {
+        return Line::Other;
+    };
+    let start = if scan.literal(b'"') { scan.number() } else { None };
+    let kind = ExtentKind::from_word(word);
+    let start = match (kind, start) {
+        (Some(ExtentKind::Flat), Some(start)) if start >= 0 => start.unsigned_abs(),
+        (Some(ExtentKind::Flat), _) | (_, Some(_)) => return Line::Bad(whole),
+        (_, None) => 0,
+    };
+    match (kind, u64::try_from(sectors)) {
+        (Some(kind), Ok(sectors)) if sectors > 0 => Line::Extent(ExtentLine { sectors, kind, name, start }),
+        _ => Line::Other,
+    }
+}
+
+/// A text read from its front, with the manners of C's `scanf`.
+struct Scan<'t>(&'t [u8]);
+
+impl<'t> Scan<'t> {
+    fn blanks(&mut self) {
+        while let [b' ' | b'\t'..=b'\r', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
+    }
+
+    fn literal(&mut self, byte: u8) -> bool {
+        match self.0 {
+            [first, rest @ ..] if *first == byte => {
+                self.0 = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn run(&mut self, max: usize, mut belongs: impl FnMut(u8) -> bool) -> &'t [u8] {
+        let len = self.0.iter().take(max).take_while(|byte| belongs(**byte)).count();
+        let (run, rest) = self.0.split_at_checked(len).unwrap_or((self.0, &[]));
+        self.0 = rest;
+        run
+    }
+
+    /// At most ten bytes that are not blank.
+    fn word(&mut self) -> Option<&'t [u8]> {
+        self.blanks();
+        Some(self.run(10, |byte| !matches!(byte, b' ' | b'\t'..=b'\r'))).filter(|word| !word.is_empty())
+    }
+
+    fn name(&mut self) -> Option<&'t [u8]> {
+        Some(self.run(NAME_MAX, |byte| !matches!(byte, b'\n' | b'\r' | b'"'))).filter(|name| !name.is_empty())
+    }
+
+    fn sign(&mut self) -> bool {
+        self.blanks();
+        let minus = self.literal(b'-');
+        if !minus {
+            self.literal(b'+');
+        }
+        minus
+    }
+
+    /// A decimal number; what is too large for it becomes the largest.
+    fn number(&mut self) -> Option<i64> {
+        let minus = self.sign();
+        let digits = self.run(usize::MAX, |byte| byte.is_ascii_digit());
+        if digits.is_empty() {
+            return None;
+        }
+        let number = digits.iter().fold(0i64, |sum, digit| {
+            let digit = i64::from(digit.wrapping_sub(b'0'));
+            let sum = sum.saturating_mul(10);
+            if minus { sum.saturating_sub(digit) } else { sum.saturating_add(digit) }
+        });
+        Some(number)
+    }
+
+    /// A hexadecimal number, of which the lower 32 bits count.
+    fn hex(&mut self) -> Option<u32> {
+        let minus = self.sign();
+        if let [b'0', b'x' | b'X', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
+        let digits: Vec<u32> = self
+            .run(usize::MAX, |byte| byte.is_ascii_hexdigit())
+            .iter()
+            .filter_map(|d| char::from(*d).to_digit(16))
+            .collect();
+        if digits.is_empty() {
+            return None;
+        }
+        let number = digits.iter().try_fold(0u64, |sum, digit| sum.checked_mul(16)?.checked_add(u64::from(*digit)));
+        let number = match number {
+            Some(number) if minus => number.wrapping_neg(),
+            Some(number) => number,
+            None => u64::MAX,
+        };
+        Some(u32::try_from(number & 0xffff_ffff).unwrap_or(u32::MAX))
+    }
+}

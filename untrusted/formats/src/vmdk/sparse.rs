@@ -1,0 +1,179 @@
+//! The headers of VMware's sparse extents, checked.
+
+use super::disk::{
+    AT_END, Cowd, DEFLATE, FLAG_SECOND_DIRECTORY, Footer, Hosted, KDMV, MARKER_FOOTER, SE_CONST_MAGIC, SE_VERSION,
+    SE_VOLATILE_MAGIC, SeConst, SeVolatile,
+};
+use alloc::format;
+use core::mem::size_of;
+use instar_image::{Error, File, Kind, Result};
+
+/// Sectors that a grain may have.
+const GRAIN_MAX: u64 = 0x20_0000;
+/// Entries that a grain directory may have.
+const DIRECTORY_MAX: u32 = 32 << 20;
+/// Entries that a grain table may have.
+const TABLE_MAX: u32 = 512;
+
+/// Grains found by way of a directory and its tables.
+pub struct Sparse {
+    /// Sectors of the disk.
+    pub sectors: u64,
+    /// Sectors of a grain.
+    pub grain_sectors: u64,
+    /// Where the directory begins, in bytes.
+    pub directory_at: u64,
+    /// Its entries; they may be fewer than the disk needs.
+    pub directory_count: u32,
+    /// Entries of a table.
+    pub table_count: u32,
+    /// Bytes of an entry: 4, or 8 in ESX's newer kind.
+    pub entry_len: u8,
+    /// Grains are compressed.
+    pub compressed: bool,
+}
+
+/// The header of a hosted sparse disk: the one that counts, be it at the front or at the end.
+pub fn hosted(file: &File<'_>, front: Hosted) -> Result<Sparse> {
+    let header = if front.gd_offset.get() == AT_END { footer(file)? } else { front };
+    if header.version.get() > 3 {
+        return Err(Kind::Unsupported.what("Unsupported VMDK version {}").arg(header.version.get()));
+    }
+    let table_count = header.num_gtes_per_gt.get();
+    if table_count > TABLE_MAX {
+        return Err(Kind::TooBig.what("L2 table size too big"));
+    }
+    // qemu-img counts in 32 bits here and below; what it takes for that reason is taken here as well.
+    let reach = u64::from(table_count).wrapping_mul(header.granularity.get()) & 0xffff_ffff;
+    let capacity = header.capacity.get();
+    let Some(entries) = capacity.wrapping_add(reach.wrapping_sub(1)).checked_div(reach) else {
+        return Err(Kind::Corrupt.what("L1 entry size is invalid"));
+    };
+    let grains_from = header.grain_offset.get();
+    if file.len().div_ceil(512) < grains_from {
+        return Err(Kind::Corrupt
+            .what("File truncated, expecting at least {} bytes")
+            .arg(grains_from.wrapping_mul(512).cast_signed()));
+    }
+    let sparse = Sparse {
+        sectors: capacity,
+        grain_sectors: header.granularity.get(),
+        directory_at: header.gd_offset.get().wrapping_mul(512),
+        directory_count: u32::try_from(entries & 0xffff_ffff).unwrap_or(u32::MAX),
+        table_count,
+        entry_len: 4,
+        compressed: header.compress_algorithm.get() == DEFLATE,
+    };
+    checked(&sparse)?;
+    readable(file, sparse.directory_at, "Could not read l1 table from extent '{file}': Input/output error")?;
+    if header.flags.get() & FLAG_SECOND_DIRECTORY != 0 {
+        let second = header.rgd_offset.get().wrapping_mul(512);
+        readable(file, second, "Could not read l1 backup table from extent '{file}': Input/output error")?;
+    }
+    Ok(sparse)
+}
+
+fn footer(file: &File<'_>) -> Result<Hosted> {
+    let end = file.len().next_multiple_of(512);
+    let Some(at) = end.checked_sub(size_of::<Footer>() as u64) else {
+        return Err(Kind::Corrupt.what("Failed to read footer: Input/output error"));
+    };
+    let footer: Footer = file.read_as(at)?;
+    let (marker, end) = (&footer.marker, &footer.end);
+    let sound = &footer.header.magic == KDMV
+        && (marker.size.get(), marker.kind.get()) == (0, MARKER_FOOTER)
+        && (end.value.get(), end.size.get(), end.kind.get()) == (0, 0, 0);
+    if sound { Ok(footer.header) } else { Err(Kind::Corrupt.what("Invalid footer")) }
+}
+
+/// The header of ESX's older sparse disk.
+pub fn cowd(header: &Cowd) -> Result<Sparse> {
+    let sparse = Sparse {
+        sectors: header.disk_sectors.get().into(),
+        grain_sectors: header.granularity.get().into(),
+        directory_at: u64::from(header.l1dir_offset.get()).wrapping_mul(512),
+        directory_count: header.l1dir_size.get(),
+        table_count: 4096,
+        entry_len: 4,
+        compressed: false,
+    };
+    checked(&sparse)?;
+    Ok(sparse)
+}
+
+/// The headers of ESX's newer sparse disk.
+pub fn se_sparse(file: &File<'_>) -> Result<Sparse> {
+    let header: SeConst = file.read_as(0)?;
+    check_const(&header)?;
+    let [volatile_at, _] = &header.volatile_header;
+    let volatile_at = volatile_at.get().wrapping_mul(512);
+    readable(file, volatile_at, "Could not read volatile header from file '{file}': Input/output error")?;
+    let volatile: SeVolatile = file.read_as(volatile_at)?;
+    if volatile.magic.get() != SE_VOLATILE_MAGIC {
+        return Err(hex(Kind::NotThisFormat.what("Bad volatile header magic: 0x{}"), volatile.magic.get()));
+    }
+    if volatile.replay_journal.get() != 0 {
+        return Err(Kind::Unsupported.what("Image is dirty, Replaying journal not supported"));
+    }
+    if volatile.pad != [0; 480] {
+        return Err(Kind::Unsupported.what("Unsupported non-zero volatile header padding"));
+    }
+    let entries = header.grain_dir_size.get().wrapping_mul(512 / 8);
+    let sparse = Sparse {
+        sectors: header.capacity.get(),
+        grain_sectors: header.grain_size.get(),
+        directory_at: header.grain_dir_offset.get().wrapping_mul(512),
+        directory_count: u32::try_from(entries & 0xffff_ffff).unwrap_or(u32::MAX),
+        table_count: 64 * 512 / 8,
+        entry_len: 8,
+        compressed: false,
+    };
+    checked(&sparse)?;
+    readable(file, sparse.directory_at, "Could not read l1 table from extent '{file}': Input/output error")?;
+    Ok(sparse)
+}
+
+fn check_const(header: &SeConst) -> Result<()> {
+    if header.magic.get() != SE_CONST_MAGIC {
+        return Err(hex(Kind::NotThisFormat.what("Bad const header magic: 0x{}"), header.magic.get()));
+    }
+    if header.version.get() != SE_VERSION {
+        return Err(hex(Kind::Unsupported.what("Unsupported version: 0x{}"), header.version.get()));
+    }
+    if header.grain_size.get() != 8 {
+        return Err(Kind::Unsupported.what("Unsupported grain size: {}").arg(header.grain_size.get()));
+    }
+    if header.grain_table_size.get() != 64 {
+        return Err(Kind::Unsupported.what("Unsupported grain table size: {}").arg(header.grain_table_size.get()));
+    }
+    if header.flags.get() != 0 {
+        return Err(hex(Kind::Unsupported.what("Unsupported flags: 0x{}"), header.flags.get()));
+    }
+    if header.reserved.iter().any(|word| word.get() != 0) {
+        let refusal = Kind::Unsupported.what("Unsupported reserved bits: 0x{} 0x{} 0x{} 0x{}");
+        return Err(header.reserved.iter().fold(refusal, |refusal, word| hex(refusal, word.get())));
+    }
+    if header.pad != [0; 304] {
+        return Err(Kind::Unsupported.what("Unsupported non-zero const header padding"));
+    }
+    Ok(())
+}
+
+fn hex(error: Error, number: u64) -> Error {
+    error.arg(format!("{number:016x}"))
+}
+
+fn checked(sparse: &Sparse) -> Result<()> {
+    if sparse.grain_sectors > GRAIN_MAX {
+        return Err(Kind::TooBig.what("Invalid granularity, image may be corrupt"));
+    }
+    if sparse.directory_count > DIRECTORY_MAX {
+        return Err(Kind::TooBig.what("L1 size too big"));
+    }
+    Ok(())
+}
+
+/// An offset that a file can have.
+fn readable(file: &File<'_>, at: u64, refusal: &'static str) -> Result<()> {
+    if at > i64::MAX as u64 { Err(Kind::Corrupt.what(refusal).file(file.id()).at(at)) } else { Ok(()) }
+}

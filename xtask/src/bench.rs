@@ -1,0 +1,121 @@
+//! Side by side with qemu-img: the same questions, in turns, in one run.
+
+mod report;
+mod rows;
+mod timing;
+
+use crate::{Done, shell, tests};
+use report::Report;
+use rows::{Place, ROWS, Row};
+use std::path::PathBuf;
+use timing::{Contender, Times, race};
+
+/// Rounds unless `--rounds` says otherwise; fewer say little about milliseconds.
+const ROUNDS: usize = 300;
+
+/// What was asked for.
+struct Request {
+    verbs: Vec<String>,
+    rounds: usize,
+    build: bool,
+    instar: PathBuf,
+    qemu_img: PathBuf,
+    /// Further programs with qemu-img's grammar, by name.
+    others: Vec<(String, PathBuf)>,
+}
+
+/// The task: `cargo xtask bench [verb...] [--rounds N] [--no-build] [--instar PATH] [--qemu-img PATH] [--with NAME=PATH]`.
+pub fn run(arguments: &[String]) -> Done {
+    let mut request = parse(arguments)?;
+    if request.build {
+        tests::build()?;
+        request.instar = tests::shipped();
+    }
+    let place = Place::new(&request.qemu_img)?;
+    let mut report = Report::new(&request.instar, &request.qemu_img, request.rounds)?;
+    println!("{}", report.heading());
+    let wanted = |row: &&Row| request.verbs.is_empty() || request.verbs.iter().any(|verb| verb == row.verb);
+    for row in ROWS.iter().filter(wanted) {
+        let image = (row.image)(&place)?;
+        let contenders = contenders(&request, row, &image.to_string_lossy());
+        let times = race(&contenders, request.rounds);
+        report.add(row, &contenders, &times);
+    }
+    report.write(&shell::root().join("benches/results.json"))
+}
+
+fn contenders(request: &Request, row: &Row, image: &str) -> Vec<Contender> {
+    let words: Vec<String> = row.arguments.iter().map(|word| word.replace("{}", image)).collect();
+    let make = |name: &str, program: &PathBuf, env: &[(&str, &str)]| Contender {
+        name: name.to_owned(),
+        program: program.clone(),
+        arguments: words.clone(),
+        environment: env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+    };
+    let mut all = vec![make("qemu-img", &request.qemu_img, &[])];
+    for cell in ["process", "kvm"] {
+        all.push(make(cell, &request.instar, &[("INSTAR_CELL", cell)]));
+    }
+    all.extend(request.others.iter().map(|(name, program)| make(name, program, &[])));
+    all
+}
+
+fn parse(arguments: &[String]) -> Result<Request, String> {
+    let mut request = Request {
+        verbs: Vec::new(),
+        rounds: ROUNDS,
+        build: true,
+        instar: tests::shipped(),
+        qemu_img: PathBuf::from("/usr/bin/qemu-img"),
+        others: Vec::new(),
+    };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--rounds" => request.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?,
+            "--no-build" => request.build = false,
+            "--instar" => (request.build, request.instar) = (false, PathBuf::from(value()?)),
+            "--qemu-img" => request.qemu_img = PathBuf::from(value()?),
+            "--with" => {
+                let (name, path) = value()?.split_once('=').ok_or("--with NAME=PATH")?;
+                request.others.push((name.to_owned(), PathBuf::from(path)));
+            }
+            verb if ROWS.iter().any(|row| row.verb == verb) => request.verbs.push(verb.to_owned()),
+            other => return Err(format!("no rows for {other:?}")),
+        }
+    }
+    if request.rounds == 0 {
+        return Err("--rounds: at least 1".into());
+    }
+    Ok(request)
+}
+
+/// Times in milliseconds at the places that are told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Figures {
+    min: f64,
+    quartile: f64,
+    median: f64,
+}
+
+impl Figures {
+    fn of(times: &Times) -> Figures {
+        let mut sorted: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |part: usize| sorted.get(sorted.len().saturating_sub(1) * part / 4).copied().unwrap_or(f64::NAN);
+        Figures { min: at(0), quartile: at(1), median: at(2) }
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::Figures;
+    use std::time::Duration;
+
+    #[test]
+    fn figures_are_taken_from_the_sorted_times() {
+        let times = [5, 1, 4, 2, 3].map(Duration::from_millis).to_vec();
+        assert_eq!(Figures::of(&times), Figures { min: 1.0, quartile: 2.0, median: 3.0 });
+    }
+}

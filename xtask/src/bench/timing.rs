@@ -1,0 +1,73 @@
+//! Runs contenders in turns and takes the time of each whole process.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A program and what it is to do.
+pub struct Contender {
+    /// What it is called in the table.
+    pub name: String,
+    /// The program.
+    pub program: PathBuf,
+    /// Its command line.
+    pub arguments: Vec<String>,
+    /// Variables beyond those of this process.
+    pub environment: Vec<(String, String)>,
+}
+
+/// One time a round.
+pub type Times = Vec<Duration>;
+
+/// Rounds before it counts, so that all files are in memory.
+const WARM_UP: usize = 10;
+
+impl Contender {
+    /// The same for all: started without a fork of this process's memory, output to nowhere, nothing to read.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    fn time(&self) -> Result<Duration, String> {
+        let mut command = self.command();
+        let start = Instant::now();
+        let status = command.status().map_err(|e| e.to_string())?;
+        let took = start.elapsed();
+        if status.success() { Ok(took) } else { Err(status.to_string()) }
+    }
+
+    /// Why it cannot take part: it fails, or has nothing to say.
+    fn fault(&self) -> Option<String> {
+        let output = match self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).output() {
+            Ok(output) => output,
+            Err(e) => return Some(e.to_string()),
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().next().unwrap_or_default();
+        if !output.status.success() {
+            return Some(format!("{} {said}", output.status));
+        }
+        output.stdout.is_empty().then(|| "prints nothing".to_owned())
+    }
+}
+
+/// Everybody's times, in turns; each round begins with another one, so that nobody always runs after the same.
+pub fn race(contenders: &[Contender], rounds: usize) -> Vec<Result<Times, String>> {
+    let mut all: Vec<Result<Times, String>> =
+        contenders.iter().map(|c| c.fault().map_or(Ok(Vec::with_capacity(rounds)), Err)).collect();
+    for round in 0..WARM_UP + rounds {
+        for turn in 0..contenders.len() {
+            let who = (round + turn) % contenders.len();
+            let Ok(times) = &mut all[who] else { continue };
+            match contenders[who].time() {
+                Ok(took) if round >= WARM_UP => times.push(took),
+                Ok(_) => {}
+                Err(why) => all[who] = Err(why),
+            }
+        }
+    }
+    all
+}

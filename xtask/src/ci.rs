@@ -1,0 +1,136 @@
+//! Everything a change must pass, on a machine that may have nothing but Rust and Debian.
+
+mod needs;
+
+use crate::tests::Tester;
+use crate::{Done, fuzz, shell, tests, tidy};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What the steps learn for those that follow.
+#[derive(Default)]
+struct Run {
+    tester: Tester,
+    /// What was left out, told again at the end.
+    left_out: Vec<String>,
+}
+
+type Step = (&'static str, fn(&mut Run) -> Done);
+
+const STEPS: &[Step] = &[
+    ("programs the tests need", |_| needs::programs()),
+    ("oracles", oracles),
+    ("format", |_| format()),
+    ("tidy", |_| tidy::run(&[])),
+    ("clippy", |_| shell::run(shell::cargo().args(CLIPPY).args(["--workspace", "--all-targets", "--", "-Dwarnings"]))),
+    ("clippy of the programs inside a cell", |_| clippy_freestanding()),
+    ("dependencies", dependencies),
+    ("build", |_| tests::build()),
+    ("tests", |run| run.tester.debug(&[])),
+    ("tests of the walls, release", walls),
+    ("fuzz", fuzz_shortly),
+];
+
+const CLIPPY: [&str; 3] = ["clippy", "--quiet", "--all-features"];
+
+/// The task: `cargo xtask ci`.
+pub fn run(_: &[String]) -> Done {
+    let (start, mut run) = (Instant::now(), Run::default());
+    for (name, step) in STEPS {
+        println!("ci: {name}");
+        let began = Instant::now();
+        let done = step(&mut run);
+        let took = began.elapsed().as_secs_f64();
+        let _ = std::io::stdout().flush();
+        match done {
+            Ok(()) => println!("ci: {name}: done in {took:.1} s\n"),
+            Err(why) => {
+                println!("ci: {name}: {why} (after {took:.1} s)\n{}", run.tester.count);
+                let _ = std::io::stdout().flush();
+                return Err(format!("failed: {name}"));
+            }
+        }
+    }
+    for left_out in &run.left_out {
+        println!("ci: LEFT OUT: {left_out}");
+    }
+    println!("ci: all steps done in {:.0} s", start.elapsed().as_secs_f64());
+    println!("{}", run.tester.count);
+    Ok(())
+}
+
+impl Run {
+    fn leave_out(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        println!("ci: LEFT OUT: {what}");
+        self.left_out.push(what);
+    }
+}
+
+fn oracles(run: &mut Run) -> Done {
+    let (folder, missing) = needs::oracles()?;
+    println!("ci: oracles in {}", folder.display());
+    if let Some(missing) = missing {
+        run.leave_out(missing);
+    }
+    run.tester.oracles = Some(folder);
+    Ok(())
+}
+
+fn format() -> Done {
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
+    if shell::root().join("fuzz/Cargo.toml").is_file() {
+        shell::run(shell::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
+    }
+    Ok(())
+}
+
+fn walls(run: &mut Run) -> Done {
+    if !tests::has_walls()? {
+        run.leave_out("the walls in release: instar-tests has no test program named *wall*");
+        return Ok(());
+    }
+    run.tester.walls()
+}
+
+/// The worker's start-up code exists only there, so only there it can be looked at.
+fn clippy_freestanding() -> Done {
+    for package in ["instar-worker", "instar-rogue"] {
+        let mut command = shell::cargo();
+        command.args(["clippy", "--quiet", "--release", "--package", package, "--lib", "--bins", "--target-dir"]);
+        command.arg(shell::target_dir().join("lint")).args(["--", "-Dwarnings"]);
+        command.env_remove("RUSTFLAGS");
+        command.env("CARGO_ENCODED_RUSTFLAGS", ["--cfg", "freestanding", "-Crelocation-model=static"].join("\x1f"));
+        shell::run(&mut command)?;
+    }
+    Ok(())
+}
+
+fn dependencies(run: &mut Run) -> Done {
+    let own = shell::root().join(shell::target_dir()).join("tools/bin/cargo-deny");
+    let deny = if own.is_file() { own } else { PathBuf::from("cargo-deny") };
+    if !deny.is_file() && !shell::is_there("cargo-deny") {
+        run.leave_out("licences, sources and bans of dependencies: cargo-deny is not installed");
+        return Ok(());
+    }
+    shell::run(shell::program(&deny).args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))?;
+    // The advisories come from a repository that not every machine reaches; one that is at hand is used.
+    let advisories = shell::output(shell::program(&deny).args(["--offline", "check", "advisories"]));
+    match advisories {
+        Ok(_) => Ok(()),
+        Err(why) if why.contains("fetch") || why.contains("advisory database") || why.contains("offline") => {
+            run.leave_out("advisories on dependencies: no advisory database on this machine");
+            Ok(())
+        }
+        Err(why) => Err(why),
+    }
+}
+
+fn fuzz_shortly(run: &mut Run) -> Done {
+    match fuzz::missing() {
+        Some(why) => run.leave_out(format!("the fuzz run: {why}")),
+        None => fuzz::run(&["--seconds".into(), "60".into()])?,
+    }
+    Ok(())
+}
