@@ -153,8 +153,7 @@ pub fn make(under: &Path, recipes: &[Recipe]) -> (Vec<Image>, Vec<String>) {
         let kitchen = Kitchen { folder: &folder, name: &recipe.name, oracle: maker() };
         match (recipe.make)(&kitchen) {
             Ok(()) => {
-                let image =
-                    Image { id: recipe.id.clone(), format: recipe.format, folder, name: recipe.name.clone() };
+                let image = Image { id: recipe.id.clone(), format: recipe.format, folder, name: recipe.name.clone() };
                 made.lock().expect("the list").push((at, image));
             }
             Err(why) if recipe.must => failed.lock().expect("the list").push(format!("{}: {why}", recipe.id)),
@@ -180,7 +179,9 @@ pub fn each<T: Sync>(items: &[T], work: impl Fn(usize, &T) + Sync) {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((at, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, items.get(n)?))) {
+                while let Some((at, item)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, items.get(n)?)))
+                {
                     work(at, item);
                 }
             });

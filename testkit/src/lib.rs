@@ -1,8 +1,8 @@
 //! What tests share: files in memory, image builders, the qemu-img runner.
 
 pub mod build;
-pub mod mem;
 pub mod images;
+pub mod mem;
 pub mod oracle;
 pub mod place;
 pub mod program;

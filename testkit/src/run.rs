@@ -241,7 +241,9 @@ fn quoted(word: &OsStr) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_=./:,+%".contains(b);
     match word.as_bytes() {
         bytes if !bytes.is_empty() && bytes.iter().all(plain) => word.to_string_lossy().into_owned(),
-        bytes if bytes.iter().all(|b| (b' '..0x7f).contains(b) && *b != b'\'') => format!("'{}'", word.to_string_lossy()),
+        bytes if bytes.iter().all(|b| (b' '..0x7f).contains(b) && *b != b'\'') => {
+            format!("'{}'", word.to_string_lossy())
+        }
         bytes => format!("$'{}'", bytes.escape_ascii()),
     }
 }

@@ -52,15 +52,18 @@ fn nothing_inside_a_cell_panics_hangs_or_grows() {
     let workers: Vec<(Doing, std::thread::JoinHandle<()>)> = (0..threads)
         .map(|_| {
             let doing = Doing::default();
-            let bench = Bench {
-                doing: doing.clone(),
-                faults: faults.clone(),
-                cases: cases.clone(),
-                turn: Cell::new(0),
-            };
+            let bench =
+                Bench { doing: doing.clone(), faults: faults.clone(), cases: cases.clone(), turn: Cell::new(0) };
             let work = work.clone();
             let next = move || work.lock().expect("the work").pop();
-            (doing, std::thread::spawn(move || while let Some(piece) = next() { bench.do_piece(piece) }))
+            (
+                doing,
+                std::thread::spawn(move || {
+                    while let Some(piece) = next() {
+                        bench.do_piece(piece)
+                    }
+                }),
+            )
         })
         .collect();
     let hanging = watch(&workers);
@@ -171,7 +174,7 @@ impl Bench {
         let told = || format!("{at:#x}: {}", value.escape_ascii());
         if ["vpc", "vhdx"].contains(&seed.format) {
             let mut good = overlay.clone();
-            for (at, sum) in mended(seed.format, &overlay.bytes()) {
+            for (at, sum) in mended(seed.format, &overlay, at) {
                 good = good.with(at, &sum);
             }
             self.case(seed, good, &|| format!("{} mended", told()));
@@ -186,7 +189,7 @@ impl Bench {
         *self.doing.lock().expect("what is done") = Some((Instant::now(), what.clone()));
         let pinned = (turn % 2 == 0).then_some(seed.format);
         let request = info::Request {
-            top: Source { file: overlay.granted(pinned), raw_offset: None, raw_size: None },
+            top: Source::whole(overlay.granted(pinned)),
             rules: Rules { as_qemu: turn % 4 < 2 },
             chain: true,
             open_data_file: turn % 4 == 3,

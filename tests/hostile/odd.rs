@@ -25,14 +25,34 @@ fn things(scratch: &Scratch) -> Vec<(&'static str, PathBuf)> {
     std::os::unix::fs::symlink("nowhere", at("dangling")).expect("a link");
     std::os::unix::fs::symlink("fifo", at("to-fifo")).expect("a link");
     let mut all: Vec<(&str, PathBuf)> = [
-        "empty", "one-byte", "five-hundred", "text", "folder", "fifo", "socket", "circle", "dangling", "to-fifo",
-        "missing", "empty/below-a-file", "folder/",
+        "empty",
+        "one-byte",
+        "five-hundred",
+        "text",
+        "folder",
+        "fifo",
+        "socket",
+        "circle",
+        "dangling",
+        "to-fifo",
+        "missing",
+        "empty/below-a-file",
+        "folder/",
     ]
     .map(|name| (name, at(name)))
     .into();
     all.extend(
-        ["/dev/zero", "/dev/null", "/dev/full", "/dev/random", "/dev/tty", "/dev/stdin", "/proc/self/fd/0", "/proc/self/mem"]
-            .map(|path| (path, PathBuf::from(path))),
+        [
+            "/dev/zero",
+            "/dev/null",
+            "/dev/full",
+            "/dev/random",
+            "/dev/tty",
+            "/dev/stdin",
+            "/proc/self/fd/0",
+            "/proc/self/mem",
+        ]
+        .map(|path| (path, PathBuf::from(path))),
     );
     all.push(("a name that is too long", at(&"n".repeat(300))));
     all.push(("nothing", PathBuf::new()));

@@ -36,8 +36,8 @@ fn damaged() -> Vec<Damaged> {
             for value in [vec![0; width], vec![0xff; width], random] {
                 let what = format!("{} with {at:#x}: {}", seed.id, value.escape_ascii());
                 let mut overlay = whole().with(at, &value);
-                for (at, sum) in mended(seed.format, &overlay.bytes()) {
-                    overlay = overlay.with(at, &sum);
+                for (sum_at, sum) in mended(seed.format, &overlay, at) {
+                    overlay = overlay.with(sum_at, &sum);
                 }
                 all.push(Damaged { seed, overlay, what });
             }

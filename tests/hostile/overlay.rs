@@ -31,6 +31,18 @@ impl<'a> Overlay<'a> {
         self
     }
 
+    /// How long it is now.
+    pub fn len_now(&self) -> usize {
+        self.len
+    }
+
+    /// A piece of what it has become, if it is that long.
+    pub fn piece(&self, at: usize, len: usize) -> Option<Vec<u8>> {
+        let mut piece = vec![0; len];
+        self.read(FileId(0), at as u64, &mut piece).ok()?;
+        Some(piece)
+    }
+
     /// What it has become.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = self.base[..self.len].to_vec();

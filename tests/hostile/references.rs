@@ -32,7 +32,8 @@ const MARK: &str = "secret-marker";
 
 fn names(outside: &Path) -> Vec<Name> {
     let secret = outside.join(MARK).display().to_string();
-    let name = |word, bytes: String, fate, mark: &str| Name { word, bytes: bytes.into_bytes(), fate, mark: mark.into() };
+    let name =
+        |word, bytes: String, fate, mark: &str| Name { word, bytes: bytes.into_bytes(), fate, mark: mark.into() };
     let json = |path: &str| format!("json:{{\"driver\":\"file\",\"filename\":\"{path}\"}}");
     let nested = format!("json:{{\"file\":{{\"driver\":\"file\",\"filename\":\"{secret}\"}},\"driver\":\"raw\"}}");
     vec![
@@ -179,7 +180,9 @@ fn names_that_stay_inside_are_followed() {
     let report = Report::new("hostile inside");
     for kind in Kind::ALL.iter().filter(|kind| kind.has_backing()) {
         let scratch = Scratch::new("inside");
-        for (good, place) in [("inner.qcow2", ""), ("./sub/../inner.qcow2", ""), ("../outside/secret-marker", "outside")] {
+        for (good, place) in
+            [("inner.qcow2", ""), ("./sub/../inner.qcow2", ""), ("../outside/secret-marker", "outside")]
+        {
             let folder = scratch.folder(&good.replace(['/', '.'], "_"));
             let bytes = good.as_bytes().to_vec();
             prepare(&folder, *kind, &Name { word: "good", bytes, fate: Fate::Nowhere, mark: String::new() });

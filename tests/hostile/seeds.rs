@@ -120,6 +120,7 @@ pub fn seeds() -> &'static [Seed] {
             (image.id, image.format, bytes)
         };
         let all = made.into_iter().map(read).chain(foreign());
-        all.map(|(id, format, bytes)| Seed { metadata: metadata(&id, format, bytes.len()), id, format, bytes }).collect()
+        all.map(|(id, format, bytes)| Seed { metadata: metadata(&id, format, bytes.len()), id, format, bytes })
+            .collect()
     })
 }

@@ -23,8 +23,17 @@ const VERBS: &[&str] = &[
 const USAGE: &[&str] = &["noargs.", "badopt.", "badshort.", "noval."];
 /// Cases about numbers on the command line.
 const NUMBERS: &[&str] = &[
-    "create.size-exp", "convert.Sbad2", "convert.ratebad", "resize.badsize", "more-create.sizebad-o", "bench.d-bad",
-    "bench.o-bad", "bench.s-bad", "bench.pat-bad", "bench.t-bad", "bench.i-bad",
+    "create.size-exp",
+    "convert.Sbad2",
+    "convert.ratebad",
+    "resize.badsize",
+    "more-create.sizebad-o",
+    "bench.d-bad",
+    "bench.o-bad",
+    "bench.s-bad",
+    "bench.pat-bad",
+    "bench.t-bad",
+    "bench.i-bad",
 ];
 
 /// The one case whose image keeps keys that were made at random.

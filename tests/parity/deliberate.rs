@@ -14,12 +14,7 @@ pub struct Deliberate {
     pub reason: &'static str,
 }
 
-const fn because(
-    reason: &'static str,
-    version: &'static str,
-    case: &'static str,
-    answer: &'static str,
-) -> Deliberate {
+const fn because(reason: &'static str, version: &'static str, case: &'static str, answer: &'static str) -> Deliberate {
     Deliberate { version, case, answer, reason }
 }
 

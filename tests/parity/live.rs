@@ -50,9 +50,8 @@ fn full() -> bool {
 
 /// The questions asked of an image: four always, the others in turn.
 fn forms(at: usize, image: &Image) -> Vec<Vec<OsString>> {
-    let words = |before: &[&str], last: OsString| {
-        before.iter().map(OsString::from).chain([last]).collect::<Vec<OsString>>()
-    };
+    let words =
+        |before: &[&str], last: OsString| before.iter().map(OsString::from).chain([last]).collect::<Vec<OsString>>();
     let name = || image.name.clone();
     let mut forms = vec![
         words(&[], name()),
@@ -110,7 +109,9 @@ fn options_form(image: &Image) -> OsString {
 /// `json:{…}`, for names that are text.
 fn json_form(image: &Image) -> Option<OsString> {
     let name = serde_json::Value::from(image.name.to_str()?);
-    Some(format!("json:{{\"driver\":\"{}\",\"file\":{{\"driver\":\"file\",\"filename\":{name}}}}}", image.format).into())
+    Some(
+        format!("json:{{\"driver\":\"{}\",\"file\":{{\"driver\":\"file\",\"filename\":{name}}}}}", image.format).into(),
+    )
 }
 
 fn compare(report: &Report, seed: u64, at: usize, image: &Image, oracle: &Oracle, form: &[OsString]) {

@@ -4,7 +4,7 @@ mod report;
 mod rows;
 mod timing;
 
-use crate::{Done, shell, tests};
+use crate::{Done, shell, testing};
 use report::Report;
 use rows::{Place, ROWS, Row};
 use std::path::PathBuf;
@@ -28,8 +28,8 @@ struct Request {
 pub fn run(arguments: &[String]) -> Done {
     let mut request = parse(arguments)?;
     if request.build {
-        tests::build()?;
-        request.instar = tests::shipped();
+        testing::build()?;
+        request.instar = testing::shipped();
     }
     let place = Place::new(&request.qemu_img)?;
     let mut report = Report::new(&request.instar, &request.qemu_img, request.rounds)?;
@@ -65,7 +65,7 @@ fn parse(arguments: &[String]) -> Result<Request, String> {
         verbs: Vec::new(),
         rounds: ROUNDS,
         build: true,
-        instar: tests::shipped(),
+        instar: testing::shipped(),
         qemu_img: PathBuf::from("/usr/bin/qemu-img"),
         others: Vec::new(),
     };

@@ -2,8 +2,8 @@
 
 mod needs;
 
-use crate::tests::Tester;
-use crate::{Done, fuzz, shell, tests, tidy};
+use crate::testing::Tester;
+use crate::{Done, fuzz, shell, testing, tidy};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -26,7 +26,7 @@ const STEPS: &[Step] = &[
     ("clippy", |_| shell::run(shell::cargo().args(CLIPPY).args(["--workspace", "--all-targets", "--", "-Dwarnings"]))),
     ("clippy of the programs inside a cell", |_| clippy_freestanding()),
     ("dependencies", dependencies),
-    ("build", |_| tests::build()),
+    ("build", |_| testing::build()),
     ("tests", |run| run.tester.debug(&[])),
     ("tests of the walls, release", walls),
     ("fuzz", fuzz_shortly),
@@ -34,30 +34,34 @@ const STEPS: &[Step] = &[
 
 const CLIPPY: [&str; 3] = ["clippy", "--quiet", "--all-features"];
 
-/// The task: `cargo xtask ci`.
-pub fn run(_: &[String]) -> Done {
-    let (start, mut run) = (Instant::now(), Run::default());
+/// The task: `cargo xtask ci [--keep-going]`. The first failure ends it, unless all of them are wanted.
+pub fn run(arguments: &[String]) -> Done {
+    let keep_going = arguments.iter().any(|word| word == "--keep-going");
+    let (start, mut run, mut failed) = (Instant::now(), Run::default(), Vec::new());
     for (name, step) in STEPS {
         println!("ci: {name}");
         let began = Instant::now();
         let done = step(&mut run);
         let took = began.elapsed().as_secs_f64();
-        let _ = std::io::stdout().flush();
         match done {
             Ok(()) => println!("ci: {name}: done in {took:.1} s\n"),
             Err(why) => {
-                println!("ci: {name}: {why} (after {took:.1} s)\n{}", run.tester.count);
-                let _ = std::io::stdout().flush();
-                return Err(format!("failed: {name}"));
+                println!("ci: {name}: FAILED after {took:.1} s: {why}\n");
+                failed.push(*name);
             }
+        }
+        let _ = std::io::stdout().flush();
+        if !failed.is_empty() && !keep_going {
+            break;
         }
     }
     for left_out in &run.left_out {
         println!("ci: LEFT OUT: {left_out}");
     }
-    println!("ci: all steps done in {:.0} s", start.elapsed().as_secs_f64());
+    println!("ci: {:.0} s in all", start.elapsed().as_secs_f64());
     println!("{}", run.tester.count);
-    Ok(())
+    let _ = std::io::stdout().flush();
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
 }
 
 impl Run {
@@ -87,7 +91,7 @@ fn format() -> Done {
 }
 
 fn walls(run: &mut Run) -> Done {
-    if !tests::has_walls()? {
+    if !testing::has_walls()? {
         run.leave_out("the walls in release: instar-tests has no test program named *wall*");
         return Ok(());
     }
@@ -115,16 +119,14 @@ fn dependencies(run: &mut Run) -> Done {
         return Ok(());
     }
     shell::run(shell::program(&deny).args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))?;
-    // The advisories come from a repository that not every machine reaches; one that is at hand is used.
-    let advisories = shell::output(shell::program(&deny).args(["--offline", "check", "advisories"]));
-    match advisories {
-        Ok(_) => Ok(()),
-        Err(why) if why.contains("fetch") || why.contains("advisory database") || why.contains("offline") => {
-            run.leave_out("advisories on dependencies: no advisory database on this machine");
-            Ok(())
-        }
-        Err(why) => Err(why),
+    // The advisories come from a repository that not every machine reaches; a copy that is at hand is used.
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    if !home.is_some_and(|home| home.join("advisory-dbs").is_dir()) {
+        run.leave_out("advisories on dependencies: no copy of the advisory database on this machine");
+        return Ok(());
     }
+    shell::run(shell::program(&deny).args(["--offline", "check", "advisories"]))
 }
 
 fn fuzz_shortly(run: &mut Run) -> Done {

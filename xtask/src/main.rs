@@ -9,7 +9,7 @@ mod rust;
 mod sample;
 mod shell;
 mod tables;
-mod tests;
+mod testing;
 mod tidy;
 mod tree;
 
@@ -26,8 +26,8 @@ struct Task {
 
 const TASKS: &[Task] = &[
     Task { name: "tidy", what: "keep the rules of the house [--update-ratchet]", run: tidy::run },
-    Task { name: "ci", what: "everything a change must pass, installing what is missing", run: ci::run },
-    Task { name: "test", what: "the tests alone [arguments of cargo test]", run: tests::run },
+    Task { name: "ci", what: "everything a change must pass, installing what is missing [--keep-going]", run: ci::run },
+    Task { name: "test", what: "the tests alone [arguments of cargo test]", run: testing::run },
     Task { name: "tables", what: "rewrite the tables that are generated", run: tables::run },
     Task { name: "bench", what: "side by side with qemu-img [verb...] [--rounds N]", run: bench::run },
     Task { name: "sample", what: "build the program and let it look at a small image", run: sample::run },

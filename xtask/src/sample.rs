@@ -1,18 +1,18 @@
 //! A first look: the program as it ships, and an image made by hand, so that nothing else need be installed.
 
-use crate::{Done, shell, tests};
+use crate::{Done, shell, testing};
 
 const CLUSTER: usize = 0x1_0000;
 
 /// The task: `cargo xtask sample`.
 pub fn run(_: &[String]) -> Done {
-    tests::build()?;
+    testing::build()?;
     let folder = shell::root().join(shell::target_dir()).join("sample");
     let image = folder.join("disk.qcow2");
     let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&image, qcow2()));
     written.map_err(|e| format!("{}: {e}", image.display()))?;
     println!("$ instar info {}", image.display());
-    shell::run(shell::program(tests::shipped()).arg("info").arg(&image))
+    shell::run(shell::program(testing::shipped()).arg("info").arg(&image))
 }
 
 /// An empty qcow2 of version 3 and 1 GiB: header, reference table, one block of reference counts, first-level table.

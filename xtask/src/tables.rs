@@ -112,7 +112,8 @@ fn table(tree: &Tree) -> String {
         let cells: Vec<&str> = verbs.iter().map(|verb| capability(verb, &row.has)).collect();
         text += &line(&[&[name.as_str()], &cells[..]].concat());
     }
-    let both = verbs.iter().any(|verb| DEMANDS.iter().any(|d| d.verb == *verb && !d.from.is_empty() && !d.to.is_empty()));
+    let both =
+        verbs.iter().any(|verb| DEMANDS.iter().any(|d| d.verb == *verb && !d.from.is_empty() && !d.to.is_empty()));
     if both {
         text += "\n*from*: the image that is read may have this format; *to*: the one that is written may.\n";
     }
@@ -134,7 +135,9 @@ fn capability(verb: &str, has: &[&str]) -> &'static str {
 
 /// The formats, by name: the members of the list in lib.rs that are a folder.
 fn rows(tree: &Tree) -> Vec<Row<'_>> {
-    let Some((path, text)) = tree.below(FORMATS).find(|(path, _)| path.ends_with("src/lib.rs")) else { return Vec::new() };
+    let Some((path, text)) = tree.below(FORMATS).find(|(path, _)| path.ends_with("src/lib.rs")) else {
+        return Vec::new();
+    };
     let source = Source::new(path, text);
     let members = source.all("&").filter(|&at| source.reads(at + 2, &[":", ":"]));
     let mut rows: Vec<Row<'_>> = members.filter_map(|at| row(tree, source.word(at + 1))).collect();
@@ -148,7 +151,8 @@ fn row<'a>(tree: &'a Tree, folder: &'a str) -> Option<Row<'a>> {
     let (path, text) = tree.below(FORMATS).find(|(path, _)| path.strip_prefix(&prefix) == Some("mod.rs"))?;
     let source = Source::new(path, text);
     let asked = source.all("fn").find(|&at| source.word(at + 1) == "name")?;
-    let name = (asked..source.item_end(asked)).find(|&at| source.tokens.get(at).is_some_and(|t| t.kind == Kind::Text))?;
+    let name =
+        (asked..source.item_end(asked)).find(|&at| source.tokens.get(at).is_some_and(|t| t.kind == Kind::Text))?;
     let files = tree.below(FORMATS).filter_map(|(path, _)| path.strip_prefix(&prefix)?.strip_suffix(".rs"));
     Some(Row { folder, name: source.word(name).trim_matches('"'), has: files.collect() })
 }

@@ -3,9 +3,10 @@
 pub mod bochs;
 pub mod cloop;
 pub mod dmg;
+pub mod luks2;
 pub mod mutate;
+pub mod partition;
+pub mod trial;
 pub mod vhd;
 pub mod vhdx;
 pub mod vmdk;
-pub mod luks2;
-pub mod partition;

@@ -164,10 +164,11 @@ pub fn se_sparse(sectors: u64, grains: &[(u32, u8)]) -> Vec<u8> {
         out[at..at + 8].copy_from_slice(&u64::to_le_bytes(word));
     }
     for (number, (place, fill)) in grains.iter().enumerate() {
-        // An allocated grain is marked 3; its number's upper twelve bits follow, its lower bits sit above those.
-        let entry = 3u64 << 60 | (number as u64) << 12;
+        // An allocated grain is marked 3; the lower twelve bits of its number stand above the others.
+        let number = number as u64;
+        let entry = 3u64 << 60 | (number & 0xfff) << 48 | number >> 12;
         out[tables_at as usize * 512 + 8 * *place as usize..][..8].copy_from_slice(&entry.to_le_bytes());
-        out[grains_at as usize * 512 + 4096 * number..][..4096].fill(*fill);
+        out[grains_at as usize * 512 + 4096 * number as usize..][..4096].fill(*fill);
     }
     out
 }

@@ -111,12 +111,14 @@ fn references() -> Vec<Recipe> {
 fn vmdk() -> Vec<Recipe> {
     let mut all = Vec::new();
     for subformat in ["monolithicSparse", "twoGbMaxExtentSparse", "monolithicFlat"] {
-        all.push(Recipe::new(format!("vmdk over {subformat}"), "vmdk", "top.vmdk", move |kitchen| {
-            kitchen.create(&format!("-f vmdk -o subformat={subformat} base.vmdk 1M"))?;
-            kitchen.create("-f vmdk -b base.vmdk -F vmdk middle.vmdk")?;
-            kitchen.create("-f vmdk -b middle.vmdk -F vmdk top.vmdk")
-        })
-        .perhaps());
+        all.push(
+            Recipe::new(format!("vmdk over {subformat}"), "vmdk", "top.vmdk", move |kitchen| {
+                kitchen.create(&format!("-f vmdk -o subformat={subformat} base.vmdk 1M"))?;
+                kitchen.create("-f vmdk -b base.vmdk -F vmdk middle.vmdk")?;
+                kitchen.create("-f vmdk -b middle.vmdk -F vmdk top.vmdk")
+            })
+            .perhaps(),
+        );
     }
     all.push(Recipe::new("vmdk over another than its parent", "vmdk", "top.vmdk", |kitchen| {
         kitchen.create("-f vmdk base.vmdk 1M")?;

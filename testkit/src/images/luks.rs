@@ -65,7 +65,9 @@ fn named() -> Vec<Recipe> {
             }
         }
     }
-    for mode in ["ctr-plain64", "ecb-plain", "xts-plain", "cbc-plain", "cbc-essiv:sha256", "cbc-essiv:sha1", "xts-essiv:sha512"] {
+    for mode in
+        ["ctr-plain64", "ecb-plain", "xts-plain", "cbc-plain", "cbc-essiv:sha256", "cbc-essiv:sha1", "xts-essiv:sha512"]
+    {
         let key = if mode.starts_with("xts") { 64u32 } else { 32 };
         let patches = vec![(MODE_AT, word(mode)), (KEY_BYTES_AT, key.to_be_bytes().to_vec())];
         all.push(patched(format!("luks {mode}"), patches));
@@ -73,7 +75,9 @@ fn named() -> Vec<Recipe> {
     for hash in ["md5", "sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160", "sm3", "whirlpool"] {
         all.push(patched(format!("luks {hash}"), vec![(HASH_AT, word(hash))]));
     }
-    for (what, uuid) in [("newline", &b"a\nb\0"[..]), ("invalid UTF-8", b"\xff\xfe\x80\0"), ("nothing", b"\0"), ("all", &[b'u'; 40])] {
+    for (what, uuid) in
+        [("newline", &b"a\nb\0"[..]), ("invalid UTF-8", b"\xff\xfe\x80\0"), ("nothing", b"\0"), ("all", &[b'u'; 40])]
+    {
         all.push(patched(format!("luks with a uuid of {what}"), vec![(UUID_AT, uuid.to_vec())]));
     }
     all
@@ -113,10 +117,12 @@ fn real() -> Vec<Recipe> {
         let line = format!("-f {format} -o encrypt.format=aes,encrypt.key-secret=sec0 @ 1M");
         all.push(Recipe::create(format!("{format} with aes"), format, line));
     }
-    all.push(Recipe::new("luks with a detached header", "luks", "disk.luks", |kitchen| {
-        let newer = kitchen.with("11.1.3").or_else(|_| kitchen.with("10.0.13"))?;
-        newer.create("-f luks -o detached-header=on,key-secret=sec0,iter-time=10 @")
-    })
-    .perhaps());
+    all.push(
+        Recipe::new("luks with a detached header", "luks", "disk.luks", |kitchen| {
+            let newer = kitchen.with("11.1.3").or_else(|_| kitchen.with("10.0.13"))?;
+            newer.create("-f luks -o detached-header=on,key-secret=sec0,iter-time=10 @")
+        })
+        .perhaps(),
+    );
     all
 }

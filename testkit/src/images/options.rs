@@ -12,10 +12,7 @@ pub const OPTIONS: &[Options] = &[
     (
         "qcow2",
         &[
-            (
-                "cluster_size",
-                &["512", "1k", "2k", "4k", "8k", "16k", "32k", "64k", "128k", "256k", "512k", "1M", "2M"],
-            ),
+            ("cluster_size", &["512", "1k", "2k", "4k", "8k", "16k", "32k", "64k", "128k", "256k", "512k", "1M", "2M"]),
             ("compat", &["0.10", "1.1", "v2", "v3"]),
             ("compression_type", &["zlib", "zstd"]),
             ("data_file", &["other.data"]),
@@ -31,10 +28,7 @@ pub const OPTIONS: &[Options] = &[
     ("qcow", &[("encryption", &["off", "on,encrypt.key-secret=sec0"])]),
     (
         "qed",
-        &[
-            ("cluster_size", &["4k", "8k", "32k", "64k", "256k", "1M"]),
-            ("table_size", &["1", "2", "4", "8", "16"]),
-        ],
+        &[("cluster_size", &["4k", "8k", "32k", "64k", "256k", "1M"]), ("table_size", &["1", "2", "4", "8", "16"])],
     ),
     (
         "vmdk",
@@ -114,7 +108,9 @@ pub fn sizes() -> Vec<Recipe> {
             all.push(Recipe::create(format!("{format} of {size}"), format, format!("-f {format} @ {size}")).perhaps());
         }
     }
-    for (format, size) in [("qcow2", "64T"), ("raw", "8T"), ("qcow2", "2305843009213693952"), ("vhdx", "64T"), ("qed", "64T")] {
+    for (format, size) in
+        [("qcow2", "64T"), ("raw", "8T"), ("qcow2", "2305843009213693952"), ("vhdx", "64T"), ("qed", "64T")]
+    {
         all.push(Recipe::create(format!("{format} of {size}"), format, format!("-f {format} @ {size}")).perhaps());
     }
     for (format, more) in [("vmdk", "-o subformat=twoGbMaxExtentSparse"), ("vmdk", "-o subformat=twoGbMaxExtentFlat")] {
@@ -145,9 +141,8 @@ pub fn pairs(seed: u64) -> Vec<Recipe> {
         if one == other {
             continue;
         }
-        let words: Vec<String> = [one, other]
-            .map(|at| format!("{}={}", options[at].0, options[at].1[pick(options[at].1.len())]))
-            .to_vec();
+        let words: Vec<String> =
+            [one, other].map(|at| format!("{}={}", options[at].0, options[at].1[pick(options[at].1.len())])).to_vec();
         let size = ["1M", "65537k", "7G"][pick(3)];
         let full = words.iter().any(|w| w.contains("full") || w.contains("falloc") || w.contains("Flat"));
         let full = full || words.iter().any(|w| w.contains("fixed") || w.contains("static"));

@@ -19,10 +19,7 @@ pub fn recipes() -> Vec<Recipe> {
     all
 }
 
-fn named(
-    id: impl Into<String>,
-    make: impl Fn(&Kitchen<'_>) -> Result<(), String> + Send + Sync + 'static,
-) -> Recipe {
+fn named(id: impl Into<String>, make: impl Fn(&Kitchen<'_>) -> Result<(), String> + Send + Sync + 'static) -> Recipe {
     Recipe::new(id, "qcow2", "disk.qcow2", make)
 }
 
@@ -67,7 +64,9 @@ fn snapshot_extremes() -> Vec<Recipe> {
             kitchen.patch(entry + 56, &counts[n].to_be_bytes())
         }));
     }
-    for (word, bytes) in [("newline", b"a\nb"), ("escape", b"\x1b[2"), ("invalid", b"\xff\xfe\x80"), ("quote", b"\"\\\t")] {
+    for (word, bytes) in
+        [("newline", b"a\nb"), ("escape", b"\x1b[2"), ("invalid", b"\xff\xfe\x80"), ("quote", b"\"\\\t")]
+    {
         all.push(named(format!("qcow2 with a snapshot name of {word}"), move |kitchen| {
             kitchen.create("-f qcow2 @ 16M")?;
             kitchen.img(["snapshot", "-c", "xyz", "disk.qcow2"])?;
@@ -139,7 +138,9 @@ fn marks() -> Vec<Recipe> {
             kitchen.patch(at, &value.to_be_bytes())
         }));
     }
-    for (word, len) in [("half a header", 50u64), ("a header alone", 104), ("a cluster alone", 65536), ("no L1", 3 * 65536)] {
+    for (word, len) in
+        [("half a header", 50u64), ("a header alone", 104), ("a cluster alone", 65536), ("no L1", 3 * 65536)]
+    {
         all.push(named(format!("qcow2 cut to {word}"), move |kitchen| {
             kitchen.create("-f qcow2 @ 16M")?;
             set_len(&kitchen.path(kitchen.name), len)
@@ -155,7 +156,9 @@ fn marks() -> Vec<Recipe> {
 
 fn data_files() -> Vec<Recipe> {
     let mut all = Vec::new();
-    for (word, name) in [("newline", b"ab\nc.dat"), ("invalid", b"\xff\xfe.dat12"), ("json", b"json:{}!"), ("up", b"../d.dat")] {
+    for (word, name) in
+        [("newline", b"ab\nc.dat"), ("invalid", b"\xff\xfe.dat12"), ("json", b"json:{}!"), ("up", b"../d.dat")]
+    {
         all.push(named(format!("qcow2 with a data file of {word}"), move |kitchen| {
             kitchen.create("-f qcow2 -o data_file=abcd.efg @ 16M")?;
             let place = extension(&kitchen.path(kitchen.name), DATA_FILE)?;

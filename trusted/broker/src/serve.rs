@@ -116,9 +116,9 @@ impl<'a> Desk<'a> {
                 }
                 Ok((n as u64, 0))
             }),
-            Admitted::Write(range) => self.on_file(range, |file, at, len| {
-                plane::write(file, at, len, turn).map(|()| (0, 0))
-            }),
+            Admitted::Write(range) => {
+                self.on_file(range, |file, at, len| plane::write(file, at, len, turn).map(|()| (0, 0)))
+            }
             Admitted::Copy(range, to, to_at) => match (self.session.file(range.file), self.session.file(to)) {
                 (Some(from), Some(to_file)) => done(plane::copy(&from, range.at, &to_file, to_at, range.len), to),
                 _ => return Err(Violation::File),

@@ -37,6 +37,8 @@ pub enum Why {
     System(Errno),
     /// Not a file that can hold an image.
     NotRegular,
+    /// Not a device, although the user says so.
+    NotDevice,
     /// Policy's word.
     Refused(Refusal),
     /// More files than one command may open.
@@ -75,9 +77,23 @@ struct State {
     mishaps: Vec<Mishap>,
 }
 
+/// What a name in an image stands for beyond a plain file; only asked where qemu-img's ways are wanted.
+pub struct Meant {
+    /// The file.
+    pub path: Vec<u8>,
+    /// The format that the name itself demands.
+    pub pinned: Option<Vec<u8>>,
+    /// The name to show.
+    pub shown: Vec<u8>,
+}
+
+/// Tells what a `json:` description or a protocol in an image means; none if it is nothing that can be opened.
+pub type Interpret = fn(&[u8]) -> Option<Meant>;
+
 /// The files of one command.
 pub struct Session {
     policy: Policy,
+    interpret: Option<Interpret>,
     locking: bool,
     state: Mutex<State>,
 }
@@ -85,15 +101,35 @@ pub struct Session {
 impl Session {
     /// A session without files. `locking`: take the locks that QEMU takes.
     pub fn new(policy: Policy, locking: bool) -> Self {
-        Session { policy, locking, state: Mutex::default() }
+        Session { policy, interpret: None, locking, state: Mutex::default() }
+    }
+
+    /// Lets images use names beyond plain files, if policy is qemu-img's.
+    pub fn interpret_names(&mut self, interpret: Interpret) {
+        self.interpret = Some(interpret).filter(|_| self.policy.as_qemu);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A file of zeroes that is nobody's.
+    pub fn open_blank(&self, name: &[u8], len: u64) -> Result<Granted, Mishap> {
+        let mishap = |errno| Mishap { name: name.to_vec(), named_by: None, why: Why::System(errno) };
+        let file = rustix::fs::memfd_create("instar-blank", rustix::fs::MemfdFlags::CLOEXEC).map_err(mishap)?;
+        rustix::fs::ftruncate(&file, len).map_err(mishap)?;
+        let stat = fstat(&file).map_err(mishap)?;
+        self.admit_file(file, &stat, name.to_vec(), PathBuf::from("/"), None, 0).map_err(|why| Mishap {
+            name: name.to_vec(),
+            named_by: None,
+            why,
+        })
+    }
+
     /// Opens a file that the user named; its directory's tree is from then on where its image may name others.
-    pub fn open(&mut self, name: &[u8]) -> Result<Granted, Mishap> {
+    ///
+    /// `lock`: unless the session takes no locks anyway.
+    pub fn open(&mut self, name: &[u8], lock: bool) -> Result<Granted, Mishap> {
         let path = Path::new(OsStr::from_bytes(name));
         let mishap = |why| Mishap { name: name.to_vec(), named_by: None, why };
         let system = |errno| mishap(Why::System(errno));
@@ -111,6 +147,7 @@ impl Session {
         }
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         self.policy.named.extend(policy::flatten(&absolute));
+        self.locking &= lock;
         self.admit_file(file, &stat, name.to_vec(), absolute, None, 0).map_err(mishap)
     }
 
@@ -172,17 +209,37 @@ impl Session {
         if from.depth >= DEPTH_MAX {
             return Err(refused(raw, Refusal::Depth));
         }
-        let plain = policy::judge_name(raw).map_err(|r| refused(raw, r))?;
+        let plain = match policy::judge_name(raw) {
+            Err(Refusal::Protocol) if self.interpret.is_some() => return self.open_meant(related, raw),
+            judged => judged.map_err(|r| refused(raw, r))?,
+        };
         let name = beside(&from.name, plain);
         let path = from.path.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(plain));
         let file = self.open_admitted(&path).map_err(|why| mishap(&name, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&name, Why::System(e)))?;
-        if matches!(related.role, Role::Backing | Role::Parent) && self.is_above(related.from, (stat.st_dev, stat.st_ino))
+        if matches!(related.role, Role::Backing | Role::Parent)
+            && self.is_above(related.from, (stat.st_dev, stat.st_ino))
         {
             return Err(refused(&name, Refusal::Cycle));
         }
         self.admit_file(file, &stat, name.clone(), path, Some(related.from), from.depth + 1)
             .map_err(|why| mishap(&name, why))
+    }
+
+    /// Opens what a name beyond plain files means.
+    fn open_meant(&self, related: &Related, raw: &[u8]) -> Result<Granted, Mishap> {
+        let mishap = |name: &[u8], why| Mishap { name: name.to_vec(), named_by: Some(related.from), why };
+        let Some(meant) = self.interpret.and_then(|interpret| interpret(raw)) else {
+            return Err(mishap(raw, Why::Refused(Refusal::Protocol)));
+        };
+        let path = std::path::absolute(OsStr::from_bytes(&meant.path)).unwrap_or_default();
+        let file = self.open_admitted(&path).map_err(|why| mishap(&meant.shown, why))?;
+        let stat = fstat(&file).map_err(|e| mishap(&meant.shown, Why::System(e)))?;
+        let depth = self.entry(related.from).map_or(0, |e| e.depth) + 1;
+        let granted = self
+            .admit_file(file, &stat, meant.shown.clone(), path, Some(related.from), depth)
+            .map_err(|why| mishap(&meant.shown, why))?;
+        Ok(Granted { pinned: meant.pinned.map(Bytes), ..granted })
     }
 
     /// Opens a path that an image leads to; nothing is looked at before policy has spoken.

@@ -1,20 +1,21 @@
 //! `info`: tells what an image is.
 
 use crate::args::Parsed;
+use crate::opening::{self, Opened};
 use crate::render::info::{self as page, Layer, Node, Storage, Verdict};
 use crate::render::sentence;
 use crate::render::size::Rounding;
 use crate::render::snapshot::LocalTime;
 use crate::settings::{Face, Settings};
-use crate::setup::{self, bytes, mishap_sentence, mishap_words};
+use crate::setup::{self, mishap_sentence, mishap_words};
 use crate::{Told, stderr_text, stdout_text};
-use instar_broker::policy::has_protocol;
-use instar_broker::session::Facts;
+use instar_broker::policy::{Refusal, has_protocol};
+use instar_broker::session::{Facts, Why};
 use instar_broker::{Session, run as run_cell, sys};
 use instar_wire::code::{Malformed, decode};
 use instar_wire::error::Error;
 use instar_wire::io::{FileId, Granted, Role};
-use instar_wire::op::info::{Event, Image, Request, Snapshot};
+use instar_wire::op::info::{Event, Image, Limits, Request, Snapshot};
 use instar_wire::op::{self, Outcome, Rules, Source};
 
 /// Bytes of description one image may have: the largest snapshot table that is read, and room for the rest.
@@ -28,29 +29,33 @@ struct Heard {
 
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
-    let name = parsed.words.first().map(|w| w.as_encoded_bytes().to_vec()).unwrap_or_default();
     let mut session = setup::session(settings, !parsed.has("force-share"));
-    let mut file = session
-        .open(&name)
-        .map_err(|mishap| Told::failure(settings, &mishap_sentence(&name, &mishap, settings)))?;
-    file.pinned = bytes(parsed, "format").map(Into::into);
-    let (heard, wall) = ask(&session, file, parsed, settings)?;
-    refuse_conflicts(&session, &heard, settings)?;
-    let told = Telling { session: &session, settings, parsed };
-    let mut out = told.show(&heard);
-    out.stderr = [wall, out.stderr].concat();
-    Ok(out)
+    let opened = opening::open(parsed, 0, &mut session, settings)?;
+    let (heard, wall) = match &opened.source {
+        Some(source) => ask(&session, &opened, source, parsed, settings)?,
+        None => (Vec::new(), Vec::new()),
+    };
+    refuse_conflicts(&session, &opened, &heard, settings)?;
+    opening::check_known(&opened, settings)?;
+    let telling = Telling { session: &session, settings, parsed, opened: &opened };
+    let told = telling.show(&heard);
+    Ok(Told { stderr: [opened.notes.clone(), wall, told.stderr].concat(), ..told })
 }
 
 /// Has a worker look at the image.
-fn ask(session: &Session, file: Granted, parsed: &Parsed, settings: &Settings) -> Result<(Vec<Heard>, Vec<u8>), Told> {
+fn ask(
+    session: &Session,
+    opened: &Opened,
+    source: &Source,
+    parsed: &Parsed,
+    settings: &Settings,
+) -> Result<(Vec<Heard>, Vec<u8>), Told> {
     let (mut cell, wall) = setup::cell(parsed, settings)?;
-    let top = file.id;
     let request = op::Request::Info(Request {
-        top: Source { file, raw_offset: None, raw_size: None },
+        top: source.clone(),
         rules: Rules { as_qemu: settings.unsafe_quirks },
         chain: parsed.has("backing-chain") || parsed.has("chain"),
-        open_data_file: !parsed.profile.since(6, 0, 0),
+        open_data_file: !settings.profile.since(6, 0, 0),
         extra: parsed.has("extra-detail"),
     });
     let mut heard: Vec<Heard> = Vec::new();
@@ -66,12 +71,12 @@ fn ask(session: &Session, file: Granted, parsed: &Parsed, settings: &Settings) -
         Ok(Outcome::Done) => Ok((heard, wall)),
         Ok(Outcome::Failed(error)) => {
             // A file in use by others is the better reason, and qemu-img's first one.
-            refuse_conflicts(session, &heard, settings)?;
-            conflict(session, error.file.unwrap_or(top), settings)?;
-            Err(Told::failure(settings, &failure(session, top, &error, settings)))
+            refuse_conflicts(session, opened, &heard, settings)?;
+            conflict(session, opened, error.file.unwrap_or(opened.file.id), settings)?;
+            Err(Told::failure(settings, &failure(session, opened, &error, settings)))
         }
         Err(collapse) => {
-            let name = stderr_text(settings).show(&session.name(top)).into_owned();
+            let name = stderr_text(settings).show(&opened.typed).into_owned();
             let sentence = [b"Could not open '", &name[..], b"': ", collapse.to_string().as_bytes()].concat();
             Err(Told::failure(settings, &sentence))
         }
@@ -79,26 +84,36 @@ fn ask(session: &Session, file: Granted, parsed: &Parsed, settings: &Settings) -
 }
 
 /// An image whose file others write to is refused, unless it is raw and so has no structure to be wrong about.
-fn refuse_conflicts(session: &Session, heard: &[Heard], settings: &Settings) -> Result<(), Told> {
-    heard.iter().filter(|h| h.image.format.0 != b"raw").try_for_each(|h| conflict(session, h.image.file, settings))
+fn refuse_conflicts(session: &Session, opened: &Opened, heard: &[Heard], settings: &Settings) -> Result<(), Told> {
+    let formatted = heard.iter().filter(|h| h.image.format.0 != b"raw");
+    formatted.map(|h| h.image.file).try_for_each(|file| conflict(session, opened, file, settings))
 }
 
-fn conflict(session: &Session, file: FileId, settings: &Settings) -> Result<(), Told> {
+fn conflict(session: &Session, opened: &Opened, file: FileId, settings: &Settings) -> Result<(), Told> {
     let Some(conflict) = session.conflict(file) else { return Ok(()) };
-    let name = session.name(file);
-    let name = stderr_text(settings).show(&name).into_owned();
+    let text = stderr_text(settings);
+    let (image, name) = (name_of(session, opened, file), session.name(file));
+    let (image, name) = (text.show(&image), text.show(&name));
     let why = conflict.to_string();
     let hint = b"\nIs another process using the image [";
-    let sentence = [b"Could not open '", &name[..], b"': ", why.as_bytes(), hint, &name, b"]?"].concat();
+    let sentence = [b"Could not open '", &image[..], b"': ", why.as_bytes(), hint, &name, b"]?"].concat();
     Err(Told::failure(settings, &sentence))
 }
 
+/// What the user calls the image in a file: for the one that was named, the word on the command line.
+fn name_of(session: &Session, opened: &Opened, file: FileId) -> Vec<u8> {
+    if file == opened.file.id { opened.typed.clone() } else { session.name(file) }
+}
+
 /// The sentence for what the worker could not do.
-fn failure(session: &Session, top: FileId, error: &Error, settings: &Settings) -> Vec<u8> {
+fn failure(session: &Session, opened: &Opened, error: &Error, settings: &Settings) -> Vec<u8> {
     let text = stderr_text(settings);
     let mishap = error.cause.and_then(|number| session.mishap(number));
     if let (Some(mishap), true) = (&mishap, error.what.0.is_empty()) {
-        let image = error.file.map_or_else(|| mishap.name.clone(), |id| session.name(id));
+        if mishap.why == Why::Refused(Refusal::Cycle) {
+            return [b"Backing file '", &text.show(&mishap.name)[..], b"' creates an infinite loop."].concat();
+        }
+        let image = error.file.map_or_else(|| mishap.name.clone(), |id| name_of(session, opened, id));
         return mishap_sentence(&image, mishap, settings);
     }
     let manner = sentence::Manner {
@@ -107,7 +122,7 @@ fn failure(session: &Session, top: FileId, error: &Error, settings: &Settings) -
         display: &|id| session.name(FileId(id)),
         cause: &|number| session.mishap(number).map(|m| mishap_words(&m, settings, text)),
     };
-    sentence::could_not_open(&session.name(error.file.unwrap_or(top)), error, &manner)
+    sentence::could_not_open(&name_of(session, opened, error.file.unwrap_or(opened.file.id)), error, &manner)
 }
 
 /// What is needed to show what was heard.
@@ -115,6 +130,7 @@ struct Telling<'a> {
     session: &'a Session,
     settings: &'a Settings,
     parsed: &'a Parsed,
+    opened: &'a Opened,
 }
 
 impl Telling<'_> {
@@ -129,8 +145,9 @@ impl Telling<'_> {
             display: &|id| self.session.name(FileId(id)),
             local: &local,
         };
-        let layers: Vec<Layer> = heard.iter().map(|h| self.layer(h)).collect();
-        let json = bytes(self.parsed, "output") == Some(b"json");
+        let mut layers = vec![self.top(heard.first())];
+        layers.extend(heard.iter().skip(1).map(|h| self.layer(h)));
+        let json = self.parsed.bytes("output") == Some(b"json");
         let chain = self.parsed.has("backing-chain") || self.parsed.has("chain");
         let stdout = if json { page::json(&layers, chain, &manner) } else { page::human(&layers, &manner) };
         Told { stdout, stderr: self.warnings(heard), code: 0 }
@@ -147,6 +164,26 @@ impl Telling<'_> {
         let prefix = self.settings.face.prefix();
         let warnings = heard.iter().flat_map(|h| &h.image.warnings);
         warnings.flat_map(|w| [format!("{prefix}: ").into_bytes(), sentence::warning(w, &manner)].concat()).collect()
+    }
+
+    /// The layer that the user named, as the user described it.
+    fn top(&self, heard: Option<&Heard>) -> Layer {
+        let file = &self.opened.file;
+        let found = heard.map_or(&b"raw"[..], |h| &h.image.format.0);
+        let node = opening::settle(self.opened.node.clone(), found, &self.settings.profile);
+        let plain = || Heard { image: plain(file, self.session), snapshots: Vec::new() };
+        let mut layer = heard.map_or_else(|| self.layer(&plain()), |h| self.layer(h));
+        let own = layer.nodes.split_off(1);
+        layer.nodes = opening::below(&node, self.session, file, layer.told.virtual_size);
+        layer.nodes.extend(own);
+        layer.name = node.display_name();
+        layer.actual = opening::allocated(&node, self.session, file).and(layer.actual);
+        if heard.is_none() || opening::is_filter(&node) {
+            layer.told.format = node.driver_name().unwrap_or("raw").into();
+            layer.told.specific = None;
+            layer.told.backing = None;
+        }
+        layer
     }
 
     fn layer(&self, heard: &Heard) -> Layer {
@@ -193,13 +230,32 @@ impl Telling<'_> {
             name: name.to_vec(),
             refused: self.session.verdict(image.file, &name.into()).err().map(|r| r.to_string().into_bytes()),
         };
-        let mut verdicts: Vec<Verdict> =
-            image.backing.iter().map(|b| verdict(Role::Backing, &b.name.0)).collect();
+        let mut verdicts: Vec<Verdict> = image.backing.iter().map(|b| verdict(Role::Backing, &b.name.0)).collect();
         let data_file = image.specific.as_ref().and_then(|s| s.get("data-file"));
         if let Some(instar_wire::fact::Fact::Text(name)) = data_file {
             verdicts.push(verdict(Role::DataFile, &name.0));
         }
         verdicts
+    }
+}
+
+/// A file that is not looked into.
+fn plain(file: &Granted, session: &Session) -> Image {
+    let len = session.facts(file.id).map_or(0, |f| f.len);
+    Image {
+        file: file.id,
+        format: "raw".into(),
+        virtual_size: len.checked_next_multiple_of(512).unwrap_or(len),
+        cluster_size: None,
+        encrypted: false,
+        dirty: false,
+        backing: None,
+        specific: None,
+        children: Vec::new(),
+        limits: Limits { write_zeroes: 0, discard: 0, request: 0 },
+        extra: None,
+        findings: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

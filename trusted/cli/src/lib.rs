@@ -4,6 +4,7 @@
 pub mod args;
 mod config;
 mod info;
+mod opening;
 pub mod profile;
 pub mod render;
 pub mod settings;
@@ -23,8 +24,7 @@ struct Command {
 }
 
 /// Every verb there is.
-const COMMANDS: &[Command] =
-    &[Command { name: "info", run: info::run }, Command { name: "config", run: config::run }];
+const COMMANDS: &[Command] = &[Command { name: "info", run: info::run }, Command { name: "config", run: config::run }];
 
 /// The formats, as the help lists them.
 const FORMATS: &str = "bochs cloop dmg iso luks parallels qcow qcow2 qed raw vdi vhdx vmdk vpc";

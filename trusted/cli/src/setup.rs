@@ -8,7 +8,6 @@ use instar_broker::policy::Policy;
 use instar_broker::session::Why;
 use instar_broker::{Mishap, Session};
 use instar_sandbox::{Budget, Cell, WORKER, start};
-use std::os::unix::ffi::OsStrExt;
 
 /// The options that are settings.
 const SETTINGS: &[&str] = &["cell", "qemu-version", "unsafe-quirks", "ignore-quirks", "allow"];
@@ -31,7 +30,9 @@ pub fn from_command_line(settings: &mut Settings, parsed: &Parsed) -> Result<(),
 /// A session in which images may name what the settings allow.
 pub fn session(settings: &Settings, locking: bool) -> Session {
     let roots = settings.allow.iter().filter_map(|d| d.canonicalize().ok()).collect();
-    Session::new(Policy { roots, named: Vec::new(), as_qemu: settings.unsafe_quirks }, locking)
+    let mut session = Session::new(Policy { roots, named: Vec::new(), as_qemu: settings.unsafe_quirks }, locking);
+    session.interpret_names(crate::opening::interpret);
+    session
 }
 
 /// A cell as the settings want it.
@@ -63,11 +64,13 @@ pub fn mishap_words(mishap: &Mishap, settings: &Settings, text: Text) -> Vec<u8>
             [b"Could not open '", &name[..], b"': ", words.as_bytes()].concat()
         }
         Why::NotRegular => {
-            let phrase = crate::render::sentence::worded(
-                b"'file' driver requires '{}' to be a regular file",
-                &settings.profile,
-            );
+            let phrase =
+                crate::render::sentence::worded(b"'file' driver requires '{}' to be a regular file", &settings.profile);
             fill(phrase, &name)
+        }
+        Why::NotDevice => {
+            let phrase = b"'host_device' driver requires '{}' to be either a character or block device";
+            fill(crate::render::sentence::worded(phrase, &settings.profile), &name)
         }
         Why::Refused(refusal) => refusal.to_string().into_bytes(),
         Why::TooMany => b"the image consists of more files than one command may open".to_vec(),
@@ -80,9 +83,4 @@ fn fill(phrase: &[u8], name: &[u8]) -> Vec<u8> {
         Some(at) => [&phrase[..at], name, &phrase[at + 2..]].concat(),
         None => phrase.to_vec(),
     }
-}
-
-/// The bytes of an option's value.
-pub fn bytes<'a>(parsed: &'a Parsed, key: &str) -> Option<&'a [u8]> {
-    parsed.value(key).map(OsStrExt::as_bytes)
 }

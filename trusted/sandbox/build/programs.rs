@@ -40,7 +40,8 @@ pub fn build(root: &Path, package: &Path) -> PathBuf {
     for (key, _) in env::vars_os() {
         let key = key.to_string_lossy().into_owned();
         let prefixes = ["CARGO_PROFILE_", "CARGO_FEATURE_", "CARGO_CFG_", "CARGO_TARGET_"];
-        let names = ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER"];
+        let names =
+            ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER"];
         if prefixes.iter().any(|p| key.starts_with(p)) || names.contains(&key.as_str()) {
             cargo.env_remove(key);
         }

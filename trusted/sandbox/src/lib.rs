@@ -100,10 +100,8 @@ pub struct Program {
 }
 
 /// The worker that this build carries.
-pub const WORKER: Program = Program {
-    kvm: include_bytes!(env!("INSTAR_WORKER_KVM")),
-    process: include_bytes!(env!("INSTAR_WORKER_PROCESS")),
-};
+pub const WORKER: Program =
+    Program { kvm: include_bytes!(env!("INSTAR_WORKER_KVM")), process: include_bytes!(env!("INSTAR_WORKER_PROCESS")) };
 
 /// How a cell came down before its worker was done.
 #[derive(Debug)]

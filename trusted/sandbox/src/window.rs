@@ -200,8 +200,7 @@ impl<'a> Turn<'a> {
     fn place(&self, at: usize, len: usize) -> Option<*mut u8> {
         let end = at.checked_add(len)?;
         // SAFETY: the slot lies inside the mapping and `at` inside the slot.
-        (end <= self.slot_len())
-            .then(|| unsafe { self.window.at.add(self.window.shape.slot_at(self.lane)).add(at) })
+        (end <= self.slot_len()).then(|| unsafe { self.window.at.add(self.window.shape.slot_at(self.lane)).add(at) })
     }
 }
 

@@ -16,7 +16,8 @@ pub trait Io {
     fn related(&self, from: FileId, role: Role, name: &[u8]) -> Result<Granted>;
 }
 
-/// A file that may be read.
+/// A file that may be read, or a part of one.
+#[derive(Clone, Copy)]
 pub struct File<'a> {
     io: &'a dyn Io,
     id: FileId,

@@ -16,6 +16,8 @@ pub struct Options {
     pub raw_size: Option<u64>,
     /// Also open what holds the guest's bytes when that is another file, although nobody will read them.
     pub open_data_file: bool,
+    /// Refuse what qemu-img refuses although it could be read.
+    pub as_qemu: bool,
 }
 
 /// A format: recognised by its bytes, opened into an [`Image`].

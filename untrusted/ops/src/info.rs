@@ -6,18 +6,20 @@ use instar_formats::FORMATS;
 use instar_image::probe::claims;
 use instar_image::{Bytes, Error, Fact, File, Format, Granted, Kind, Options, Result, Role, info};
 use instar_wire::code::encode;
-use instar_wire::op::Rules;
+use instar_wire::op::{Part, Rules};
 
 /// Tells one image, or the whole chain.
 pub fn run(request: &info::Request, cx: &Cx<'_>) -> Result<()> {
     let mut layer = request.top.file.clone();
     let mut options = Options {
-        raw_offset: request.top.raw_offset,
-        raw_size: request.top.raw_size,
+        raw_offset: request.top.raw.offset,
+        raw_size: request.top.raw.size,
         open_data_file: request.open_data_file,
+        as_qemu: request.rules.as_qemu,
     };
+    let mut part = request.top.part.clone();
     loop {
-        let below = tell(request, cx, &layer, &options)?;
+        let below = tell(request, cx, &layer, part.take(), &options)?;
         match below {
             Some(granted) => layer = granted,
             None => return Ok(()),
@@ -28,11 +30,18 @@ pub fn run(request: &info::Request, cx: &Cx<'_>) -> Result<()> {
 }
 
 /// Tells one layer; answers the layer below if the chain goes on.
-fn tell(request: &info::Request, cx: &Cx<'_>, layer: &Granted, options: &Options) -> Result<Option<Granted>> {
-    let format = cx.format_of(layer, &request.rules)?;
-    let image = cx.open(format, layer, options)?;
+fn tell(
+    request: &info::Request,
+    cx: &Cx<'_>,
+    layer: &Granted,
+    part: Option<Part>,
+    options: &Options,
+) -> Result<Option<Granted>> {
+    let file = cx.file(layer, part)?;
+    let format = cx.format_of(layer, &file, &request.rules)?;
+    let image = format.open(file, options)?;
     let mut told = image.describe(request.extra)?;
-    identify(cx, layer, format, &mut told)?;
+    identify(&file, format, &mut told)?;
     let mut below = None;
     if let (true, Some(backing)) = (request.chain, &mut told.backing) {
         // A layer that cannot be had is told as the one at fault, not the one that names it.
@@ -56,7 +65,7 @@ fn heed_claim(cx: &Cx<'_>, rules: &Rules, granted: &mut Granted, claim: Option<&
         granted.pinned = Some(claim.clone());
         return Ok(());
     }
-    let found = cx.format_of(granted, rules)?;
+    let found = cx.format_of(granted, &File::new(cx.io, granted), rules)?;
     if found.name().as_bytes() == claim.0 {
         return Ok(());
     }
@@ -68,12 +77,9 @@ fn heed_claim(cx: &Cx<'_>, rules: &Rules, granted: &mut Granted, claim: Option<&
 }
 
 /// Adds the finding every image has: whether its bytes could be taken for another format as well.
-fn identify(cx: &Cx<'_>, layer: &Granted, format: &dyn Format, told: &mut info::Image) -> Result<()> {
-    let others: Vec<Fact> = claims(&File::new(cx.io, layer), FORMATS)?
-        .into_iter()
-        .filter(|name| *name != format.name())
-        .map(Fact::from)
-        .collect();
+fn identify(file: &File<'_>, format: &dyn Format, told: &mut info::Image) -> Result<()> {
+    let others: Vec<Fact> =
+        claims(file, FORMATS)?.into_iter().filter(|name| *name != format.name()).map(Fact::from).collect();
     told.findings.push(info::Finding { check: "one-format".into(), ok: others.is_empty(), detail: others.into() });
     Ok(())
 }

@@ -94,8 +94,7 @@ impl Io for Port<'_> {
         let mut at = at;
         for piece in buf.chunks_mut(self.door.slot_len()) {
             let len = piece.len() as u64;
-            self.call(Op::Read, Call { file: file.0, at, len, ..Call::default() })
-                .map_err(|e| e.file(file).at(at))?;
+            self.call(Op::Read, Call { file: file.0, at, len, ..Call::default() }).map_err(|e| e.file(file).at(at))?;
             self.door.get(0, piece);
             at = at.wrapping_add(len);
         }

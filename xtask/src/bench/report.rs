@@ -15,7 +15,8 @@ pub struct Report {
     rows: Vec<Value>,
 }
 
-const WIDTHS: &str = "question                        | program    |  min ms |  p25 ms |  median | ratio p25 | ratio med | target";
+const WIDTHS: &str =
+    "question                        | program    |  min ms |  p25 ms |  median | ratio p25 | ratio med | target";
 
 impl Report {
     /// Looks at the machine and the programs.
@@ -58,13 +59,16 @@ impl Report {
                     continue;
                 }
             };
-            let ratio = |of: fn(&Figures) -> f64| measure.as_ref().map_or(f64::NAN, |measure| of(&figures) / of(measure));
+            let ratio =
+                |of: fn(&Figures) -> f64| measure.as_ref().map_or(f64::NAN, |measure| of(&figures) / of(measure));
             let (quartiles, medians) = (ratio(|f| f.quartile), ratio(|f| f.median));
             let target = row.targets.iter().find(|(name, _)| *name == contender.name).map(|(_, target)| *target);
             let verdict = target.map(|target| if medians <= target { "met" } else { "missed" });
             let told = target.zip(verdict).map_or("–".into(), |(target, verdict)| format!("≤ {target}: {verdict}"));
             let Figures { min, quartile, median } = figures;
-            println!("{head} {min:>7.3} | {quartile:>7.3} | {median:>7.3} | {quartiles:>9.2} | {medians:>9.2} | {told}");
+            println!(
+                "{head} {min:>7.3} | {quartile:>7.3} | {median:>7.3} | {quartiles:>9.2} | {medians:>9.2} | {told}"
+            );
             let round = |value: f64| (value * 1e3).round() / 1e3;
             self.keep(
                 kept,

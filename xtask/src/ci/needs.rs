@@ -73,7 +73,8 @@ fn lacking(folder: &Path) -> Option<String> {
     }
     let there = programs_in(folder);
     let versions = listed.lines().filter_map(|line| line.split('\t').next());
-    let lost = versions.flat_map(|v| [format!("qemu-img-{v}"), format!("qemu-io-{v}")]).find(|name| !there.contains(name));
+    let lost =
+        versions.flat_map(|v| [format!("qemu-img-{v}"), format!("qemu-io-{v}")]).find(|name| !there.contains(name));
     if let Some(name) = lost {
         return Some(format!("{name} is listed but not there"));
     }

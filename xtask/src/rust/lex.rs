@@ -138,7 +138,8 @@ fn block_comment_len(text: &str) -> usize {
 fn string_len(text: &str) -> Option<usize> {
     let prefix = ["br", "cr", "b", "c", "r", ""].into_iter().find(|p| {
         let rest = text.strip_prefix(p).unwrap_or_default();
-        rest.starts_with('"') || p.ends_with('r') && rest.trim_start_matches('#').starts_with('"') && rest.starts_with('#')
+        rest.starts_with('"')
+            || p.ends_with('r') && rest.trim_start_matches('#').starts_with('"') && rest.starts_with('#')
     });
     let Some(prefix) = prefix else {
         return text.strip_prefix('b').filter(|rest| rest.starts_with('\'')).and_then(char_len).map(|len| len + 1);

@@ -39,7 +39,8 @@ fn raw_names_and_raw_strings_are_told_apart() {
 
 #[test]
 fn functions_are_found_with_their_lengths() {
-    let text = "fn a() {\n    b(|| {});\n}\ntrait T {\n    fn c();\n    fn d(x: [u8; 2]) -> fn() {\n        x\n    }\n}\n";
+    let text =
+        "fn a() {\n    b(|| {});\n}\ntrait T {\n    fn c();\n    fn d(x: [u8; 2]) -> fn() {\n        x\n    }\n}\n";
     let source = Source::new("x.rs", text);
     let found: Vec<_> = source.functions().iter().map(|f| (f.name, f.line, f.lines)).collect();
     assert_eq!(found, [("a", 1, 3), ("d", 6, 3)]);
@@ -49,7 +50,8 @@ fn functions_are_found_with_their_lengths() {
 fn what_is_compiled_for_tests_alone_is_a_test() {
     let text = "fn a() {}\n#[cfg(test)]\nuse b::{c, d};\n#[cfg(not(test))]\nfn e() {}\n#[cfg(test)]\nmod f { fn g() {} }\nfn h() {}\n#[test]\nfn i() {}\n";
     let source = Source::new("x.rs", text);
-    let tests: Vec<&str> = ["a", "c", "e", "g", "h", "i"].into_iter().filter(|w| source.all(w).any(|at| source.is_test(at))).collect();
+    let tests: Vec<&str> =
+        ["a", "c", "e", "g", "h", "i"].into_iter().filter(|w| source.all(w).any(|at| source.is_test(at))).collect();
     assert_eq!(tests, ["c", "g", "i"]);
     assert!(Source::new("a/tests.rs", "fn a() {}").is_test(0));
     assert!(Source::new("a/b.rs", "#![cfg(test)]\nfn a() {}").is_test(9));

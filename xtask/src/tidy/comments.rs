@@ -86,7 +86,7 @@ fn after<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// `phase 3`, `PR #12`, but not `phase` alone.
+/// The word and a number behind it, but not the word alone.
 fn is_numbered(lower: &str, word: &str) -> bool {
     let digit = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     after(lower, word).any(|rest| rest.strip_prefix([' ', '-']).is_some_and(|rest| digit(rest.trim_start_matches('#'))))

@@ -96,7 +96,8 @@ pub fn check_paths(tree: &Tree) -> Found {
     let mut found = Vec::new();
     for source in tree.sources("trusted/") {
         for (at, token) in source.tokens.iter().enumerate() {
-            let taken = source.before(at, 2) == "path" || source.before(at, 1) == "(" && source.before(at, 3) == "include";
+            let taken =
+                source.before(at, 2) == "path" || source.before(at, 1) == "(" && source.before(at, 3) == "include";
             if token.kind == Kind::Text && taken && token.text.contains("untrusted") {
                 found.push(Finding::new(source.path, token.line, "takes in a source of untrusted/ by its path"));
             }

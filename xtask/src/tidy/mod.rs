@@ -4,8 +4,8 @@ mod comments;
 mod edges;
 mod panics;
 mod ratchet;
-mod settings;
 mod sets;
+mod settings;
 mod sizes;
 #[cfg(test)]
 mod tests;

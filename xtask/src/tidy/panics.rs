@@ -14,8 +14,8 @@ const NUMBERS: &[&str] =
     &["u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32", "f64"];
 /// Words after which a `[` begins something of its own.
 const OPENERS: &[&str] = &[
-    "as", "break", "const", "dyn", "else", "for", "if", "impl", "in", "let", "loop", "match", "move", "mut", "ref", "return",
-    "static", "unsafe", "where", "while", "yield",
+    "as", "break", "const", "dyn", "else", "for", "if", "impl", "in", "let", "loop", "match", "move", "mut", "ref",
+    "return", "static", "unsafe", "where", "while", "yield",
 ];
 
 /// Judges the zone.
@@ -73,7 +73,8 @@ fn index(source: &Source<'_>, at: usize) -> Broken {
     };
     let is_all = source.reads(at + 1, &[".", ".", "]"]);
     let broken = is_place && !is_all && !is_constant(source, at);
-    broken.then(|| ("index", format!("`{before}[…]` may panic on what an image says: use get, a pattern or an iterator")))
+    broken
+        .then(|| ("index", format!("`{before}[…]` may panic on what an image says: use get, a pattern or an iterator")))
 }
 
 /// Whether a `]` closes an attribute, after which a `[` is an array's.

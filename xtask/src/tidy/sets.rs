@@ -48,8 +48,12 @@ fn check_verbs(tree: &Tree) -> Found {
             found.push(Finding::new(OPS, 0, format!("the verb `{verb}` has no tests/cmd/{verb}*")));
         }
     }
-    let places =
-        [("trusted/cli/src/", ".rs"), ("boundary/wire/src/op/", ".rs"), ("untrusted/ops/src/", ".rs"), ("docs/commands/", ".md")];
+    let places = [
+        ("trusted/cli/src/", ".rs"),
+        ("boundary/wire/src/op/", ".rs"),
+        ("untrusted/ops/src/", ".rs"),
+        ("docs/commands/", ".md"),
+    ];
     for (folder, end) in places {
         for name in tree.names_in(folder) {
             let stem = name.strip_suffix(end).unwrap_or_default();
@@ -73,7 +77,8 @@ fn check_formats(tree: &Tree, settings: &mut Settings) -> Found {
             let name = path.strip_prefix(&folder).unwrap_or_default();
             let known = name.strip_suffix(".rs").is_some_and(|stem| NOUNS.contains(&stem));
             if !known && !name.starts_with("testdata/") && !settings.allows("noun", path, None) {
-                let what = format!("a format consists of {}; another noun needs a reason in tidy.toml", NOUNS.join(", "));
+                let what =
+                    format!("a format consists of {}; another noun needs a reason in tidy.toml", NOUNS.join(", "));
                 found.push(Finding::new(path, 0, what));
             }
         }

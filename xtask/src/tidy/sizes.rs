@@ -54,7 +54,11 @@ pub fn judge(long: &[Long], ratchet: &Ratchet) -> Found {
         match ratchet.entries.get(key) {
             None => found.push(Finding::new(file, *line, format!("{key} has {lines} lines, {limit} are allowed"))),
             Some(held) if lines > held => {
-                found.push(Finding::new(file, *line, format!("{key} grew to {lines} lines, the ratchet holds it at {held}")));
+                found.push(Finding::new(
+                    file,
+                    *line,
+                    format!("{key} grew to {lines} lines, the ratchet holds it at {held}"),
+                ));
             }
             Some(_) => {}
         }

@@ -47,7 +47,8 @@ mod rule_edges {
 
     #[test]
     fn untrusted_on_trusted_is_found() {
-        let found = edges::check(&[package("untrusted/ops", &["trusted/broker"], &[]), package("trusted/broker", &[], &[])]);
+        let found =
+            edges::check(&[package("untrusted/ops", &["trusted/broker"], &[]), package("trusted/broker", &[], &[])]);
         assert_eq!(files(&found), ["untrusted/ops/Cargo.toml"]);
     }
 
@@ -89,7 +90,10 @@ mod rule_zones {
             ("untrusted/image/src/file.rs", code),
         ]);
         let found = zones::check(&tree);
-        assert_eq!(files(&found), ["untrusted/image/src/file.rs", "trusted/broker/src/lock.rs", "trusted/broker/src/plane.rs"]);
+        assert_eq!(
+            files(&found),
+            ["untrusted/image/src/file.rs", "trusted/broker/src/lock.rs", "trusted/broker/src/plane.rs"]
+        );
     }
 }
 
@@ -169,7 +173,10 @@ mod rule_words {
         assert_eq!(judge("fn f() {\n    unsafe { g() }\n}"), [3]);
         assert_eq!(judge("fn f() {\n    // SAFETY: g is fine.\n    unsafe { g() }\n}"), NONE);
         assert_eq!(judge("fn f() {\n    // SAFETY: g is fine.\n    let x =\n        unsafe { g() };\n}"), NONE);
-        assert_eq!(judge("fn f() {\n    let x = unsafe {\n        // SAFETY: g is fine.\n        g()\n    };\n}"), NONE);
+        assert_eq!(
+            judge("fn f() {\n    let x = unsafe {\n        // SAFETY: g is fine.\n        g()\n    };\n}"),
+            NONE
+        );
         assert_eq!(judge("fn f() {\n    // SAFETY: g is fine.\n    let x = 1;\n    unsafe { g() }\n}"), [5]);
         assert_eq!(judge("fn f() {\n    // unsafe { } is only talked about\n}"), NONE);
     }
@@ -239,7 +246,15 @@ mod rule_panics {
 
     #[test]
     fn what_may_panic_is_found() {
-        let calls = ["x.unwrap()", "x.expect(\"y\")", "Option::unwrap(x)", "panic!()", "unreachable!(\"x\")", "todo!()", "assert!(x > 1)"];
+        let calls = [
+            "x.unwrap()",
+            "x.expect(\"y\")",
+            "Option::unwrap(x)",
+            "panic!()",
+            "unreachable!(\"x\")",
+            "todo!()",
+            "assert!(x > 1)",
+        ];
         for call in calls {
             assert_eq!(judge(&format!("fn f() {{ {call}; }}")), 1, "{call}");
         }
@@ -281,7 +296,14 @@ mod rule_panics {
         for code in ["x as u32", "(a + b) as usize", "x.0 as u64", "x.len() as u32", "f(y) as u64", "b'x' as u32"] {
             assert_eq!(judge(&format!("fn f() {{ {code}; }}")), 1, "{code}");
         }
-        for code in ["x.len() as u64", "size_of::<Header>() as u64", "core::mem::size_of::<[u8; 4]>() as u64", "PIECE_MAX as usize", "i64::MAX as u64", "x as &dyn A"] {
+        for code in [
+            "x.len() as u64",
+            "size_of::<Header>() as u64",
+            "core::mem::size_of::<[u8; 4]>() as u64",
+            "PIECE_MAX as usize",
+            "i64::MAX as u64",
+            "x as &dyn A",
+        ] {
             assert_eq!(judge(&format!("fn f() {{ {code}; }}")), 0, "{code}");
         }
         assert_eq!(judge("use a as b;\nconst A: u64 = B as u64 * 2;"), 0);
@@ -314,7 +336,8 @@ mod rule_comments {
         for text in bad {
             assert_eq!(judge(text).len(), 1, "{text}");
         }
-        let good = "// a session, in phases; issue a warning; a PR\nconst A: &str = \"2026-01-01\"; // 12026-113, 2026-x\n";
+        let good =
+            "// a session, in phases; issue a warning; a PR\nconst A: &str = \"2026-01-01\"; // 12026-113, 2026-x\n";
         assert_eq!(judge(good), NONE);
     }
 
@@ -348,7 +371,8 @@ mod rule_walls {
     #[test]
     fn the_wall_is_the_same_in_every_build() {
         let code = "fn f() {\n    if cfg!(debug_assertions) {}\n    debug_assert!(true);\n}";
-        let tree = Tree::of(&[(POLICY, ""), ("trusted/sandbox/src/process/filter.rs", code), ("trusted/cli/src/a.rs", code)]);
+        let tree =
+            Tree::of(&[(POLICY, ""), ("trusted/sandbox/src/process/filter.rs", code), ("trusted/cli/src/a.rs", code)]);
         assert_eq!(lines(&walls::check(&tree)), [2, 3]);
     }
 }

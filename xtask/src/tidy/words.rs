@@ -37,7 +37,8 @@ pub fn file(source: &Source<'_>) -> Found {
 fn is_argued(source: &Source<'_>, at: usize) -> bool {
     let line = source.line(at);
     let inside = source.line(at + 1)..=source.line(at + 2);
-    let within = |comment: &&crate::rust::Comment<'_>| inside.contains(&comment.line) && comment.line <= source.line(at + 2);
+    let within =
+        |comment: &&crate::rust::Comment<'_>| inside.contains(&comment.line) && comment.line <= source.line(at + 2);
     let statement = source.line(source.statement(at));
     source.above(line).contains("SAFETY:")
         || source.above(statement).contains("SAFETY:")
@@ -64,5 +65,6 @@ fn in_trait_impl(source: &Source<'_>, at: usize) -> bool {
 }
 
 fn promises(source: &Source<'_>, at: usize) -> bool {
-    source.above(source.line(source.statement(at))).contains("# Safety") || source.above(source.line(at)).contains("# Safety")
+    source.above(source.line(source.statement(at))).contains("# Safety")
+        || source.above(source.line(at)).contains("# Safety")
 }

@@ -14,8 +14,24 @@ const WORKER_UNSAFE: &[&str] = &["untrusted/worker/src/rt/", "untrusted/worker/s
 const FORBID: &[&str] = &["#", "!", "[", "forbid", "(", "unsafe_code", ")", "]"];
 const DENY: &[&str] = &["#", "!", "[", "deny", "(", "unsafe_code", ")", "]"];
 const NO_STD: &[&str] = &["#", "!", "[", "no_std", "]"];
-const FORBID_UNLESS_FREESTANDING: &[&str] =
-    &["#", "!", "[", "cfg_attr", "(", "not", "(", "freestanding", ")", ",", "forbid", "(", "unsafe_code", ")", ")", "]"];
+const FORBID_UNLESS_FREESTANDING: &[&str] = &[
+    "#",
+    "!",
+    "[",
+    "cfg_attr",
+    "(",
+    "not",
+    "(",
+    "freestanding",
+    ")",
+    ",",
+    "forbid",
+    "(",
+    "unsafe_code",
+    ")",
+    ")",
+    "]",
+];
 
 /// Judges both zones.
 pub fn check(tree: &Tree) -> Found {

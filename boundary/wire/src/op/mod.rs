@@ -15,6 +15,13 @@ message! {
     }
 }
 
+impl Source {
+    /// All of a file.
+    pub fn whole(file: Granted) -> Source {
+        Source { file, part: None, raw: Part { offset: None, size: None } }
+    }
+}
+
 impl Request {
     /// The files granted with the request.
     pub fn files(&self) -> impl Iterator<Item = &Granted> {
@@ -37,12 +44,22 @@ message! {
 message! {
     /// A file the user named, and what the user said about it.
     pub struct Source {
-        /// The file.
+        /// The file, and the format the user named.
         pub file: Granted,
-        /// First byte of the file that belongs to a raw image.
-        pub raw_offset: Option<u64>,
-        /// How many bytes of the file belong to a raw image.
-        pub raw_size: Option<u64>,
+        /// The part of the file that the image is, if it is not all of it.
+        pub part: Option<Part>,
+        /// Offset and size of a raw image.
+        pub raw: Part,
+    }
+}
+
+message! {
+    /// A part of a file, as the user described it.
+    pub struct Part {
+        /// Its first byte.
+        pub offset: Option<u64>,
+        /// Its length.
+        pub size: Option<u64>,
     }
 }
 

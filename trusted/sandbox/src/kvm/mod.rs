@@ -24,12 +24,9 @@ use vcpu::{Stop, Vcpu};
 use watch::{Deaf, Meter, Timer};
 use zerocopy::IntoBytes;
 
-/// Processor time from a worker's first instruction to its first call. It has a loop there that takes a hundredth of a
-/// millisecond where a processor carries instructions out, and more than this where the kernel does.
+/// Processor time from a worker's first instruction to its first call. It has a loop there that takes a hundredth of
+/// a millisecond where a processor carries instructions out, and more than this where the kernel does.
 const NATIVE: Duration = Duration::from_millis(8);
-/// How much of the heap, at both ends, comes in small pages: a large one takes longer to clear than a small worker runs.
-const HEAP_ENDS: usize = 2 * LARGE;
-
 /// A virtual machine and its window.
 ///
 /// The machine is closed before its memory goes away: the fields are dropped in this order.
@@ -49,7 +46,8 @@ impl KvmCell {
         let kvm = Kvm::new().map_err(|e| Fall::Host("/dev/kvm", e.into()))?;
         let window = Window::new(budget.shape, 0, false)?;
         let layout = Layout::new(program, &budget, window.len())?;
-        let large_pages = layout.heap_from + HEAP_ENDS..layout.memory_len.saturating_sub(HEAP_ENDS);
+        // A large page takes as long to come as a few small ones. Of the heap's end only the last bytes are used at first.
+        let large_pages = layout.heap_from..layout.memory_len - LARGE;
         let mut memory = Memory::new(layout.memory_len, LARGE, large_pages)?;
         memory.put(TABLES_AT, layout.tables.as_bytes());
         for segment in &layout.segments {

@@ -127,7 +127,11 @@ unsafe fn give_up(step: Step) -> ! {
 unsafe fn become_worker(plan: &Plan<'_>) -> ! {
     // SAFETY: system calls on plain values and on memory that the fork copied.
     unsafe {
-        let must = |step: Step, result: i64| if result < 0 { give_up(step) };
+        let must = |step: Step, result: i64| {
+            if result < 0 {
+                give_up(step)
+            }
+        };
         must(Step::Privileges, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into());
         must(Step::Privileges, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into());
         libc::prctl(libc::PR_SET_DUMPABLE, 0);

@@ -78,8 +78,7 @@ impl ProcessCell {
             std::hint::spin_loop();
         }
         loop {
-            let _ =
-                bell.compare_exchange(BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, Ordering::AcqRel, Ordering::Acquire);
+            let _ = bell.compare_exchange(BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, Ordering::AcqRel, Ordering::Acquire);
             if rung() {
                 return Ok(true);
             }

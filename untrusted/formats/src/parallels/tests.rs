@@ -1,1 +1,128 @@
-//! Tests of this format.
+//! Tests of Parallels disks.
+
+use super::Parallels;
+use super::disk::{BITMAP, Bitmap, EXTENSION, Extension, Feature, Header, IN_USE, MAGIC, MAGIC_EXT, VERSION};
+use super::md5::Md5;
+use alloc::vec;
+use alloc::vec::Vec;
+use instar_image::probe::Claim;
+use instar_testkit::build::mutate::patched;
+use instar_testkit::build::trial::{claim, refusal, survived, told};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// A disk of 8 sectors in clusters of 4, its format extension in the second cluster.
+fn good(features: &[u8]) -> Vec<u8> {
+    let mut header = Header::new_zeroed();
+    header.magic = *MAGIC_EXT;
+    header.version = VERSION.into();
+    header.tracks = 4.into();
+    header.bat_entries = 2.into();
+    header.nb_sectors = 8.into();
+    header.ext_off = 4.into();
+    let mut image = header.as_bytes().to_vec();
+    image.resize(2048, 0);
+    let mut body = features.to_vec();
+    body.resize(2048 - 24, 0);
+    let head = Extension { magic: EXTENSION.into(), checksum: sum(&body) };
+    [image, head.as_bytes().to_vec(), body].concat()
+}
+
+fn sum(bytes: &[u8]) -> [u8; 16] {
+    let mut md5 = Md5::new();
+    bytes.chunks(7).for_each(|piece| md5.update(piece));
+    md5.finish()
+}
+
+fn feature(magic: u64, flags: u64, data: &[u8]) -> Vec<u8> {
+    let head = Feature {
+        magic: magic.into(),
+        flags: flags.into(),
+        data_size: u32::try_from(data.len()).unwrap().into(),
+        unused: 0.into(),
+    };
+    let mut out = [head.as_bytes(), data].concat();
+    out.resize(out.len().next_multiple_of(8), 0);
+    out
+}
+
+fn bitmap(size: u64, granularity: u32, entries: &[u64]) -> Vec<u8> {
+    let count = u32::try_from(entries.len()).unwrap();
+    let head = Bitmap { size: size.into(), id: [7; 16], granularity: granularity.into(), l1_size: count.into() };
+    [head.as_bytes().to_vec(), entries.iter().flat_map(|entry| entry.to_le_bytes()).collect()].concat()
+}
+
+#[test]
+fn md5_is_md5() {
+    assert_eq!(sum(b""), 0xd41d_8cd9_8f00_b204_e980_0998_ecf8_427e_u128.to_be_bytes());
+    assert_eq!(sum(b"message digest"), 0xf96b_697d_7cb7_938d_525a_2f31_aaf1_61d0_u128.to_be_bytes());
+    assert_eq!(sum(&[b'1'; 64]), sum(&vec![b'1'; 64]));
+}
+
+#[test]
+fn good_images_are_told() {
+    assert_eq!(claim(&Parallels, good(&[])), Ok(Claim::Yes));
+    assert_eq!(claim(&Parallels, patched(&good(&[]), 16, &[1])), Ok(Claim::No));
+    let image = told(&Parallels, good(&feature(BITMAP, 0, &bitmap(8, 1, &[1])))).unwrap();
+    assert_eq!((image.virtual_size, image.dirty), (4096, false));
+    let open = patched(&good(&[]), 44, &IN_USE.to_le_bytes());
+    assert!(told(&Parallels, open).unwrap().dirty);
+    // The older layout has a size of 32 bits.
+    let old = patched(&patched(&good(&[]), 0, MAGIC), 40, &[1]);
+    assert_eq!(told(&Parallels, old).unwrap().virtual_size, 4096);
+}
+
+#[test]
+fn each_refusal_has_its_phrase_and_its_turn() {
+    let cases: [(usize, &[u8], &str); 7] = [
+        (16, &[3], "Image not in Parallels format"),
+        (28, &[0; 4], "Invalid image: Zero sectors per track"),
+        (28, &[0xff; 4], "Invalid image: Too big cluster"),
+        (32, &[0xff; 4], "Catalog too large"),
+        (56, &[0xff; 8], "Invalid image: Too big offset"),
+        (36, &[9], "Invalid image: Catalog size too small for advertised disk size"),
+        (2048, &[0], "Wrong parallels Format Extension magic: 0x{}, expected: 0x{}"),
+    ];
+    let mut all = good(&[]);
+    for (at, bytes, phrase) in cases.iter().rev() {
+        assert_eq!(refusal(&Parallels, patched(&good(&[]), *at, bytes)), *phrase);
+        all = patched(&all, *at, bytes);
+        assert_eq!(refusal(&Parallels, all.clone()), *phrase);
+    }
+    let corrupt = patched(&good(&[]), 3000, &[1]);
+    assert_eq!(
+        refusal(&Parallels, corrupt),
+        "Wrong checksum in Format Extension header. Format extension is corrupted."
+    );
+}
+
+#[test]
+fn features_are_checked() {
+    let refused = |features: &[u8]| refusal(&Parallels, good(features));
+    assert_eq!(refused(&feature(5, 0, b"abc")), "Unknown feature: 0x{}");
+    assert_eq!(refused(&feature(5, 1, b"abc")), "Flags for extension feature are unsupported");
+    assert_eq!(
+        refused(&patched(&feature(5, 0, b""), 16, &[0xff; 4])),
+        "Feature data_size exceedes Format Extension cluster"
+    );
+    let small = refused(&feature(BITMAP, 0, b"short"));
+    assert!(small.starts_with("Too small Bitmap Feature area"), "{small}");
+    let cases = [
+        (bitmap(9, 1, &[0]), "Bitmap size (in sectors) {} differs from disk size in sectors {}"),
+        (bitmap(8, 1, &[]), "Bitmap table size {} does not correspond to bitmap size and cluster size. Expected {}"),
+        (bitmap(8, 3, &[0]), "Invalid granularity of dirty bitmap: {} sectors"),
+        (bitmap(8, 1, &[1 << 54]), "Failed to read bitmap data cluster: Input/output error"),
+        (patched(&bitmap(8, 1, &[0]), 28, &[2]), "Bitmaps feature corrupted: l1 table exceeds extension data_size"),
+    ];
+    for (data, phrase) in cases {
+        assert_eq!(refused(&feature(BITMAP, 0, &data)), phrase);
+    }
+    let twice = feature(BITMAP, 0, &bitmap(8, 1, &[0])).repeat(2);
+    assert_eq!(refused(&twice), "Bitmap already exists: {}");
+}
+
+#[test]
+fn damage_is_survived() {
+    let image = good(&feature(BITMAP, 0, &bitmap(8, 1, &[1])));
+    assert!(survived(&Parallels, &image, 64) > 100);
+    survived(&Parallels, &image, 2200);
+}

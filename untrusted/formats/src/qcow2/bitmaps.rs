@@ -125,11 +125,12 @@ fn read_directory(file: &File<'_>, directory: &Directory, layout: &Layout) -> Re
     Ok(bitmaps)
 }
 
-/// Where the next entry begins. qemu-img reckons with 31 bits: beyond them, the entry seems to end before it begins.
+/// Where the next entry begins. qemu-img reckons in 32 bits with a sign, so that an entry may seem to end before it
+/// begins; it is one with extra data then, and refused for that.
 fn entry_end(at: u64, entry: &DiskBitmap) -> Option<u64> {
-    let len =
-        u64::from(entry.extra_data_size.get()).saturating_add(u64::from(entry.name_size.get()).saturating_add(24));
-    let len = i32::try_from(len.next_multiple_of(8)).ok()?;
+    let name_len = u64::from(entry.name_size.get());
+    let len = u64::from(entry.extra_data_size.get()).saturating_add(name_len).saturating_add(24).next_multiple_of(8);
+    let len = i32::try_from(len & u64::from(u32::MAX)).ok()?;
     Some(at.saturating_add(u64::try_from(len).ok()?))
 }
 

@@ -1,1 +1,70 @@
-//! Tests of this format.
+//! Tests of VDI.
+
+use super::Vdi;
+use super::disk::{Header, SIGNATURE, VERSION_1_1};
+use alloc::vec::Vec;
+use instar_image::Fact;
+use instar_image::probe::Claim;
+use instar_testkit::build::mutate::patched;
+use instar_testkit::build::trial::{claim, refusal, survived, told};
+use zerocopy::{FromZeros, IntoBytes};
+
+fn good() -> Vec<u8> {
+    let mut header = Header::new_zeroed();
+    header.signature = SIGNATURE.into();
+    header.version = VERSION_1_1.into();
+    header.image_type = 2.into();
+    header.offset_bmap = 512.into();
+    header.offset_data = 1024.into();
+    header.sector_size = 512.into();
+    header.disk_size = ((3u64 << 20) - 100).into();
+    header.block_size = (1 << 20).into();
+    header.blocks_in_image = 3.into();
+    header.blocks_allocated = 1.into();
+    header.uuid_image = *b"0123456789abcdef";
+    let mut image = header.as_bytes().to_vec();
+    image.resize(2048, 0xff);
+    image
+}
+
+#[test]
+fn good_header_is_told() {
+    assert_eq!(claim(&Vdi, good()), Ok(Claim::Yes));
+    assert_eq!(claim(&Vdi, Vec::new()), Ok(Claim::No));
+    let image = told(&Vdi, good()).unwrap();
+    assert_eq!((image.virtual_size, image.cluster_size), (3 << 20, Some(1 << 20)));
+    let extra = image.extra.unwrap();
+    assert_eq!(extra.get("image-type"), Some(&Fact::from("static")));
+    assert_eq!(extra.get("uuid"), Some(&Fact::from("33323130-3534-3736-3839-616263646566")));
+}
+
+#[test]
+fn each_refusal_has_its_phrase_and_its_turn() {
+    let cases: [(usize, &[u8], &str); 12] = [
+        (0x170, &[0xff; 8], "Unsupported VDI image size (size is 0x{}, max supported is 0x{})"),
+        (0x40, &[0; 4], "Image not in VDI format (bad signature {})"),
+        (0x44, &[2, 0, 1, 0], "unsupported VDI image (version {}.{})"),
+        (0x154, &[1], "unsupported VDI image (unaligned block map offset 0x{})"),
+        (0x158, &[1], "unsupported VDI image (unaligned data offset 0x{})"),
+        (0x168, &[0, 16], "unsupported VDI image (sector size {} is not 512)"),
+        (0x178, &[1], "unsupported VDI image (block size {} is not {})"),
+        (0x180, &[2], "unsupported VDI image (disk size {}, image bitmap has room for {})"),
+        (0x1a8, &[1], "unsupported VDI image (non-NULL link UUID)"),
+        (0x1b8, &[1], "unsupported VDI image (non-NULL parent UUID)"),
+        (0x180, &[0xff; 4], "unsupported VDI image (too many blocks {}, max is {})"),
+        (0x4c, &[9], "opened"),
+    ];
+    // A later fault does not hide an earlier one.
+    let mut all = good();
+    for (at, bytes, phrase) in cases.iter().rev().skip(2) {
+        assert_eq!(refusal(&Vdi, patched(&good(), *at, bytes)), *phrase);
+        all = patched(&all, *at, bytes);
+        assert_eq!(refusal(&Vdi, all.clone()), *phrase);
+    }
+    assert_eq!(refusal(&Vdi, patched(&good(), cases[10].0, cases[10].1)), cases[10].2);
+}
+
+#[test]
+fn damage_is_survived() {
+    assert!(survived(&Vdi, &good(), 512) > 100);
+}

@@ -62,10 +62,10 @@ impl Image for VmdkImage<'_> {
             ("create-type", checked.create_type.as_slice().into()),
             ("extents", checked.extents.iter().map(tell_extent).collect::<Vec<_>>().into()),
         ]));
-        let children = checked.files.iter().map(|extent| info::Child {
-            name: format!("extents.{}", extent.number).into(),
-            file: extent.file,
-        });
+        let children = checked
+            .files
+            .iter()
+            .map(|extent| info::Child { name: format!("extents.{}", extent.number).into(), file: extent.file });
         told.children = children.collect();
         told.findings = self.findings();
         told.extra = extra.then(|| Fact::fields([("descriptor", checked.text.as_slice().into())]));

@@ -92,6 +92,8 @@ impl Door for Lane {
         let (inside, beyond) = bytes.split_at_mut(have);
         beyond.fill(0);
         // SAFETY: cut to the slot.
-        unsafe { core::ptr::copy_nonoverlapping(self.slot.as_ptr().add(at.min(self.slot_len)), inside.as_mut_ptr(), have) }
+        unsafe {
+            core::ptr::copy_nonoverlapping(self.slot.as_ptr().add(at.min(self.slot_len)), inside.as_mut_ptr(), have)
+        }
     }
 }

@@ -1,0 +1,199 @@
+//! Opening what the user named: a tree of nodes, of which the file at the bottom is opened here and the image in a cell.
+
+use crate::Told;
+use crate::args::node::drivers::{self, Role};
+use crate::args::node::{Described, Leaf, Node, describe};
+use crate::args::{Complaint, Parsed};
+use crate::profile::Profile;
+use crate::render::info as page;
+use crate::settings::Settings;
+use crate::setup::mishap_words;
+use crate::stderr_text;
+use instar_broker::session::{Meant, Why};
+use instar_broker::{Mishap, Session};
+use instar_wire::io::Granted;
+use instar_wire::op::{Part, Source};
+
+/// What the user named, with its file open.
+pub struct Opened {
+    /// The word on the command line.
+    pub typed: Vec<u8>,
+    /// What it describes.
+    pub node: Node,
+    /// What the worker is asked about; none if the word names a file and nothing more.
+    pub source: Option<Source>,
+    /// The file at the bottom.
+    pub file: Granted,
+    /// Lines for standard error that the description earned.
+    pub notes: Vec<u8>,
+}
+
+/// The nodes of a tree in the order in which they lie upon each other.
+struct Stack<'a> {
+    filters: Vec<&'a Node>,
+    format: Option<&'a Node>,
+    part: Option<&'a Node>,
+    shims: Vec<&'a Node>,
+    leaf: &'a Node,
+}
+
+impl Stack<'_> {
+    fn of(top: &Node) -> Option<Stack<'_>> {
+        let mut next = Some(top);
+        let mut take = |role: Role| {
+            let node = next.filter(|n| role_of(n) == role)?;
+            next = node.children.first().map(|(_, child)| child);
+            Some(node)
+        };
+        let filters = std::iter::from_fn(|| take(Role::Filter)).collect();
+        let format = take(Role::Format);
+        let part = take(Role::Format);
+        let shims = std::iter::from_fn(|| take(Role::Shim)).collect();
+        let leaf = next.filter(|n| n.leaf().is_some())?;
+        (part.is_none_or(|p| p.driver_name() == Some("raw"))).then_some(Stack { filters, format, part, shims, leaf })
+    }
+
+    /// Every node but the leaf, lowest first.
+    fn above_leaf(&self) -> impl Iterator<Item = &Node> {
+        let middle = self.part.into_iter().chain(self.format);
+        self.shims.iter().rev().copied().chain(middle).chain(self.filters.iter().rev().copied())
+    }
+}
+
+/// What a node is for; one without a driver is an image of a format to be found.
+fn role_of(node: &Node) -> Role {
+    node.driver.map_or(Role::Format, |d| d.role)
+}
+
+/// Whether the node only passes on what lies below it.
+pub fn is_filter(node: &Node) -> bool {
+    role_of(node) == Role::Filter
+}
+
+/// Opens the image that is the verb's word number `at`.
+pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
+    let named = parsed.named(at, "format");
+    let typed = named.name.to_vec();
+    let profile = &settings.profile;
+    let refuse = |complaint: Complaint| complain(&complaint, settings);
+    let Described { node, warnings } = describe(&named, profile).map_err(refuse)?;
+    let refuse_open = |complaint: Complaint| complain(&complaint.not_opened(&typed), settings);
+    let stack =
+        Stack::of(&node).ok_or_else(|| refuse_open(Complaint::new(&[b"drivers cannot be stacked in this way"])))?;
+    let file = open_leaf(stack.leaf, session, settings).map_err(refuse_open)?;
+    stack.leaf.check_known(profile, false).map_err(refuse_open)?;
+    for node in stack.above_leaf() {
+        node.check_values(profile, &parsed.objects).map_err(refuse_open)?;
+        if node.driver_name() == Some("copy-on-read") {
+            return Err(refuse_open(Complaint::new(&[b"Block node is read-only"])));
+        }
+    }
+    let source = stack.format.map(|format| source(format, stack.part, &file));
+    let prefix = settings.face.prefix();
+    let notes = warnings.iter().flat_map(|note| [note.line(prefix), b"\n".to_vec()].concat()).collect();
+    Ok(Opened { typed, source, file, node, notes })
+}
+
+/// Refuses options that nobody knows, once everything is open.
+pub fn check_known(opened: &Opened, settings: &Settings) -> Result<(), Told> {
+    let Some(stack) = Stack::of(&opened.node) else { return Ok(()) };
+    stack
+        .above_leaf()
+        .try_for_each(|node| node.check_known(&settings.profile, false))
+        .map_err(|complaint| complain(&complaint.not_opened(&opened.typed), settings))
+}
+
+fn source(format: &Node, part: Option<&Node>, file: &Granted) -> Source {
+    let part_of = |node: &Node| Part { offset: node.size("offset"), size: node.size("size") };
+    let raw = if format.driver_name() == Some("raw") { part_of(format) } else { Part { offset: None, size: None } };
+    let pinned = format.driver_name().map(Into::into);
+    Source { file: Granted { pinned, ..file.clone() }, part: part.map(part_of), raw }
+}
+
+fn open_leaf(leaf: &Node, session: &mut Session, settings: &Settings) -> Result<Granted, Complaint> {
+    let words = |m: Mishap| Complaint::new(&[&mishap_words(&m, settings, stderr_text(settings))]);
+    let (name, device) = match leaf.leaf() {
+        Some(Leaf::Null(size)) => return session.open_blank(&leaf.display_name(), size).map_err(words),
+        Some(Leaf::HostDevice(name)) => (name, true),
+        Some(Leaf::File(name)) => (name, false),
+        None => return Err(Complaint::new(&[b"there is no file at the bottom"])),
+    };
+    let share = ["locking", "force-share"].map(|key| leaf.text(key));
+    let lock = share[0].as_deref() != Some(b"off") && share[1].as_deref() != Some(b"on");
+    let file = session.open(name, lock).map_err(words)?;
+    if device && session.facts(file.id).is_some_and(|f| !f.device) {
+        let mishap = Mishap { name: name.to_vec(), named_by: None, why: Why::NotDevice };
+        return Err(words(mishap));
+    }
+    Ok(file)
+}
+
+/// The tree with the format that was found in it.
+pub fn settle(mut node: Node, found: &[u8], profile: &Profile) -> Node {
+    if node.driver.is_none() {
+        node.driver = drivers::driver(found, profile);
+    }
+    node.children = node.children.into_iter().map(|(name, child)| (name, settle(child, found, profile))).collect();
+    node
+}
+
+/// What lies below the top of a settled tree, as it is shown; lengths come from the file at the bottom.
+pub fn below(top: &Node, session: &Session, file: &Granted, virtual_size: u64) -> Vec<page::Node> {
+    top.children.iter().map(|(name, child)| shown(name, child, session, file, virtual_size)).collect()
+}
+
+fn shown(name: &str, node: &Node, session: &Session, file: &Granted, virtual_size: u64) -> page::Node {
+    let facts = session.facts(file.id);
+    let leaf = node.leaf();
+    let device = facts.is_some_and(|f| f.device);
+    let driver = match (&leaf, device) {
+        (Some(Leaf::File(_)), true) => "host_device",
+        _ => node.driver_name().unwrap_or("raw"),
+    };
+    let whole = facts.map_or(0, |f| f.len);
+    let length = match (role_of(node), node.driver_name()) {
+        (Role::Format, Some("raw")) => {
+            node.size("size").unwrap_or_else(|| whole.saturating_sub(node.size("offset").unwrap_or(0)))
+        }
+        (Role::Format, _) => virtual_size,
+        _ => whole,
+    };
+    page::Node {
+        name: name.into(),
+        display: node.display_name(),
+        driver: driver.into(),
+        length,
+        actual: allocated(node, session, file),
+        children: below(node, session, file, virtual_size),
+        is_format: leaf.is_none(),
+        storage: page::Storage::default(),
+    }
+}
+
+/// What a node's file occupies, where that can be asked through the node.
+pub fn allocated(node: &Node, session: &Session, file: &Granted) -> Option<u64> {
+    let mut next = Some(node);
+    while let Some(node) = next {
+        if role_of(node) == Role::Shim {
+            return None;
+        }
+        next = node.children.first().map(|(_, child)| child);
+    }
+    session.facts(file.id).map(|f| f.allocated)
+}
+
+/// What a `json:` description or a protocol that an image names means, in qemu-img's ways.
+pub fn interpret(name: &[u8]) -> Option<Meant> {
+    let profile = Profile::default();
+    let described = describe(&crate::args::node::Named::plain(name), &profile).ok()?;
+    let stack = Stack::of(&described.node).filter(|s| s.part.is_none() && s.shims.is_empty())?;
+    let Leaf::File(path) = stack.leaf.leaf()? else { return None };
+    let pinned = stack.format.and_then(Node::driver_name);
+    let shown = settle(described.node.clone(), b"raw", &profile).display_name();
+    Some(Meant { path: path.to_vec(), pinned: pinned.map(|p| p.as_bytes().to_vec()), shown })
+}
+
+fn complain(complaint: &Complaint, settings: &Settings) -> Told {
+    let lines = complaint.lines(settings.face.prefix());
+    Told { stdout: Vec::new(), stderr: lines.into_iter().flat_map(|l| [l, b"\n".to_vec()].concat()).collect(), code: 1 }
+}
