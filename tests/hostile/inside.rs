@@ -190,7 +190,7 @@ impl Bench {
         let pinned = (turn % 2 == 0).then_some(seed.format);
         let request = info::Request {
             top: Source::whole(overlay.granted(pinned)),
-            rules: Rules { as_qemu: turn % 4 < 2 },
+            rules: Rules { as_qemu: turn % 4 < 2, version: 0 },
             chain: true,
             open_data_file: turn % 4 == 3,
             extra: true,

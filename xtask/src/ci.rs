@@ -34,11 +34,14 @@ const STEPS: &[Step] = &[
 
 const CLIPPY: [&str; 3] = ["clippy", "--quiet", "--all-features"];
 
-/// The task: `cargo xtask ci [--keep-going]`. The first failure ends it, unless all of them are wanted.
+/// The task: `cargo xtask ci [--keep-going] [step...]`. The first failure ends it, unless all of them are wanted; a
+/// step is named by any word of its name.
 pub fn run(arguments: &[String]) -> Done {
     let keep_going = arguments.iter().any(|word| word == "--keep-going");
     let (start, mut run, mut failed) = (Instant::now(), Run::default(), Vec::new());
-    for (name, step) in STEPS {
+    let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    for (name, step) in STEPS.iter().filter(|(name, _)| wanted(name)) {
         println!("ci: {name}");
         let began = Instant::now();
         let done = step(&mut run);

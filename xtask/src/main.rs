@@ -26,7 +26,11 @@ struct Task {
 
 const TASKS: &[Task] = &[
     Task { name: "tidy", what: "keep the rules of the house [--update-ratchet]", run: tidy::run },
-    Task { name: "ci", what: "everything a change must pass, installing what is missing [--keep-going]", run: ci::run },
+    Task {
+        name: "ci",
+        what: "everything a change must pass, installing what is missing [--keep-going] [step...]",
+        run: ci::run,
+    },
     Task { name: "test", what: "the tests alone [arguments of cargo test]", run: testing::run },
     Task { name: "tables", what: "rewrite the tables that are generated", run: tables::run },
     Task { name: "bench", what: "side by side with qemu-img [verb...] [--rounds N]", run: bench::run },

@@ -182,6 +182,25 @@ impl Code for Bytes {
     }
 }
 
+/// Bytes that never show themselves.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Code for Secret {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+    fn get(input: &mut Input<'_>) -> Result<Self, Malformed> {
+        Vec::get(input).map(Secret)
+    }
+}
+
 /// Declares a structure that crosses the wall, field after field.
 #[macro_export]
 macro_rules! message {

@@ -261,3 +261,7 @@ fn read(call: &Call, frame: &Frame<'_>) -> Result<Admitted, Violation> {
     slot(call.len.checked_add(bitmap).ok_or(Violation::Slot)?, frame)?;
     Ok(Admitted::Read(range, Some(call.arg)))
 }
+
+#[cfg(test)]
+#[path = "admit_tests.rs"]
+mod tests;

@@ -32,7 +32,8 @@ pub enum Collapse {
 impl fmt::Display for Collapse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Collapse::Fell(_, words) if !words.is_empty() => {
+            // Only a worker that stops itself has a say in why.
+            Collapse::Fell(Fall::Fault { .. } | Fall::Signal(_), words) if !words.is_empty() => {
                 write!(f, "the worker could not go on and was stopped: {words}")
             }
             Collapse::Fell(fall, _) => fall.fmt(f),
@@ -191,7 +192,8 @@ impl<'a> Desk<'a> {
     fn event(&self, len: usize, turn: &Turn<'_>) -> Result<Served, Violation> {
         let bytes = turn.copy_out(len);
         let mut talk = self.talk();
-        talk.events_left = talk.events_left.saturating_sub(len as u64);
+        // Another lane may have had its event admitted meanwhile.
+        talk.events_left = talk.events_left.checked_sub(len as u64).ok_or(Violation::Events)?;
         (talk.on_event)(&bytes).map_err(|Malformed| Violation::Message)?;
         Ok(Ok((0, 0)))
     }

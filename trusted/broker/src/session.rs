@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const MISHAPS_MAX: usize = 1024;
 /// Files one command may open.
 const FILES_MAX: usize = 4096;
+/// Longest name, as the kernel has it, its terminator included; a worker cannot make the broker keep longer ones.
+const PATH_MAX: usize = 4096;
 
 /// What went wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,6 +217,9 @@ impl Session {
         };
         let name = beside(&from.name, plain);
         let path = from.path.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(plain));
+        if name.len().max(path.as_os_str().len()) >= PATH_MAX {
+            return Err(mishap(&name, Why::System(Errno::NAMETOOLONG)));
+        }
         let file = self.open_admitted(&path).map_err(|why| mishap(&name, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&name, Why::System(e)))?;
         if matches!(related.role, Role::Backing | Role::Parent)
@@ -311,7 +316,9 @@ impl Session {
     }
 
     /// Keeps a note of what went wrong and tells its number.
-    pub fn note(&self, mishap: Mishap) -> u32 {
+    pub fn note(&self, mut mishap: Mishap) -> u32 {
+        mishap.name.truncate(PATH_MAX);
+        mishap.name.shrink_to_fit();
         let mut state = self.state();
         if state.mishaps.len() < MISHAPS_MAX {
             state.mishaps.push(mishap);

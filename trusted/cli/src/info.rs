@@ -16,7 +16,7 @@ use instar_wire::code::{Malformed, decode};
 use instar_wire::error::Error;
 use instar_wire::io::{FileId, Granted, Role};
 use instar_wire::op::info::{Event, Image, Limits, Request, Snapshot};
-use instar_wire::op::{self, Outcome, Rules, Source};
+use instar_wire::op::{self, Outcome, Source};
 
 /// Bytes of description one image may have: the largest snapshot table that is read, and room for the rest.
 const EVENTS_MAX: u64 = 96 << 20;
@@ -53,7 +53,7 @@ fn ask(
     let (mut cell, wall) = setup::cell(parsed, settings)?;
     let request = op::Request::Info(Request {
         top: source.clone(),
-        rules: Rules { as_qemu: settings.unsafe_quirks },
+        rules: setup::rules(settings),
         chain: parsed.has("backing-chain") || parsed.has("chain"),
         open_data_file: !settings.profile.since(6, 0, 0),
         extra: parsed.has("extra-detail"),

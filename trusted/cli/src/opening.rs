@@ -107,7 +107,7 @@ fn source(format: &Node, part: Option<&Node>, file: &Granted) -> Source {
     let part_of = |node: &Node| Part { offset: node.size("offset"), size: node.size("size") };
     let raw = if format.driver_name() == Some("raw") { part_of(format) } else { Part { offset: None, size: None } };
     let pinned = format.driver_name().map(Into::into);
-    Source { file: Granted { pinned, ..file.clone() }, part: part.map(part_of), raw }
+    Source { file: Granted { pinned, ..file.clone() }, part: part.map(part_of), raw, key: None }
 }
 
 fn open_leaf(leaf: &Node, session: &mut Session, settings: &Settings) -> Result<Granted, Complaint> {

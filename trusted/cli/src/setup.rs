@@ -8,6 +8,7 @@ use instar_broker::policy::Policy;
 use instar_broker::session::Why;
 use instar_broker::{Mishap, Session};
 use instar_sandbox::{Budget, Cell, WORKER, start};
+use instar_wire::op::Rules;
 
 /// The options that are settings.
 const SETTINGS: &[&str] = &["cell", "qemu-version", "unsafe-quirks", "ignore-quirks", "allow"];
@@ -33,6 +34,12 @@ pub fn session(settings: &Settings, locking: bool) -> Session {
     let mut session = Session::new(Policy { roots, named: Vec::new(), as_qemu: settings.unsafe_quirks }, locking);
     session.interpret_names(crate::opening::interpret);
     session
+}
+
+/// What a worker may take for a format.
+pub fn rules(settings: &Settings) -> Rules {
+    let version = settings.profile.version;
+    Rules { as_qemu: settings.unsafe_quirks, version: u32::from(version.major) * 100 + u32::from(version.minor) }
 }
 
 /// A cell as the settings want it.

@@ -1,6 +1,7 @@
 //! Lane control: which lanes run, which are parked, and who waits for whom.
 
 use crate::{Fall, Next};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
@@ -99,14 +100,22 @@ pub fn run_all(
             stop();
         }
     };
+    // A panic on one lane must not leave the others waiting.
+    let go = |number| match catch_unwind(AssertUnwindSafe(|| lane(number, &lanes))) {
+        Ok(outcome) => end(outcome),
+        Err(panic) => {
+            end(Ok(()));
+            resume_unwind(panic)
+        }
+    };
     thread::scope(|scope| {
-        let (lanes, lane, end) = (&lanes, &lane, &end);
+        let go = &go;
         for number in 1..count {
-            if let Err(e) = thread::Builder::new().spawn_scoped(scope, move || end(lane(number, lanes))) {
+            if let Err(e) = thread::Builder::new().spawn_scoped(scope, move || go(number)) {
                 end(Err(Fall::Host("a thread", e)));
             }
         }
-        end(lane(0, lanes));
+        go(0);
     });
     first.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,7 @@ use crate::file::File;
 use crate::probe::Claim;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use instar_wire::code::Secret;
 use instar_wire::error::Result;
 use instar_wire::op::info;
 
@@ -18,6 +19,10 @@ pub struct Options {
     pub open_data_file: bool,
     /// Refuse what qemu-img refuses although it could be read.
     pub as_qemu: bool,
+    /// The qemu-img version whose refusals count, as in [`instar_wire::op::Rules`]; zero for the newest.
+    pub version: u32,
+    /// What opens an encrypted image.
+    pub key: Option<Secret>,
 }
 
 /// A format: recognised by its bytes, opened into an [`Image`].

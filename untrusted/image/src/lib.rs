@@ -11,7 +11,7 @@ pub mod probe;
 
 pub use file::{File, Io};
 pub use format::{Format, Image, Options};
-pub use instar_wire::code::Bytes;
+pub use instar_wire::code::{Bytes, Secret};
 pub use instar_wire::error::{Error, Kind, Result};
 pub use instar_wire::fact::Fact;
 pub use instar_wire::io::{FileId, Granted, Related, Role};

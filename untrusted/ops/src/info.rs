@@ -16,6 +16,8 @@ pub fn run(request: &info::Request, cx: &Cx<'_>) -> Result<()> {
         raw_size: request.top.raw.size,
         open_data_file: request.open_data_file,
         as_qemu: request.rules.as_qemu,
+        version: request.rules.version,
+        key: request.top.key.clone(),
     };
     let mut part = request.top.part.clone();
     loop {
@@ -26,6 +28,7 @@ pub fn run(request: &info::Request, cx: &Cx<'_>) -> Result<()> {
         }
         options.raw_offset = None;
         options.raw_size = None;
+        options.key = None;
     }
 }
 

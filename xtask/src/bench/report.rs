@@ -34,11 +34,12 @@ impl Report {
     pub fn heading(&self) -> String {
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         format!(
-            "{} against {}\n{}, {} cores, Linux {}; {} rounds in turns, warm cache, whole processes\n\n{WIDTHS}\n{}",
+            "{} against {}\n{}, {} cores, load {}, Linux {}; {} rounds in turns, warm cache, whole processes\n\n{WIDTHS}\n{}",
             word(&self.versions["instar"]),
             word(&self.versions["qemu-img"]),
             word(&self.machine["processor"]),
             self.machine["cores"],
+            self.machine["load"],
             word(&self.machine["kernel"]),
             self.rounds,
             WIDTHS.replace(|c| c != '|', "-"),
@@ -113,5 +114,7 @@ fn machine() -> Value {
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "memory": field(&read("/proc/meminfo"), "MemTotal"),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        // More than a part of a core means that others were at work, and that medians say little.
+        "load": read("/proc/loadavg").split(' ').next().and_then(|load| load.parse::<f64>().ok()),
     })
 }

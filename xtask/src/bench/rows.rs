@@ -94,8 +94,12 @@ fn vmdk(place: &Place) -> Result<PathBuf, String> {
     Ok(place.path("disk.vmdk"))
 }
 
+/// With one partition, so that nobody need be told that it is raw.
 fn mbr(place: &Place) -> Result<PathBuf, String> {
-    let mut disk = vec![0; 1 << 20];
+    let mut disk = vec![0; 2 << 20];
+    disk[450] = 0x83;
+    disk[454..458].copy_from_slice(&2048_u32.to_le_bytes());
+    disk[458..462].copy_from_slice(&2048_u32.to_le_bytes());
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     let path = place.path("disk.raw");
     std::fs::write(&path, disk).map_err(|e| format!("{}: {e}", path.display()))?;

@@ -10,7 +10,10 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("qemu-img", "qemu-utils", "stands beside ours in the benchmark"),
     ("qemu-io", "qemu-utils", "holds images open in the lock tests"),
     ("python3", "python3", "builds the images of the recorded cases"),
+    ("strace", "strace", "tells what was opened, and delays single calls"),
     ("prlimit", "util-linux", "sets the limits that clouds set"),
+    ("setpriv", "util-linux", "runs ours as an ordinary user"),
+    ("script", "bsdutils", "runs ours on a terminal"),
 ];
 
 /// Versions without which a comparison would not be worth its name.

@@ -2,7 +2,7 @@
 
 pub mod info;
 
-use crate::code::Bytes;
+use crate::code::{Bytes, Secret};
 use crate::error::Error;
 use crate::io::Granted;
 use crate::message;
@@ -18,7 +18,7 @@ message! {
 impl Source {
     /// All of a file.
     pub fn whole(file: Granted) -> Source {
-        Source { file, part: None, raw: Part { offset: None, size: None } }
+        Source { file, part: None, raw: Part { offset: None, size: None }, key: None }
     }
 }
 
@@ -50,6 +50,8 @@ message! {
         pub part: Option<Part>,
         /// Offset and size of a raw image.
         pub raw: Part,
+        /// What opens it, if it is encrypted.
+        pub key: Option<Secret>,
     }
 }
 
@@ -68,6 +70,8 @@ message! {
     pub struct Rules {
         /// Anything that no format recognises is raw, an ISO 9660 is raw, and a format name in an image is obeyed.
         pub as_qemu: bool,
+        /// The qemu-img version whose refusals count: 100 times the major number plus the minor one.
+        pub version: u32,
     }
 }
 

@@ -274,13 +274,11 @@ unsafe fn forget_c_library() {
     }
 }
 
-/// Sleeps while the bell says `value`, at most so long; false when the time ran out.
-pub fn wait(bell: &AtomicU32, value: u32, patience: Duration) -> bool {
+/// Sleeps while the bell says `value`, at most so long.
+pub fn wait(bell: &AtomicU32, value: u32, patience: Duration) {
     let time = libc::timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
     // SAFETY: waiting on a word of our own mapping.
-    let result =
-        unsafe { libc::syscall(libc::SYS_futex, bell.as_ptr(), libc::FUTEX_WAIT, value, &raw const time, 0, 0) };
-    result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ETIMEDOUT)
+    unsafe { libc::syscall(libc::SYS_futex, bell.as_ptr(), libc::FUTEX_WAIT, value, &raw const time, 0, 0) };
 }
 
 /// Wakes whoever sleeps on the bell.

@@ -9,11 +9,22 @@ use std::io;
 
 include!(concat!(env!("OUT_DIR"), "/policy.rs"));
 
+/// Calls by number, each with what its second argument may be.
+pub type Rule = (i64, &'static [u64]);
+
+/// What the policy allows.
+pub const RULES: &[Rule] = ALLOWED;
+
 /// The filter as the kernel takes it: eight bytes an instruction.
 pub fn program() -> Result<Vec<u8>, Fall> {
+    program_of(RULES)
+}
+
+/// The filter that allows these calls.
+pub fn program_of(allowed: &[Rule]) -> Result<Vec<u8>, Fall> {
     let build = || -> Result<BpfProgram, seccompiler::BackendError> {
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-        for (number, values) in ALLOWED {
+        for (number, values) in allowed {
             let rule = |value: &u64| {
                 let equal = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *value)?;
                 SeccompRule::new(vec![equal])

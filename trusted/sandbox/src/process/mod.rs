@@ -2,6 +2,8 @@
 
 mod child;
 mod filter;
+#[cfg(test)]
+mod tests;
 
 use crate::lanes::{self, Lanes};
 use crate::window::{Turn, Window};
@@ -11,13 +13,17 @@ use instar_wire::boot::{
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long a bell is slept on before the worker's health is looked at.
 const PATIENCE: Duration = Duration::from_millis(10);
 /// Looks at the bell before sleeping, where another processor can ring it meanwhile.
 const SPIN: u32 = 4000;
+
+/// Time slept through counts so much less than time computed through.
+const SLEEP_SHARE: u32 = 4;
 
 /// A worker process and its window.
 pub struct ProcessCell {
@@ -25,18 +31,32 @@ pub struct ProcessCell {
     budget: Budget,
     worker: Pid,
     spin: u32,
+    health: Mutex<Health>,
+}
+
+/// What was seen when the worker was last looked at.
+struct Health {
+    /// When that was.
+    looked: Instant,
+    /// Its processor time.
+    used: Duration,
+    /// How long it had the turn and did nothing with it.
+    slept: Duration,
 }
 
 impl ProcessCell {
     /// Starts the program behind every wall that can be had here.
     pub fn start(program: &'static [u8], budget: Budget) -> Result<ProcessCell, Fall> {
-        let filter = filter::program()?;
+        ProcessCell::start_behind(program, budget, &filter::program()?)
+    }
+
+    fn start_behind(program: &'static [u8], budget: Budget, filter: &[u8]) -> Result<ProcessCell, Fall> {
         let window = Window::new(budget.shape, filter.len(), true)?;
         // Asked of the scheduler alone: the standard library would go through the control groups' files.
         let many = rustix::thread::sched_getaffinity(None).is_ok_and(|set| set.count() > 1);
         let spin = if many { SPIN } else { 0 };
         let wall_at = budget.shape.len();
-        window.put(wall_at, &filter);
+        window.put(wall_at, filter);
         window.set_boot(&Boot {
             magic: BOOT_MAGIC,
             lanes: budget.shape.lanes as u64,
@@ -49,7 +69,7 @@ impl ProcessCell {
             ..Boot::default()
         });
         let worker = child::spawn(program, &window, &budget)?;
-        Ok(ProcessCell { window, budget, worker, spin })
+        Ok(ProcessCell { window, budget, worker, spin, health: Mutex::new(Health::new()) })
     }
 
     /// Serves one lane until the cell is over.
@@ -68,44 +88,79 @@ impl ProcessCell {
     }
 
     /// Waits until the lane's bell rings; false when the cell is over.
+    ///
+    /// Time alone decides when the worker is looked after: it could keep the bell from ever timing out.
     fn await_bell(&self, lane: usize, lanes: &Lanes) -> Result<bool, Fall> {
         let bell = self.window.bell(lane);
         let rung = || matches!(bell.load(Ordering::Acquire), BELL_BROKER | BELL_BROKER_WORKER_ASLEEP);
+        let since = Instant::now();
+        if self.health().looked + PATIENCE <= since {
+            self.look_after(since)?;
+        }
         for _ in 0..self.spin {
             if rung() {
                 return Ok(true);
             }
             std::hint::spin_loop();
         }
+        let mut next = since + PATIENCE;
         loop {
-            let _ = bell.compare_exchange(BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, Ordering::AcqRel, Ordering::Acquire);
+            let before =
+                bell.compare_exchange(BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, Ordering::AcqRel, Ordering::Acquire);
             if rung() {
                 return Ok(true);
             }
             if lanes.over() {
                 return Ok(false);
             }
-            let in_time = child::wait(bell, BELL_WORKER_BROKER_ASLEEP, PATIENCE);
-            if !in_time && lane == 0 && !rung() {
-                self.look_after()?;
+            match before {
+                Ok(_) | Err(BELL_WORKER | BELL_WORKER_BROKER_ASLEEP) => {
+                    child::wait(bell, BELL_WORKER_BROKER_ASLEEP, PATIENCE);
+                }
+                // No bell says this. It cannot be slept on either.
+                Err(_) => thread::sleep(PATIENCE / 10),
+            }
+            if Instant::now() >= next && !rung() {
+                self.look_after(since)?;
+                next = Instant::now() + PATIENCE;
             }
         }
     }
 
-    /// Whether the worker still lives within its means.
-    fn look_after(&self) -> Result<(), Fall> {
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the worker, which has had the turn since then, still lives within its means.
+    fn look_after(&self, since: Instant) -> Result<(), Fall> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let used = child::cpu_time(self.worker);
+        let (now, used) = (Instant::now(), child::cpu_time(self.worker));
+        let spent = self.health().spent(since, now, used);
         match waitid(WaitId::Pid(self.worker), options) {
             Ok(Some(status)) => Err(match (status.terminating_signal(), status.exit_status()) {
                 (Some(libc::SIGXCPU), _) => Fall::Cpu(self.budget.cpu),
                 (Some(signal), _) => Fall::Signal(signal),
                 (None, code) => child::explain(code.unwrap_or(-1)),
             }),
-            Ok(None) if used > self.budget.cpu => Err(Fall::Cpu(self.budget.cpu)),
+            Ok(None) if spent > self.budget.cpu => Err(Fall::Cpu(self.budget.cpu)),
             Ok(None) => Ok(()),
             Err(error) => Err(Fall::Host("the worker is lost", error.into())),
         }
+    }
+}
+
+impl Health {
+    fn new() -> Health {
+        Health { looked: Instant::now(), used: Duration::ZERO, slept: Duration::ZERO }
+    }
+
+    /// Takes a look, and tells what the worker has had of its processor time.
+    fn spent(&mut self, since: Instant, now: Instant, used: Duration) -> Duration {
+        if used == self.used {
+            self.slept += now.saturating_duration_since(self.looked.max(since));
+        }
+        (self.looked, self.used) = (now, used);
+        used + self.slept / SLEEP_SHARE
     }
 }
 

@@ -71,14 +71,16 @@ fn property_list(file: &File<'_>, at: u64, len: u64, each: Each<'_>) -> Result<(
             if *byte == 0 {
                 return Ok(false);
             }
-            match &mut inside {
-                None if outside.matches(*byte) => inside = Some(Inside::new()),
-                None => {}
-                Some(data) => {
-                    if data.feed(*byte, each)? {
-                        inside = None;
-                    }
+            let ended = match &mut inside {
+                Some(table) => table.feed(*byte, each)?,
+                None if outside.matches(*byte) => {
+                    inside = Some(Inside::new());
+                    false
                 }
+                None => false,
+            };
+            if ended {
+                inside = None;
             }
         }
         Ok(true)
@@ -176,7 +178,8 @@ impl Base64 {
         };
         self.word = self.word << 6 | u32::from(value);
         self.count = self.count.wrapping_add(1);
-        self.pads = [self.pads[1], letter == b'='];
+        let [_, last] = self.pads;
+        self.pads = [last, letter == b'='];
         if self.count < 4 {
             return None;
         }

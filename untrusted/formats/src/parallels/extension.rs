@@ -10,6 +10,8 @@ use instar_image::{Error, File, Kind, Result, num};
 
 /// Bitmaps that one image may have.
 const BITMAPS_MAX: usize = 65535;
+/// Bytes of an extension. Clusters of real disks have 1 MiB; a sum over 2 GiB of nothing would only cost time.
+const CLUSTER_MAX: u64 = 16 << 20;
 /// The checksum is computed over pieces of this length.
 const PIECE: u64 = 1 << 20;
 /// The largest offset that qemu-img reads at.
@@ -31,6 +33,9 @@ pub struct BitmapFacts {
 pub fn read(file: &File<'_>, sector: u64, cluster_len: u64, disk_sectors: u64) -> Result<Vec<BitmapFacts>> {
     let too_big = || Kind::Corrupt.what("Invalid image: Too big offset");
     let at = num::mul(sector, 512, too_big)?;
+    if cluster_len > CLUSTER_MAX {
+        return Err(Kind::TooBig.what("the format extension fills {} bytes").arg(cluster_len));
+    }
     let head: Extension = file.read_as(at)?;
     if head.magic.get() != EXTENSION {
         return Err(Kind::Corrupt
@@ -47,7 +52,7 @@ pub fn read(file: &File<'_>, sector: u64, cluster_len: u64, disk_sectors: u64) -
 }
 
 fn md5(file: &File<'_>, start: u64, end: u64) -> Result<[u8; 16]> {
-    let mut sum = Md5::new();
+    let mut sum = Md5::default();
     let mut at = start;
     while at < end {
         let left = end.saturating_sub(at).min(PIECE);

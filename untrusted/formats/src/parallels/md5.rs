@@ -78,13 +78,15 @@ const SINES: [u32; 64] = [
     0xeb86_d391,
 ];
 
-impl Md5 {
+impl Default for Md5 {
     /// The sum of nothing.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let state = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
         Md5 { state, block: [0; 64], filled: 0, len: 0 }
     }
+}
 
+impl Md5 {
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.len = self.len.wrapping_add(bytes.len() as u64);

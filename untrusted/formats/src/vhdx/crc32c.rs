@@ -27,12 +27,14 @@ const fn table() -> [u32; 256] {
 #[derive(Clone, Copy)]
 pub struct Crc32c(u32);
 
-impl Crc32c {
+impl Default for Crc32c {
     /// The sum of nothing.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Crc32c(u32::MAX)
     }
+}
 
+impl Crc32c {
     /// Adds bytes.
     #[must_use]
     pub fn update(self, bytes: &[u8]) -> Self {
@@ -51,5 +53,5 @@ impl Crc32c {
 /// The sum of a structure whose own checksum, taken as zero, is its second word.
 pub fn of_structure(bytes: &[u8]) -> u32 {
     let (signature, rest) = bytes.split_at(bytes.len().min(4));
-    Crc32c::new().update(signature).update(&[0; 4]).update(rest.get(4..).unwrap_or(&[])).finish()
+    Crc32c::default().update(signature).update(&[0; 4]).update(rest.get(4..).unwrap_or(&[])).finish()
 }

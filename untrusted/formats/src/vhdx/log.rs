@@ -112,7 +112,7 @@ impl Log<'_, '_> {
             return Ok(of_structure(&first));
         }
         let (signature, rest) = first.split_at(4.min(first.len()));
-        let mut sum = Crc32c::new().update(signature).update(&[0; 4]).update(rest.get(4..).unwrap_or(&[]));
+        let mut sum = Crc32c::default().update(signature).update(&[0; 4]).update(rest.get(4..).unwrap_or(&[]));
         let mut done = LOG_SECTOR;
         while done < len {
             sum = sum.update(&self.file.read_vec(self.locate(place.saturating_add(done)), sector)?);

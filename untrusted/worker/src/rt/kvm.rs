@@ -5,8 +5,8 @@ use super::{Main, WINDOW, heap, jobs};
 use core::sync::atomic::Ordering;
 use instar_wire::boot::Boot;
 
-/// Rounds of the loop by which the host tells a native processor from an emulated one: 10 µs, or 20 ms.
-const SELF_TEST_ROUNDS: u32 = 30_000;
+/// Rounds of the loop by which the host tells a native processor from an emulated one: 17 µs, or 33 ms.
+const SELF_TEST_ROUNDS: u32 = 50_000;
 
 /// Leaves the machine: a store to an address that has no memory behind it.
 fn ring(lane: &Lane) {
