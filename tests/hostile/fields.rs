@@ -246,10 +246,11 @@ mod tests {
 
     #[test]
     fn the_checksums_of_good_images_stand_as_they_are() {
-        for (id, places) in [("vpc", &[0, 512][..]), ("vpc fixed", &[1 << 20]), ("vhdx", &[0x10000, 0x30000])] {
+        for (id, places) in [("vpc", &[0, 512][..]), ("vpc fixed", &[]), ("vhdx", &[0x10000, 0x30000])] {
             let seed = seeds().iter().find(|seed| seed.id == id).expect("a seed of this name");
-            for place in places {
-                let mended = mended(seed.format, &Overlay::new(&seed.bytes), *place);
+            let last = (seed.format == "vpc").then(|| seed.bytes.len() - 512);
+            for place in places.iter().copied().chain(last) {
+                let mended = mended(seed.format, &Overlay::new(&seed.bytes), place);
                 assert!(!mended.is_empty());
                 for (at, sum) in mended {
                     assert_eq!(seed.bytes[at..at + 4], sum, "{id} at {at:#x}");

@@ -1,7 +1,10 @@
 //! The plane: moves bytes between files and slots, and asks the file system for space and holes.
 
 use instar_sandbox::window::Turn;
-use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range, fallocate, fdatasync, ftruncate, seek};
+use instar_wire::boot::PAGE;
+use rustix::fs::{
+    FallocateFlags, OFlags, SeekFrom, copy_file_range, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, ftruncate, seek,
+};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,10 +16,14 @@ const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 pub fn read(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result<usize> {
     let mut done = 0;
     while done < len {
-        match turn.read_from(file.as_fd(), at + done as u64, done, len - done) {
+        // Whole pages, as unbuffered reads want them; what comes beyond `len` is room in the slot that nobody uses.
+        let ask = (len - done).next_multiple_of(PAGE).min(turn.slot_len() - done);
+        match turn.read_from(file.as_fd(), at + done as u64, done, ask) {
             Ok(0) => break,
-            Ok(n) => done += n,
+            Ok(n) => done = len.min(done + n),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // An odd offset, or the end of a file that is no multiple of anything: read it through the page cache.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_direct(file) => buffered(file)?,
             Err(e) => return Err(e),
         }
     }
@@ -27,6 +34,14 @@ pub fn read(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result<
         blank += n;
     }
     Ok(done)
+}
+
+fn is_direct(file: &OwnedFd) -> bool {
+    fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
+}
+
+fn buffered(file: &OwnedFd) -> io::Result<()> {
+    Ok(fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?)
 }
 
 /// Writes the slot's first `len` bytes to the file.

@@ -28,8 +28,8 @@ impl From<Errno> for Miss {
     }
 }
 
-/// Opens `rest` below `root`. Links are followed one at a time, by us, and only while they stay inside.
-pub fn open_below(root: &Path, rest: &Path, write: bool) -> Result<OwnedFd, Miss> {
+/// Opens `rest` below `root` with `flags`. Links are followed one at a time, by us, and only while they stay inside.
+pub fn open_below(root: &Path, rest: &Path, flags: OFlags) -> Result<OwnedFd, Miss> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut stack = vec![openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?];
     let mut todo: VecDeque<OsString> = rest.iter().map(OsStr::to_os_string).collect();
@@ -55,7 +55,7 @@ pub fn open_below(root: &Path, rest: &Path, write: bool) -> Result<OwnedFd, Miss
                 todo.push_front(part);
             }
         } else if todo.is_empty() {
-            return open_plain(here, &name, write);
+            return open_plain(here, &name, flags);
         } else {
             stack.push(openat(here, &*name, directory, Mode::empty())?);
         }
@@ -75,13 +75,12 @@ fn follow(root: &Path, target: &Path, stack: &mut Vec<OwnedFd>) -> Result<Vec<Os
 }
 
 /// Opens a directory entry that must be a regular file or a block device; waits for nobody.
-fn open_plain(directory: &OwnedFd, name: &OsStr, write: bool) -> Result<OwnedFd, Miss> {
+fn open_plain(directory: &OwnedFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Miss> {
     let kind = FileType::from_raw_mode(statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
     if !plain(kind) {
         return Err(Miss::Kind);
     }
-    let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
-    let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(directory, name, flags, Mode::empty())?;
     // What was looked at may have been replaced since.
     if plain(FileType::from_raw_mode(fstat(&file)?.st_mode)) { Ok(file) } else { Err(Miss::Kind) }
@@ -112,7 +111,7 @@ mod tests {
         symlink("/nosuch", root.join("out3")).expect("a link");
         symlink("loop", root.join("loop")).expect("a link");
         rustix::fs::mknodat(CWD, root.join("fifo"), FileType::Fifo, Mode::RUSR, 0).expect("a fifo");
-        let open = |name: &str| open_below(&root, Path::new(name), false).map(drop);
+        let open = |name: &str| open_below(&root, Path::new(name), OFlags::RDONLY).map(drop);
         for name in ["file", "sub/up", "absolute", "dir/../../file"] {
             assert_eq!(open(name), Ok(()), "{name}");
         }

@@ -97,13 +97,25 @@ pub struct Session {
     policy: Policy,
     interpret: Option<Interpret>,
     locking: bool,
+    direct: bool,
     state: Mutex<State>,
 }
 
 impl Session {
     /// A session without files. `locking`: take the locks that QEMU takes.
     pub fn new(policy: Policy, locking: bool) -> Self {
-        Session { policy, interpret: None, locking, state: Mutex::default() }
+        Session { policy, interpret: None, locking, direct: false, state: Mutex::default() }
+    }
+
+    /// Reads past the page cache from now on.
+    pub fn read_directly(&mut self) {
+        self.direct = true;
+    }
+
+    /// How files are opened: waiting for nobody, so that a FIFO or a device in use cannot keep us.
+    fn flags(&self) -> OFlags {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        if self.direct { flags | OFlags::DIRECT } else { flags }
     }
 
     /// Lets images use names beyond plain files, if policy is qemu-img's.
@@ -135,9 +147,7 @@ impl Session {
         let path = Path::new(OsStr::from_bytes(name));
         let mishap = |why| Mishap { name: name.to_vec(), named_by: None, why };
         let system = |errno| mishap(Why::System(errno));
-        // Without blocking, so that a FIFO or a device in use cannot keep us.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = openat(CWD, path, flags, Mode::empty()).map_err(system)?;
+        let file = openat(CWD, path, self.flags(), Mode::empty()).map_err(system)?;
         let stat = fstat(&file).map_err(system)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile | FileType::BlockDevice | FileType::CharacterDevice => {}
@@ -249,9 +259,8 @@ impl Session {
 
     /// Opens a path that an image leads to; nothing is looked at before policy has spoken.
     fn open_admitted(&self, path: &Path) -> Result<OwnedFd, Why> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         if self.policy.as_qemu {
-            let file = openat(CWD, path, flags, Mode::empty()).map_err(Why::System)?;
+            let file = openat(CWD, path, self.flags(), Mode::empty()).map_err(Why::System)?;
             let kind = FileType::from_raw_mode(fstat(&file).map_err(Why::System)?.st_mode);
             return match kind {
                 FileType::Directory | FileType::Fifo | FileType::Socket => Err(Why::NotRegular),
@@ -259,8 +268,8 @@ impl Session {
             };
         }
         match policy::judge(&self.policy, path).map_err(Why::Refused)? {
-            Admitted::Named(path) => openat(CWD, &path, flags, Mode::empty()).map_err(Why::System),
-            Admitted::Below(root, rest) => open_below(&root, &rest, false).map_err(|miss| match miss {
+            Admitted::Named(path) => openat(CWD, &path, self.flags(), Mode::empty()).map_err(Why::System),
+            Admitted::Below(root, rest) => open_below(&root, &rest, self.flags()).map_err(|miss| match miss {
                 Miss::Outside => Why::Refused(Refusal::Outside),
                 Miss::Kind => Why::Refused(Refusal::Kind),
                 Miss::System(errno) => Why::System(errno),

@@ -41,6 +41,17 @@ pub fn unlock_byte(file: BorrowedFd<'_>, at: i64) {
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
 }
 
+/// Alignments of memory and of offsets that unbuffered reads of the file need, where the file system tells.
+pub fn direct_alignments(file: BorrowedFd<'_>) -> Option<(u32, u32)> {
+    // SAFETY: all fields are plain numbers.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH;
+    // SAFETY: the kernel writes into the structure passed; the empty path names the descriptor itself.
+    let result = unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_DIOALIGN, &raw mut stat) };
+    let told = result == 0 && stat.stx_mask & libc::STATX_DIOALIGN != 0 && stat.stx_dio_offset_align != 0;
+    told.then_some((stat.stx_dio_mem_align, stat.stx_dio_offset_align))
+}
+
 unsafe extern "C" {
     fn tzset();
 }

@@ -17,6 +17,7 @@ use instar_wire::error::Error;
 use instar_wire::io::{FileId, Granted, Role};
 use instar_wire::op::info::{Event, Image, Limits, Request, Snapshot};
 use instar_wire::op::{self, Outcome, Source};
+use std::os::fd::AsFd;
 
 /// Bytes of description one image may have: the largest snapshot table that is read, and room for the rest.
 const EVENTS_MAX: u64 = 96 << 20;
@@ -30,6 +31,10 @@ struct Heard {
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let mut session = setup::session(settings, !parsed.has("force-share"));
+    let direct = setup::cache_is_direct(parsed, "cache", settings)?;
+    if direct {
+        session.read_directly();
+    }
     let opened = opening::open(parsed, 0, &mut session, settings)?;
     let (heard, wall) = match &opened.source {
         Some(source) => ask(&session, &opened, source, parsed, settings)?,
@@ -37,7 +42,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     };
     refuse_conflicts(&session, &opened, &heard, settings)?;
     opening::check_known(&opened, settings)?;
-    let telling = Telling { session: &session, settings, parsed, opened: &opened };
+    let telling = Telling { session: &session, settings, parsed, opened: &opened, direct };
     let told = telling.show(&heard);
     Ok(Told { stderr: [opened.notes.clone(), wall, told.stderr].concat(), ..told })
 }
@@ -52,7 +57,8 @@ fn ask(
 ) -> Result<(Vec<Heard>, Vec<u8>), Told> {
     let (mut cell, wall) = setup::cell(parsed, settings)?;
     let request = op::Request::Info(Request {
-        top: source.clone(),
+        // A key that nothing asks for stays outside.
+        top: Source { key: source.key.clone().filter(|_| parsed.has("extra-detail")), ..source.clone() },
         rules: setup::rules(settings),
         chain: parsed.has("backing-chain") || parsed.has("chain"),
         open_data_file: !settings.profile.since(6, 0, 0),
@@ -131,6 +137,7 @@ struct Telling<'a> {
     settings: &'a Settings,
     parsed: &'a Parsed,
     opened: &'a Opened,
+    direct: bool,
 }
 
 impl Telling<'_> {
@@ -175,6 +182,7 @@ impl Telling<'_> {
         let mut layer = heard.map_or_else(|| self.layer(&plain()), |h| self.layer(h));
         let own = layer.nodes.split_off(1);
         layer.nodes = opening::below(&node, self.session, file, layer.told.virtual_size);
+        layer.nodes.iter_mut().for_each(|n| n.storage = self.storage(file.id));
         layer.nodes.extend(own);
         layer.name = node.display_name();
         layer.actual = opening::allocated(&node, self.session, file).and(layer.actual);
@@ -198,7 +206,8 @@ impl Telling<'_> {
             actual: files.iter().map(|id| self.session.facts(*id).map(|f| f.allocated)).sum(),
             nodes,
             backing_path: image.backing.as_ref().map(|b| self.path_of(image.file, &b.name.0)),
-            storage: Storage::default(),
+            // Requests are the format's business; memory is the file's.
+            storage: Storage { request: 1, ..self.storage(image.file) },
             verdicts: if self.parsed.has("chain") { self.verdicts(image) } else { Vec::new() },
             told: image.clone(),
         }
@@ -214,7 +223,18 @@ impl Telling<'_> {
             actual: Some(facts.allocated),
             children: Vec::new(),
             is_format: false,
-            storage: Storage::default(),
+            storage: self.storage(file),
+        }
+    }
+
+    /// What the file demands of memory and requests.
+    fn storage(&self, file: FileId) -> Storage {
+        const SECTOR: u32 = 512;
+        let alignments = self.session.file(file).and_then(|f| sys::direct_alignments(f.as_fd()));
+        let (memory, offset) = alignments.unwrap_or((SECTOR, SECTOR));
+        match self.direct {
+            true => Storage { request: offset.max(SECTOR), min_mem: memory.max(SECTOR), ..Storage::default() },
+            false => Storage::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::setup::mishap_words;
 use crate::stderr_text;
 use instar_broker::session::{Meant, Why};
 use instar_broker::{Mishap, Session};
+use instar_wire::code::Secret;
 use instar_wire::io::Granted;
 use instar_wire::op::{Part, Source};
 
@@ -88,7 +89,8 @@ pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settin
             return Err(refuse_open(Complaint::new(&[b"Block node is read-only"])));
         }
     }
-    let source = stack.format.map(|format| source(format, stack.part, &file));
+    let key = stack.format.map(|format| key(format, parsed, settings)).transpose()?.flatten();
+    let source = stack.format.map(|format| Source { key, ..source(format, stack.part, &file) });
     let prefix = settings.face.prefix();
     let notes = warnings.iter().flat_map(|note| [note.line(prefix), b"\n".to_vec()].concat()).collect();
     Ok(Opened { typed, source, file, node, notes })
@@ -101,6 +103,25 @@ pub fn check_known(opened: &Opened, settings: &Settings) -> Result<(), Told> {
         .above_leaf()
         .try_for_each(|node| node.check_known(&settings.profile, false))
         .map_err(|complaint| complain(&complaint.not_opened(&opened.typed), settings))
+}
+
+/// The passphrase that the user gives for an image: by a secret's name, or natively in a file.
+fn key(format: &Node, parsed: &Parsed, settings: &Settings) -> Result<Option<Secret>, Told> {
+    if let Some(path) = parsed.value("luks-passphrase-file") {
+        let mut bytes = std::fs::read(path).map_err(|e| {
+            let path = path.display().to_string();
+            let sentence = format!("cannot read the passphrase file '{}': {e}", path.escape_debug());
+            Told::failure(settings, sentence.as_bytes())
+        })?;
+        // Editors end files with a line break that nobody means.
+        if bytes.ends_with(b"\n") {
+            bytes.pop();
+        }
+        return Ok(Some(Secret(bytes)));
+    }
+    let id = ["key-secret", "encrypt.key-secret"].iter().find_map(|key| format.text(key));
+    let secret = id.and_then(|id| parsed.objects.secret(&id).map(|s| Secret(s.bytes.expose().to_vec())));
+    Ok(secret)
 }
 
 fn source(format: &Node, part: Option<&Node>, file: &Granted) -> Source {

@@ -36,6 +36,18 @@ pub fn session(settings: &Settings, locking: bool) -> Session {
     session
 }
 
+/// Whether the cache mode given by the option reads past the page cache.
+pub fn cache_is_direct(parsed: &Parsed, key: &str, settings: &Settings) -> Result<bool, Told> {
+    match parsed.bytes(key) {
+        Some(b"none" | b"off" | b"directsync") => Ok(true),
+        None | Some(b"writeback" | b"writethrough" | b"unsafe") => Ok(false),
+        Some(mode) => {
+            let mode = stderr_text(settings).show(mode).into_owned();
+            Err(Told::failure(settings, &[b"Invalid cache option: ", &mode[..]].concat()))
+        }
+    }
+}
+
 /// What a worker may take for a format.
 pub fn rules(settings: &Settings) -> Rules {
     let version = settings.profile.version;

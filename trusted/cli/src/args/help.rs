@@ -61,7 +61,6 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("", "pattern", "BYTE", "what is written"),
     ("", "preallocation", "MODE", "what is laid out beforehand: off, metadata, falloc or full"),
     ("", "progress", "", "show progress"),
-    ("", "qcow2-password-file", "FILE", "the password of an encrypted qcow2 image"),
     ("", "qemu-version", "VERSION", "the qemu-img version to be like"),
     ("", "quiet", "", "print errors only"),
     ("", "rate-limit", "RATE", "at most so many bytes a second"),

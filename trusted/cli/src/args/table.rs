@@ -138,7 +138,7 @@ pub const VERBS: &[Verb] = &[
         old: "help,h format,f: output: backing-chain object: image-opts force-share,U",
         interim: "help,h format,f: output: backing-chain,b object: image-opts force-share,U",
         new: "help,h format,f: image-opts backing-chain cache,t:@10.2 force-share,U limits@10.2 output: object:",
-        native: "chain extra-detail luks-passphrase-file: qcow2-password-file:",
+        native: "chain extra-detail luks-passphrase-file:",
     },
     Verb {
         name: "map",
