@@ -3,6 +3,7 @@
 use crate::sane::{native, raw_control};
 use crate::seeds::seeds;
 use instar_testkit::build::mutate::patched;
+use instar_testkit::build::{vhd, vhdx};
 use instar_testkit::place::{Scratch, skipped};
 use instar_testkit::program::Cell;
 use instar_testkit::run::{End, Run};
@@ -27,6 +28,14 @@ pub enum Kind {
     VmdkVmfs,
     /// An extent of a VMDK: sparse.
     VmdkSparse,
+    /// The parent of a VHD, by its relative name.
+    VhdRelative,
+    /// The parent of a VHD, by its absolute name.
+    VhdAbsolute,
+    /// The parent of a VHDX, by its relative name.
+    VhdxRelative,
+    /// The parent of a VHDX, by its absolute name.
+    VhdxAbsolute,
 }
 
 impl Kind {
@@ -40,6 +49,10 @@ impl Kind {
         Kind::VmdkFlat,
         Kind::VmdkVmfs,
         Kind::VmdkSparse,
+        Kind::VhdRelative,
+        Kind::VhdAbsolute,
+        Kind::VhdxRelative,
+        Kind::VhdxAbsolute,
     ];
 
     /// Whether it names the layer below, of any format.
@@ -64,6 +77,10 @@ pub fn image(kind: Kind, name: Option<&[u8]>) -> Vec<u8> {
         Kind::VmdkFlat => vmdk_extent("FLAT", name, " 0"),
         Kind::VmdkVmfs => vmdk_extent("VMFS", name, ""),
         Kind::VmdkSparse => vmdk_extent("SPARSE", name, ""),
+        Kind::VhdRelative => vhd(*b"W2ru", name),
+        Kind::VhdAbsolute => vhd(*b"W2ku", name),
+        Kind::VhdxRelative => vhdx("relative_path", name),
+        Kind::VhdxAbsolute => vhdx("absolute_win32_path", name),
     }
 }
 
@@ -124,6 +141,20 @@ fn vmdk_extent(kind: &str, name: &[u8], offset: &str) -> Vec<u8> {
          ddb.geometry.heads = \"16\"\nddb.geometry.sectors = \"63\"\nddb.adapterType = \"ide\"\n"
     );
     [head.as_bytes(), name, tail.as_bytes()].concat()
+}
+
+/// These names are UTF-16, so they are text.
+fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+fn vhd(locator: [u8; 4], name: &[u8]) -> Vec<u8> {
+    let locators = vec![(locator, text(name))];
+    vhd::build(&vhd::Vhd { kind: 4, parent: text(name), locators, ..Default::default() })
+}
+
+fn vhdx(key: &str, name: &[u8]) -> Vec<u8> {
+    vhdx::build(&vhdx::Vhdx { parent: vec![(key.to_owned(), text(name))], ..Default::default() })
 }
 
 /// A name that takes over a terminal, in every way terminals know.

@@ -56,7 +56,13 @@ impl<'a> Overlay<'a> {
 
     /// The grant of it.
     pub fn granted(&self, pinned: Option<&str>) -> Granted {
-        Granted { id: FileId(0), len: self.len as u64, writable: false, pinned: pinned.map(Into::into) }
+        Granted {
+            id: FileId(0),
+            len: self.len as u64,
+            writable: false,
+            pinned: pinned.map(Into::into),
+            suggested: None,
+        }
     }
 }
 

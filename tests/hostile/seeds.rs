@@ -1,7 +1,7 @@
 //! One good image of every format, to be damaged.
 
 use instar_testkit::build::dmg::{Chunk, Fork, kind};
-use instar_testkit::build::{bochs, cloop, dmg};
+use instar_testkit::build::{bochs, cloop, dmg, luks2, vhd, vhdx, vmdk};
 use instar_testkit::images::{Recipe, make};
 use instar_testkit::place::Scratch;
 use std::ops::Range;
@@ -67,6 +67,10 @@ fn metadata(id: &str, format: &str, len: usize) -> Vec<Range<usize>> {
     match format {
         "qcow2" if id == "qcow2 tables" => vec![0..320, 4096..4160, 0x5000..0x5100, 0x6000..0xa000.min(len)],
         "qcow2" => vec![0..640],
+        // Made by the builder: the log, the metadata and the parent locator lie elsewhere.
+        "vhdx" if id != "vhdx" => {
+            vec![0x10000..0x10050, 0x100000..0x100100, 0x300000..0x3000c0.min(len), 0x310000..0x310100.min(len)]
+        }
         "vhdx" => vec![
             0..16,
             0x10000..0x10050,
@@ -78,6 +82,7 @@ fn metadata(id: &str, format: &str, len: usize) -> Vec<Range<usize>> {
         "vpc" => vec![0..512.min(len), 512..1600.min(len), len - 512..len],
         "dmg" => vec![len - 512..len, 1024..len - 512],
         "vmdk" => vec![0..1400.min(len)],
+        "luks" if id == "luks 2" => vec![0..512.min(len), 4096..5120.min(len)],
         "luks" => vec![0..592],
         _ => vec![0..600.min(len)],
     }
@@ -88,10 +93,11 @@ fn foreign() -> Vec<(String, &'static str, Vec<u8>)> {
         Chunk { kind: kind::RAW, sector: 0, count: 2, at: 0, len: 1024 },
         Chunk { kind: kind::END, sector: 2, count: 0, at: 1024, len: 0 },
     ];
+    let locators = vec![(*b"W2ru", ".\\parent.vhd".to_owned()), (*b"W2ku", "C:\\parent.vhd".to_owned())];
+    let child = vhd::Vhd { kind: 4, parent: "parent.vhd".into(), locators, blocks: vec![(0, 1)], ..Default::default() };
+    let parent = vec![("relative_path".to_owned(), ".\\parent.vhdx".to_owned())];
+    let grandchild = vhdx::Vhdx { parent, blocks: vec![(0, 1)], ..Default::default() };
     let disk = |fork| dmg::build(&[9; 1024], &[dmg::mish(0, &chunks)], fork, 2);
-    let mut sparse = vec![0; 4096];
-    sparse[..4].copy_from_slice(b"COWD");
-    sparse[4..32].copy_from_slice(&[1u32, 3, 2048, 16, 4, 128, 16].map(u32::to_le_bytes).concat());
     let mut iso = vec![0; 40960];
     iso[32768..32774].copy_from_slice(b"\x01CD001");
     let mut partitions = vec![0; 65536];
@@ -102,7 +108,12 @@ fn foreign() -> Vec<(String, &'static str, Vec<u8>)> {
         ("cloop".into(), "cloop", cloop::build(65536, &[7; 100_000])),
         ("dmg".into(), "dmg", disk(Fork::Xml)),
         ("dmg resource".into(), "dmg", disk(Fork::Resource)),
-        ("vmdk COWD".into(), "vmdk", sparse),
+        ("vmdk COWD".into(), "vmdk", vmdk::cowd(2048, 16, &[(0, 1)], None)),
+        ("vmdk SE sparse".into(), "vmdk", vmdk::se_sparse(2048, &[(0, 1)])),
+        ("vpc differencing".into(), "vpc", vhd::build(&child)),
+        ("vhdx differencing".into(), "vhdx", vhdx::build(&grandchild)),
+        ("vhdx dirty".into(), "vhdx", vhdx::build(&vhdx::Vhdx { dirty: Some(3 << 20), ..Default::default() })),
+        ("luks 2".into(), "luks", luks2::usual()),
         ("iso".into(), "iso", iso),
         ("partitions".into(), "raw", partitions),
     ]

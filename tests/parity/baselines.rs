@@ -36,6 +36,8 @@ const NUMBERS: &[&str] = &[
     "bench.i-bad",
 ];
 
+/// Of those, the ones that some version answers only when it gets to work, with that version's beginning.
+const NUMBERS_AT_WORK: &[(&str, &str)] = &[("create.size-exp", "5.2"), ("more-create.sizebad-o", "")];
 /// The one case whose image keeps keys that were made at random.
 const WITH_KEYS: &str = "more-info.luks-wrongpw";
 
@@ -187,6 +189,10 @@ fn compare(title: &'static str, wanted: impl Fn(&Case) -> bool) -> Report {
             return;
         }
         let Some(mut want) = baselines.record(version, case) else { return };
+        if at_work(case, version) {
+            skipped(&format!("{} of {version}: the program has no {} yet", case.id, case.verb()));
+            return;
+        }
         if case.id == WITH_KEYS {
             want.stdout = keyless(&want.stdout);
         }
@@ -210,6 +216,12 @@ fn compare(title: &'static str, wanted: impl Fn(&Case) -> bool) -> Report {
         }
     });
     report
+}
+
+/// Whether a number is judged by a verb at work, and the verb is not there.
+fn at_work(case: &Case, version: &str) -> bool {
+    let late = |(id, begin): &(&str, &str)| case.id == *id && version.starts_with(begin);
+    NUMBERS_AT_WORK.iter().any(late) && !listed().iter().any(|verb| verb == case.verb())
 }
 
 #[test]

@@ -52,10 +52,11 @@ impl Report {
         let mut faults = self.faults.into_inner().expect("the list");
         faults.sort();
         eprintln!("{}: {cases} cases, {} faults", self.title, faults.len());
+        let file = target().join(format!("faults-{}.txt", self.title.replace(' ', "-")));
         if faults.is_empty() {
+            let _ = std::fs::remove_file(file);
             return;
         }
-        let file = target().join(format!("faults-{}.txt", self.title.replace(' ', "-")));
         let written = std::fs::write(&file, faults.join("\n"));
         let shown = faults.iter().take(SHOWN_MAX).fold(String::new(), |mut out, fault| {
             let _ = write!(out, "\n{fault}");

@@ -28,7 +28,7 @@ const STEPS: &[Step] = &[
     ("dependencies", dependencies),
     ("build", |_| testing::build()),
     ("tests", |run| run.tester.debug(&[])),
-    ("tests of the walls, release", walls),
+    ("tests of the walls, release", |run| run.tester.walls()),
     ("fuzz", fuzz_shortly),
 ];
 
@@ -91,14 +91,6 @@ fn format() -> Done {
         shell::run(shell::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
     }
     Ok(())
-}
-
-fn walls(run: &mut Run) -> Done {
-    if !testing::has_walls()? {
-        run.leave_out("the walls in release: instar-tests has no test program named *wall*");
-        return Ok(());
-    }
-    run.tester.walls()
 }
 
 /// The worker's start-up code exists only there, so only there it can be looked at.

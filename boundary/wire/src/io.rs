@@ -171,5 +171,7 @@ message! {
         pub writable: bool,
         /// The format the *user* named for it, if any.
         pub pinned: Option<Bytes>,
+        /// What its name suggests it is, where qemu-img goes by the name.
+        pub suggested: Option<Bytes>,
     }
 }

@@ -220,7 +220,7 @@ fn names_inside_are_granted_for_reading() {
         for (number, (answer, slot)) in end.answers().iter().enumerate() {
             let id = FileId(u32::try_from(number).expect("few") + 1);
             assert_eq!((answer.status, answer.value, answer.value2), (0, id.0.into(), GRANT_LEN));
-            let want = Granted { id, len: 2048, writable: false, pinned: None };
+            let want = Granted { id, len: 2048, writable: false, pinned: None, suggested: None };
             assert_eq!(decode(slot), Ok(want));
             assert!(session.file(id).is_some());
         }

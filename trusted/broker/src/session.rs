@@ -21,6 +21,9 @@ const FILES_MAX: usize = 4096;
 /// Longest name, as the kernel has it, its terminator included; a worker cannot make the broker keep longer ones.
 const PATH_MAX: usize = 4096;
 
+/// The one format that qemu-img knows by the name of a file.
+const SUFFIXES: [(&[u8], &str); 1] = [(b".dmg", "dmg")];
+
 /// What went wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mishap {
@@ -187,6 +190,7 @@ impl Session {
                 Err(e) => return Err(Why::System(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
             }
         }
+        let suggested = SUFFIXES.iter().find(|(suffix, _)| name.ends_with(suffix)).map(|(_, format)| (*format).into());
         let mut state = self.state();
         if state.entries.len() >= FILES_MAX {
             return Err(Why::TooMany);
@@ -204,7 +208,7 @@ impl Session {
             _lock: held,
         });
         state.grants.push(Grant { len, writable: false });
-        Ok(Granted { id, len, writable: false, pinned: None })
+        Ok(Granted { id, len, writable: false, pinned: None, suggested })
     }
 
     /// Opens a file that an image names, if policy allows it.

@@ -29,7 +29,12 @@ impl<'a> Cx<'a> {
         match &granted.pinned {
             Some(name) => by_name(&name.0)
                 .ok_or_else(|| Kind::Unsupported.what("Unknown driver '{}'").file(granted.id).arg(name.clone())),
-            None => probe(file, FORMATS, RAW, rules),
+            None => {
+                let found = probe(file, FORMATS, RAW, rules)?;
+                let suggested = granted.suggested.as_ref().and_then(|name| by_name(&name.0));
+                // Where qemu-img sees nothing in the bytes, it goes by the name.
+                Ok(suggested.filter(|_| rules.as_qemu && found.name() == RAW.name()).unwrap_or(found))
+            }
         }
     }
 }

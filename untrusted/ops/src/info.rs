@@ -2,7 +2,7 @@
 
 use crate::cx::Cx;
 use alloc::vec::Vec;
-use instar_formats::FORMATS;
+use instar_formats::{FORMATS, RAW};
 use instar_image::probe::claims;
 use instar_image::{Bytes, Error, Fact, File, Format, Granted, Kind, Options, Result, Role, info};
 use instar_wire::code::encode;
@@ -45,6 +45,10 @@ fn tell(
     let image = format.open(file, options)?;
     let mut told = image.describe(request.extra)?;
     identify(&file, format, &mut told)?;
+    if layer.pinned.is_none() && format.name() == RAW.name() {
+        // What was only found to be raw is handled with care: by sectors, so that no header can be written into it.
+        told.limits.request = 512;
+    }
     let mut below = None;
     if let (true, Some(backing)) = (request.chain, &mut told.backing) {
         // A layer that cannot be had is told as the one at fault, not the one that names it.

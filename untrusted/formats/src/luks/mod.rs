@@ -44,7 +44,7 @@ impl Format for Luks {
             return QemuLuks.open(file, options);
         }
         let luks = Luks2::open(&file)?;
-        Ok(Box::new(Container { size: luks.size, inner: Inner::Two(luks), file }))
+        Ok(Box::new(Container { size: luks.size, inner: Inner::Two(Box::new(luks)), file }))
     }
 }
 
@@ -69,7 +69,7 @@ impl Format for QemuLuks {
 
 enum Inner {
     One(Luks1),
-    Two(Luks2),
+    Two(Box<Luks2>),
 }
 
 /// An opened container.

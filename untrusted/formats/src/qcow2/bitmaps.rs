@@ -142,7 +142,7 @@ fn satisfies(entry: &DiskBitmap, layout: &Layout) -> bool {
     let well_formed = count != 0
         && count <= TABLE_COUNT_MAX
         && table_at != 0
-        && table_at % layout.cluster_len == 0
+        && table_at.is_multiple_of(layout.cluster_len)
         && len <= BITMAP_LEN_MAX
         && (9..=31).contains(&bits)
         && entry.flags.get() & !(BITMAP_IN_USE | BITMAP_AUTO) == 0
@@ -196,5 +196,5 @@ impl Bitmap {
 
 fn is_sound(entry: u64, cluster_len: u64) -> bool {
     let at = entry & BITMAP_ENTRY_OFFSET;
-    entry & BITMAP_ENTRY_RESERVED == 0 && at % cluster_len == 0 && (at == 0 || entry & BITMAP_ENTRY_ONES == 0)
+    entry & BITMAP_ENTRY_RESERVED == 0 && at.is_multiple_of(cluster_len) && (at == 0 || entry & BITMAP_ENTRY_ONES == 0)
 }

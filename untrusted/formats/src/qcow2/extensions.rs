@@ -183,7 +183,7 @@ impl Reader<'_, '_> {
         }
         let place: Crypto = self.file.read_as(at)?;
         let (offset, cluster_len) = (place.offset.get(), self.layout.cluster_len);
-        if offset % cluster_len != 0 {
+        if !offset.is_multiple_of(cluster_len) {
             let phrase = "Encryption header offset '{}' is not a multiple of cluster size '{}'";
             return Err(self.refuse(phrase).arg(offset).arg(cluster_len));
         }
@@ -221,7 +221,7 @@ impl Reader<'_, '_> {
         if count == 0 {
             return Err(self.refuse("found bitmaps extension with zero bitmaps"));
         }
-        if at % self.layout.cluster_len != 0 {
+        if !at.is_multiple_of(self.layout.cluster_len) {
             return Err(self.refuse("bitmaps_ext: invalid bitmap directory offset"));
         }
         if len > DIRECTORY_LEN_MAX {

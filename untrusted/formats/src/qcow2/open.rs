@@ -271,7 +271,7 @@ impl Layout {
     /// Whether a table begins on a cluster and ends at an offset that has no sign.
     fn placed(&self, table: Table, entry_len: u64) -> bool {
         let end = table.count.checked_mul(entry_len).and_then(|len| table.at.checked_add(len));
-        table.at % self.cluster_len == 0 && end.is_some_and(|end| i64::try_from(end).is_ok())
+        table.at.is_multiple_of(self.cluster_len) && end.is_some_and(|end| i64::try_from(end).is_ok())
     }
 
     /// Entries of the L1 table that the disk needs; like qemu-img's, the reckoning wraps.

@@ -64,7 +64,12 @@ fn snapshots(bytes: Vec<u8>) -> Vec<Vec<info::Snapshot>> {
     let io = MemIo::new(bytes);
     let image = Qcow2.open(File::new(&io, &io.top()), &Options::default()).unwrap();
     let mut batches = Vec::new();
-    image.snapshots(&mut |batch| Ok(batches.push(batch))).unwrap();
+    image
+        .snapshots(&mut |batch| {
+            batches.push(batch);
+            Ok(())
+        })
+        .unwrap();
     batches
 }
 
@@ -151,7 +156,7 @@ fn unknown_features_have_the_names_of_the_last_table() {
         let refused = Qcow2.open(File::new(&io, &io.top()), &Options::default());
         refused.err().map(|error| error.args[0].clone()).unwrap()
     };
-    assert_eq!(names(&[table.clone()]), "seven, six, Unknown incompatible feature: 100".into());
+    assert_eq!(names(core::slice::from_ref(&table)), "seven, six, Unknown incompatible feature: 100".into());
     let earlier = extension(EXT_FEATURE_NAMES, &row(8, "eight"));
     assert_eq!(names(&[earlier, table.clone()]), "seven, six, Unknown incompatible feature: 100".into());
     let broken = extension(EXT_BACKING_FORMAT, &[b'x'; 16]);

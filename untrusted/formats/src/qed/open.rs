@@ -56,7 +56,7 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
         return Err(refuse(Kind::Corrupt, "QED table size is invalid"));
     }
     let size = header.image_size.get();
-    if size % SECTOR != 0 || size > size_max(cluster_len, table_clusters) {
+    if !size.is_multiple_of(SECTOR) || size > size_max(cluster_len, table_clusters) {
         return Err(refuse(Kind::Corrupt, "QED image size is invalid"));
     }
     if !table_fits(&header, round_up(file.len())) {
@@ -95,7 +95,7 @@ fn table_fits(header: &Header, file_len: u64) -> bool {
     };
     // A last cluster that is not whole does not count.
     let clusters_end = file_len.saturating_sub(file_len % cluster_len);
-    let is_cluster = |at: u64| at % cluster_len == 0 && at >= header_len && at < clusters_end;
+    let is_cluster = |at: u64| at.is_multiple_of(cluster_len) && at >= header_len && at < clusters_end;
     last > first && is_cluster(first) && is_cluster(last)
 }
 

@@ -56,7 +56,7 @@ impl<'a> Raw<'a> {
                           actual size of the containing file ({})";
             return Err(Kind::Unsupported.what(phrase).file(id).arg(start).arg(size).arg(real));
         }
-        if size % SECTOR != 0 {
+        if !size.is_multiple_of(SECTOR) {
             return Err(Kind::Unsupported.what("Specified size is not multiple of 512").file(id));
         }
         Ok(Raw { file: part(&file, start, size), size })

@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use disk::IDENTIFIER;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use instar_image::{Fact, File, Format, Image, Kind, Options, Result, format, info};
 use log::State;
 use open::Checked;
 use text::guid;
@@ -30,8 +30,12 @@ impl Format for Vhdx {
         Ok(if &file.read_as::<[u8; 8]>(0)? == IDENTIFIER { Claim::Yes } else { Claim::No })
     }
 
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
+        if options.as_qemu && checked.metadata.parent.is_some() {
+            let refused = Kind::Unsupported.what("Could not open '{file}': Operation not supported");
+            return Err(refused.file(file.id()));
+        }
         Ok(Box::new(VhdxImage { file, checked }))
     }
 }
