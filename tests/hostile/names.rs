@@ -55,6 +55,12 @@ impl Kind {
         Kind::VhdxAbsolute,
     ];
 
+    /// Whether `info` needs what it names; the others are told, or hidden as qemu-img hides them, and never opened.
+    pub fn is_needed(self) -> bool {
+        let unneeded = [Kind::Qcow2Data, Kind::VhdRelative, Kind::VhdAbsolute, Kind::VhdxRelative, Kind::VhdxAbsolute];
+        !unneeded.contains(&self)
+    }
+
     /// Whether it names the layer below, of any format.
     pub fn has_backing(self) -> bool {
         matches!(self, Kind::Qcow2 | Kind::Qcow | Kind::Qed)

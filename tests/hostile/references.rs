@@ -127,8 +127,7 @@ fn names_that_lead_out_are_refused_and_tell_nothing() {
 }
 
 fn judge(report: &Report, what: &str, kind: Kind, name: &Name, ran: &Ran) {
-    // The external data file is not needed for `info`, and is not opened.
-    let may_succeed = kind == Kind::Qcow2Data || name.fate == Fate::Nowhere;
+    let may_succeed = !kind.is_needed() || name.fate == Fate::Nowhere;
     if !may_succeed && ran.end != End::Code(1) {
         report.fault(format!("{what} was not refused: {}{}", ran.out(), ran.err()));
     }

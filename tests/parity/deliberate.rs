@@ -22,6 +22,11 @@ const fn because(reason: &'static str, version: &'static str, case: &'static str
 pub const LIVE: &[Deliberate] = &[
     because("Debian's 5.2 has no parallels; upstream has (versions.md 18)", "5.2", "parallels", ""),
     because("Debian's 5.2 has no zstd; upstream has (versions.md 18)", "5.2", "zstd", ""),
+    because("Debian's 7.2 misses modules of dmg and says so (versions.md 18)", "7.2", "dmg", "qemu: module"),
+    because("10.0.2 was built with a crypto library without SM4 (versions.md 8)", "10.0.2", "luks sm4", "sm4"),
+    because("cycles are refused with a sentence (verbs.md 0, Related files)", "", "over itself", "File name too long"),
+    because("cycles are refused with a sentence (verbs.md 0, Related files)", "", "over its own", "File name too long"),
+    because("no network protocol yet (verbs.md 0, Devices)", "", "a protocol's format", "NBD"),
 ];
 
 /// Of recorded cases.

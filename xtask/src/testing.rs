@@ -81,7 +81,11 @@ impl Tester {
 
     /// The tests of the walls once more, as the walls are in release builds.
     pub fn walls(&mut self) -> Done {
-        self.counted(shell::cargo().args(["test", "--release", "--no-fail-fast", "--package", WALLS]))
+        let mut command = shell::cargo();
+        command.args(["test", "--release", "--no-fail-fast", "--package", WALLS]);
+        // Linking every test program as tightly as the shipped one would take minutes and show nothing more.
+        command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+        self.counted(&mut command)
     }
 
     /// Runs a test runner, passing on what it prints and counting.

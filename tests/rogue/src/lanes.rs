@@ -50,6 +50,8 @@ pub fn wake_often(lane: &Lane, times: u64) {
 /// Lane 1 misbehaves.
 pub fn attack(lane: &Lane, attack: &LaneAttack) {
     let (over, gone) = (AtomicBool::new(false), AtomicBool::new(false));
+    // Lane 0 has made one call and will make another to wake lane 1, which has made one: to park.
+    let due = 3;
     on_all(lane, &|lane| match (lane.number(), attack) {
         (1, LaneAttack::SpinWhileJoined) | (_, LaneAttack::SpinAll) => spin(),
         // SAFETY: ends the cell.
@@ -59,6 +61,9 @@ pub fn attack(lane: &Lane, attack: &LaneAttack) {
         }
         (1, LaneAttack::Call(op)) => {
             lane.call(&Call { seq: next_seq(lane), op: *op, ..Call::default() });
+        }
+        (1, LaneAttack::Borrow) => {
+            lane.call(&Call { seq: due, op: Op::Holes as u32, ..Call::default() });
         }
         (1, LaneAttack::Scribble(value)) => {
             while !over.load(Ordering::Relaxed) {

@@ -220,6 +220,8 @@ message! {
         Overflow = 5,
         /// Scribble this value on lane 0's bell all the time, while lane 0 makes 2,000 calls.
         Scribble(u32) = 6,
+        /// Make a call with the number that is due on lane 0.
+        Borrow = 7,
     }
 }
 
@@ -237,7 +239,8 @@ message! {
 
 /// A request as the broker hands it over, in which the attack hides.
 pub fn request(attack: &Attack, file: Option<&Granted>) -> Request {
-    let granted = file.cloned().unwrap_or(Granted { id: FileId(0), len: 0, writable: false, pinned: None, suggested: None });
+    let granted =
+        file.cloned().unwrap_or(Granted { id: FileId(0), len: 0, writable: false, pinned: None, suggested: None });
     let file = Granted { pinned: Some(Bytes(encode(attack))), ..granted };
     Request::Info(info::Request {
         top: Source::whole(file),

@@ -173,6 +173,9 @@ fn lane_control_is_for_its_lane() {
             attack_on(*wall, lanes(2), &stage.session(), &attack).violated(Lane);
         }
         stage.try_on(*wall, vec![op(Op::Park)]).violated(Lane);
+        // Each lane counts for itself.
+        let borrow = Attack::Lane(LaneAttack::Borrow);
+        attack_on(*wall, lanes(2), &stage.session(), &borrow).violated(Sequence);
         // With no other lanes there is nobody to wait for.
         stage.try_on(*wall, vec![op(Op::Join), op(Op::Wake), op(Op::Wake), op(Op::Join)]).harmless();
     }

@@ -128,7 +128,7 @@ fn requests() {
     for pinned in [None, Some("raw"), Some("")] {
         torture(&Request::Info(info::Request {
             top: Source::whole(granted(pinned)),
-            rules: Rules { as_qemu: true },
+            rules: Rules { as_qemu: true, version: 1100 },
             chain: true,
             open_data_file: false,
             extra: true,

@@ -73,20 +73,21 @@ fn ask(
         Ok(())
     };
     let outcome = run_cell(session, &mut *cell, &request, EVENTS_MAX, &mut hear);
-    match outcome {
-        Ok(Outcome::Done) => Ok((heard, wall)),
+    let refusal = match outcome {
+        Ok(Outcome::Done) => return Ok((heard, wall)),
         Ok(Outcome::Failed(error)) => {
             // A file in use by others is the better reason, and qemu-img's first one.
             refuse_conflicts(session, opened, &heard, settings)?;
             conflict(session, opened, error.file.unwrap_or(opened.file.id), settings)?;
-            Err(Told::failure(settings, &failure(session, opened, &error, settings)))
+            Told::failure(settings, &failure(session, opened, &error, settings))
         }
         Err(collapse) => {
             let name = stderr_text(settings).show(&opened.typed).into_owned();
             let sentence = [b"Could not open '", &name[..], b"': ", collapse.to_string().as_bytes()].concat();
-            Err(Told::failure(settings, &sentence))
+            Told::failure(settings, &sentence)
         }
-    }
+    };
+    Err(Told { stderr: [wall, refusal.stderr].concat(), ..refusal })
 }
 
 /// An image whose file others write to is refused, unless it is raw and so has no structure to be wrong about.

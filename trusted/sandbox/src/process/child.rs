@@ -115,6 +115,9 @@ fn ruleset() -> Option<OwnedFd> {
 }
 
 /// Ends a child that cannot become a worker.
+///
+/// # Safety
+/// Called in a forked child.
 unsafe fn give_up(step: Step) -> ! {
     // SAFETY: leaves at once; no destructors of the broker's may run here.
     unsafe { libc::_exit(EXIT_BASE + step as i32) }
@@ -164,6 +167,9 @@ unsafe fn become_worker(plan: &Plan<'_>) -> ! {
 }
 
 /// No capability in any set, none to be had again.
+///
+/// # Safety
+/// Called in a forked child: the calling thread loses its rights.
 unsafe fn drop_capabilities(must: &dyn Fn(Step, i64)) {
     #[repr(C)]
     struct Header {
@@ -185,6 +191,9 @@ unsafe fn drop_capabilities(must: &dyn Fn(Step, i64)) {
 }
 
 /// Closes all descriptors but the window, which becomes number 3, and the program; tells the program's.
+///
+/// # Safety
+/// Called in a forked child: whoever uses a descriptor afterwards finds it closed.
 unsafe fn keep_two(plan: &Plan<'_>, must: &dyn Fn(Step, i64)) -> i32 {
     let program = plan.program.as_ref().map_or(-1, AsRawFd::as_raw_fd);
     // SAFETY: duplicating and closing descriptors of this process.
@@ -211,6 +220,9 @@ unsafe fn keep_two(plan: &Plan<'_>, must: &dyn Fn(Step, i64)) -> i32 {
 }
 
 /// Lays the program's segments out beside the broker's copy and jumps in; the worker then unmaps all the rest.
+///
+/// # Safety
+/// Called in a forked child that needs nothing of the broker's any more.
 unsafe fn load_in_place(plan: &Plan<'_>) -> ! {
     const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
     let fixed = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
@@ -252,6 +264,9 @@ unsafe extern "C" {
 }
 
 /// Takes back what the C library and the Rust runtime have told the kernel about memory that is about to go.
+///
+/// # Safety
+/// Called in a forked child that will not use the C library again.
 unsafe fn forget_c_library() {
     const RSEQ_UNREGISTER: i32 = 1;
     const RSEQ_SIGNATURE: u32 = 0x5305_3053;

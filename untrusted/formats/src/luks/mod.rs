@@ -17,11 +17,8 @@ use instar_image::{Fact, File, Format, Image, Kind, Options, Result, info};
 use open::Luks1;
 use version2::Luks2;
 
-/// The format, versions 1 and 2.
+/// The format: version 1, and where qemu-img's ways are not asked for, version 2.
 pub struct Luks;
-
-/// The format as qemu-img has it: version 1 alone.
-pub struct QemuLuks;
 
 impl Format for Luks {
     fn name(&self) -> &'static str {
@@ -40,25 +37,10 @@ impl Format for Luks {
     }
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
-        if self.probe(&file)? != Claim::Quiet {
-            return QemuLuks.open(file, options);
+        if !options.as_qemu && self.probe(&file)? == Claim::Quiet {
+            let luks = Luks2::open(&file)?;
+            return Ok(Box::new(Container { size: luks.size, inner: Inner::Two(Box::new(luks)), file }));
         }
-        let luks = Luks2::open(&file)?;
-        Ok(Box::new(Container { size: luks.size, inner: Inner::Two(Box::new(luks)), file }))
-    }
-}
-
-impl Format for QemuLuks {
-    fn name(&self) -> &'static str {
-        "luks"
-    }
-
-    fn probe(&self, file: &File<'_>) -> Result<Claim> {
-        let claim = Luks.probe(file)?;
-        Ok(if claim == Claim::Quiet { Claim::No } else { claim })
-    }
-
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
         let luks = Luks1::open(&file, 0)?;
         let size = round_up(file.len()).checked_sub(luks.payload_at).ok_or_else(|| {
             Kind::Corrupt.what("Could not refresh total sector count: Input/output error").file(file.id())

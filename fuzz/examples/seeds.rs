@@ -1,0 +1,140 @@
+//! Makes the inputs that fuzzing starts from: small ones into `seeds/`, which is kept, large ones into `corpus/`.
+
+use instar_testkit::build::{bochs, cloop, dmg, luks2, partition, vhd, vhdx, vmdk};
+use std::path::Path;
+
+/// What is not longer is kept with the sources.
+const SMALL: usize = 8 << 10;
+
+fn main() -> std::io::Result<()> {
+    for (name, image) in images() {
+        put("info", name, &input(&[], &image))?;
+    }
+    let qcow2 = |backing| qcow2(3, backing);
+    put("info", "chain", &input(&[&qcow2("b"), &partition::mbr(512, [(0x80, 0x83); 4])], &qcow2("a")))?;
+    put("info", "loop", &input(&[&qcow2("a"), &qcow2("a")], &qcow2("a")))?;
+    let (text, extent) = (vmdk_text(), vmdk::hosted(&vmdk::Hosted::default(), &vmdk::Descriptor::default()));
+    put("info", "vmdk-parts", &input(&[&extent], &text))?;
+    for (name, calls) in calls() {
+        put("wall", name, &calls)?;
+    }
+    for name in ["../c", "/etc/passwd", "json:{}", "a/../b", "file:b", "nbd:x", "./l", "a/l", ""] {
+        put("wall", &format!("name-{}", name.replace(['/', ':', '{', '}', '.'], "_")), &related(name))?;
+    }
+    Ok(())
+}
+
+fn put(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = if bytes.len() <= SMALL { "seeds" } else { "corpus" };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(target);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(name), bytes)
+}
+
+/// An image and the files it may come to, as the target `info` reads them.
+fn input(others: &[&[u8]], image: &[u8]) -> Vec<u8> {
+    let mut out = vec![0, others.len() as u8];
+    for file in others {
+        out.extend(&(file.len() as u32).to_le_bytes()[..3]);
+        out.extend(*file);
+    }
+    out.extend(image);
+    out
+}
+
+fn images() -> Vec<(&'static str, Vec<u8>)> {
+    let chunk = dmg::Chunk { kind: 1, sector: 0, count: 1, at: 0, len: 512 };
+    let blocks = [dmg::mish(0, &[chunk])];
+    let mut qed = vec![0; 4096];
+    qed[..4].copy_from_slice(b"QED\0");
+    (qed[5], qed[8], qed[12], qed[33], qed[40]) = (0x10, 4, 1, 0x10, 0);
+    let mut parallels = vec![0; 512];
+    parallels[..16].copy_from_slice(b"WithoutFreeSpace");
+    (parallels[16], parallels[20], parallels[28], parallels[32]) = (2, 16, 63, 1);
+    let mut vdi = vec![0; 1024];
+    vdi[..24].copy_from_slice(b"<<< Oracle VM VirtualBox");
+    vdi[64..72].copy_from_slice(&[0x7f, 0x10, 0xda, 0xbe, 1, 0, 1, 0]);
+    let mut luks = vec![0; 1024];
+    luks[..40].copy_from_slice(b"LUKS\xba\xbe\0\x01aes\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    let mut iso = vec![0; 34 << 10];
+    iso[32768..32774].copy_from_slice(b"\x01CD001");
+    vec![
+        ("empty", Vec::new()),
+        ("mbr", partition::mbr(512, [(0x80, 0x83), (0, 0), (0, 0), (0, 0)])),
+        ("gpt", partition::gpt(4096, 512)),
+        ("qcow", qcow2(1, "a")),
+        ("qcow2-v2", qcow2(2, "")),
+        ("qcow2-v3", qcow2(3, "")),
+        ("qcow2-json", qcow2(3, "json:{\"driver\":\"raw\"}")),
+        ("qed", qed),
+        ("vdi", vdi),
+        ("parallels", parallels),
+        ("luks1", luks),
+        ("luks2", luks2::usual()),
+        ("bochs", bochs::build(&bochs::Bochs { extents: Vec::new(), ..bochs::Bochs::default() })),
+        ("cloop", cloop::build(512, &[7; 1024])),
+        ("dmg-xml", dmg::build(&[1; 512], &blocks, dmg::Fork::Xml, 1)),
+        ("dmg-fork", dmg::build(&[1; 512], &blocks, dmg::Fork::Resource, 1)),
+        ("vhd-fixed", vhd::build(&vhd::Vhd { kind: 2, size: 4096, ..vhd::Vhd::default() })),
+        ("vhd-dynamic", vhd::build(&vhd::Vhd { size: 1 << 20, ..vhd::Vhd::default() })),
+        ("vhdx", vhdx::build(&vhdx::Vhdx { size: 1 << 20, ..vhdx::Vhdx::default() })),
+        ("vmdk-text", vmdk_text()),
+        ("vmdk-header", vmdk::hosted_header(&vmdk::Hosted::default())),
+        ("vmdk-cowd", vmdk::cowd(2048, 16, &[], None)),
+        ("vmdk-sesparse", vmdk::se_sparse(2048, &[])),
+        ("iso", iso),
+    ]
+}
+
+fn vmdk_text() -> Vec<u8> {
+    vmdk::Descriptor::of("monolithicFlat", &["RW 1 FLAT \"a-flat.vmdk\" 0"]).text()
+}
+
+/// A header and its tables, with clusters of 512 bytes, and the name of a backing file.
+fn qcow2(version: u8, backing: &str) -> Vec<u8> {
+    let mut bytes = vec![0; 4 * 512];
+    let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
+    put(0, &[b'Q', b'F', b'I', 0xfb, 0, 0, 0, version]);
+    if version == 1 {
+        put(24, &[0, 0, 0, 0, 0, 1, 0, 0]);
+        put(32, &[9, 6]);
+        put(46, &[2, 0]);
+        return bytes;
+    }
+    if !backing.is_empty() {
+        put(8, &256u64.to_be_bytes());
+        put(16, &(backing.len() as u32).to_be_bytes());
+        put(256, backing.as_bytes());
+    }
+    put(20, &9u32.to_be_bytes());
+    put(24, &32768u64.to_be_bytes());
+    put(36, &1u32.to_be_bytes());
+    put(40, &1536u64.to_be_bytes());
+    put(48, &512u64.to_be_bytes());
+    put(56, &1u32.to_be_bytes());
+    if version == 3 {
+        put(96, &4u32.to_be_bytes());
+        put(100, &112u32.to_be_bytes());
+    }
+    put(512, &1024u64.to_be_bytes());
+    bytes
+}
+
+/// A call that names a file, as the target `wall` reads it.
+fn related(name: &str) -> Vec<u8> {
+    [&[0, 11, 0, name.len() as u8][..], name.as_bytes()].concat()
+}
+
+fn calls() -> Vec<(&'static str, Vec<u8>)> {
+    let (start, finish, park) = (vec![0, 1, 100, 0], vec![0, 13, 100, 1, 0], vec![1, 16, 100, 0]);
+    let (wake, join) = (vec![0, 14, 100, 0], vec![0, 15, 100, 0]);
+    let read = vec![0, 2, 100, 0, 0, 0, 216, 0, 9, 0];
+    let holes = vec![0, 9, 100, 0, 0, 0, 215];
+    let write = vec![0, 3, 100, 0, 0, 0, 9];
+    vec![
+        ("plain", [&start[..], &read, &holes, &finish].concat()),
+        ("lanes", [&park[..], &wake, &join, &read, &finish].concat()),
+        ("write", [&start[..], &write].concat()),
+        ("event", [&start[..], &[0, 12, 100, 5, 2, 0, 0, 0, 0], &finish].concat()),
+    ]
+}
