@@ -25,8 +25,11 @@ pub struct Recipe {
     pub name: OsString,
     /// Whether it is worth mentioning that it could not be made.
     pub must: bool,
-    make: Box<dyn Fn(&Kitchen<'_>) -> Result<(), String> + Send + Sync>,
+    make: Box<Make>,
 }
+
+/// What makes an image.
+type Make = dyn Fn(&Kitchen<'_>) -> Result<(), String> + Send + Sync;
 
 /// Where an image is made.
 pub struct Kitchen<'a> {

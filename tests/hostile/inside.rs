@@ -187,7 +187,7 @@ impl Bench {
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let what = format!("{}, {}, way {}", seed.id, told(), turn % 4);
         *self.doing.lock().expect("what is done") = Some((Instant::now(), what.clone()));
-        let pinned = (turn % 2 == 0).then_some(seed.format);
+        let pinned = turn.is_multiple_of(2).then_some(seed.format);
         let request = info::Request {
             top: Source::whole(overlay.granted(pinned)),
             rules: Rules { as_qemu: turn % 4 < 2, version: 0 },

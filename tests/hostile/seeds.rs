@@ -63,6 +63,8 @@ fn recipes() -> Vec<Recipe> {
 }
 
 /// Where the metadata of an image lies, as far as a sweep over all its fields is worth the time.
+// Lists of ranges are meant, also those of one.
+#[allow(clippy::single_range_in_vec_init)]
 fn metadata(id: &str, format: &str, len: usize) -> Vec<Range<usize>> {
     match format {
         "qcow2" if id == "qcow2 tables" => vec![0..320, 4096..4160, 0x5000..0x5100, 0x6000..0xa000.min(len)],

@@ -118,7 +118,7 @@ fn compare(report: &Report, seed: u64, at: usize, image: &Image, oracle: &Oracle
     let ask = |run: Run| run.folder(&image.folder).arg("info").args(form);
     let want = ask(oracle.img()).go();
     for cell in Cell::all() {
-        if *cell == Cell::Kvm && at % KVM_EVERY != 0 && !full() {
+        if *cell == Cell::Kvm && !at.is_multiple_of(KVM_EVERY) && !full() {
             continue;
         }
         report.tried();

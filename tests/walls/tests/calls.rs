@@ -7,7 +7,9 @@ use instar_broker::admit::Violation::{Sequence, Slot};
 use instar_broker::{Collapse, Session};
 use instar_rogue::Attack::{self, Behave, Script};
 use instar_rogue::{LaneAttack, Step, step};
-use instar_sandbox::Wall;
+use instar_sandbox::kvm::KvmCell;
+use instar_sandbox::process::ProcessCell;
+use instar_sandbox::{Cell, WORKER, Wall};
 use instar_walls::{EVENTS_MAX, End, attack_on, budget, for_all, lanes, op, session_with, walls};
 use instar_wire::code::{Bytes, encode};
 use instar_wire::error::Kind;
@@ -226,6 +228,20 @@ fn events_are_bounded() {
         assert_eq!(end.harmless().told.len(), times);
         let end = stage.try_on(*wall, vec![emit; times + 1]);
         assert_eq!(end.violated(Events).told.len(), times);
+    }
+}
+
+#[test]
+fn a_request_too_long_for_the_slot_is_not_half_given() {
+    let stage = Stage::new();
+    for wall in walls() {
+        let mut cell: Box<dyn Cell> = match wall {
+            Wall::Process => Box::new(ProcessCell::start(WORKER.process, budget()).expect("a cell")),
+            Wall::Kvm => Box::new(KvmCell::start(WORKER.kvm, budget(), true).expect("a cell")),
+        };
+        let request = instar_rogue::request(&Script(vec![Step { slot: Bytes(vec![0; 70_000]), ..op(Op::Emit) }]), None);
+        let result = instar_broker::run(&stage.session(), cell.as_mut(), &request, EVENTS_MAX, &mut |_| Ok(()));
+        assert!(matches!(&result, Ok(Outcome::Failed(error)) if error.kind == Kind::Io), "{result:?}");
     }
 }
 

@@ -107,7 +107,7 @@ fn image() -> Image {
         virtual_size: 1 << 30,
         cluster_size: Some(65536),
         encrypted: false,
-        dirty: true,
+        dirty: Some(true),
         backing: Some(Backing { name: "base".into(), format: Some("raw".into()), file: Some(FileId(1)) }),
         specific: Some(facts()),
         children: vec![Child { name: "file".into(), file: FileId(0) }],

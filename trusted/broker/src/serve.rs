@@ -7,7 +7,7 @@ use instar_sandbox::window::Turn;
 use instar_sandbox::{Cell, Fall, Next, Serve};
 use instar_wire::boot::{LAST_WORDS_AT, LAST_WORDS_MAX};
 use instar_wire::code::{Malformed, decode, encode};
-use instar_wire::io::{Answer, Related, Status};
+use instar_wire::io::{Answer, FileId, Related, Status};
 use instar_wire::op::{Outcome, Request};
 use rustix::io::Errno;
 use std::fmt;
@@ -106,6 +106,9 @@ impl<'a> Desk<'a> {
     fn serve_admitted(&self, admitted: Admitted, turn: &Turn<'_>) -> Result<Served, Violation> {
         let done = |result: io::Result<()>, id| self.outcome(id, result.map(|()| (0, 0)));
         Ok(match admitted {
+            Admitted::Start if self.request.len() > turn.slot_len() => {
+                self.outcome(FileId(0), Err(io::Error::from_raw_os_error(libc::E2BIG)))
+            }
             Admitted::Start => {
                 turn.copy_in(0, &self.request);
                 Ok((self.request.len() as u64, 0))
@@ -163,7 +166,7 @@ impl<'a> Desk<'a> {
     }
 
     /// The answer for what the operating system said about a file.
-    fn outcome(&self, id: instar_wire::io::FileId, result: io::Result<(u64, u64)>) -> Served {
+    fn outcome(&self, id: FileId, result: io::Result<(u64, u64)>) -> Served {
         result.map_err(|error| {
             let why = Why::System(Errno::from_io_error(&error).unwrap_or(Errno::IO));
             let mishap = Mishap { name: self.session.name(id), named_by: None, why };

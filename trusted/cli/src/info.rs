@@ -269,7 +269,7 @@ fn plain(file: &Granted, session: &Session) -> Image {
         virtual_size: len.checked_next_multiple_of(512).unwrap_or(len),
         cluster_size: None,
         encrypted: false,
-        dirty: false,
+        dirty: Some(false),
         backing: None,
         specific: None,
         children: Vec::new(),

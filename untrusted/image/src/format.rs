@@ -54,7 +54,7 @@ pub fn plain(file: &File<'_>, format: &str, virtual_size: u64) -> info::Image {
         virtual_size,
         cluster_size: None,
         encrypted: false,
-        dirty: false,
+        dirty: Some(false),
         backing: None,
         specific: None,
         children: Vec::new(),

@@ -47,8 +47,8 @@ message! {
         pub cluster_size: Option<u64>,
         /// The guest's bytes are encrypted.
         pub encrypted: bool,
-        /// It was not closed properly.
-        pub dirty: bool,
+        /// It was not closed properly; nothing where the format does not tell.
+        pub dirty: Option<bool>,
         /// The layer below.
         pub backing: Option<Backing>,
         /// What only this format has: the fields of "format specific information".

@@ -111,17 +111,17 @@ pub struct Manner<'a> {
 /// Drivers of protocol nodes that behave as a file does.
 const FILES: [&[u8]; 3] = [b"file", b"host_device", b"host_cdrom"];
 
-/// Drivers that tell neither cluster size nor cleanness.
-const SILENT: [&[u8]; 9] = [b"bochs", b"cloop", b"dmg", b"http", b"nbd", b"null-co", b"parallels", b"quorum", b"vvfat"];
+/// Drivers below an image that tell neither cluster size nor cleanness.
+const SILENT: [&[u8]; 2] = [b"null-co", b"null-aio"];
 
 impl Layer {
-    /// Whether it was not closed properly, where its driver tells that at all.
+    /// Whether it was not closed properly, where format and file tell that at all.
     fn dirty(&self, profile: &Profile) -> Option<bool> {
-        let tells = match (&self.told.format.0[..], self.nodes.first()) {
-            (b"raw", Some(node)) => !SILENT.contains(&&node.driver[..]),
-            (format, _) => !SILENT.contains(&format),
+        let silent = match (&self.told.format.0[..], self.nodes.first()) {
+            (b"raw", Some(node)) => SILENT.contains(&&node.driver[..]),
+            (format, _) => SILENT.contains(&format),
         };
-        tells.then_some(self.told.dirty && profile.dirty_flag())
+        self.told.dirty.filter(|_| !silent).map(|dirty| dirty && profile.dirty_flag())
     }
 
     /// What only its format knows, in qemu-img's order and with names for files.

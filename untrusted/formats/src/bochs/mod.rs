@@ -37,6 +37,7 @@ struct BochsImage<'a> {
 impl Image for BochsImage<'_> {
     fn describe(&self, extra: bool) -> Result<info::Image> {
         let mut told = format::plain(&self.file, "bochs", self.checked.virtual_size);
+        told.dirty = None;
         told.limits.request = 512;
         told.extra = extra.then(|| {
             Fact::fields([

@@ -40,6 +40,7 @@ impl Image for CloopImage<'_> {
     fn describe(&self, extra: bool) -> Result<info::Image> {
         let size = u64::from(self.checked.block_len).saturating_mul(self.checked.block_count.into());
         let mut told = format::plain(&self.file, "cloop", size);
+        told.dirty = None;
         told.limits.request = 512;
         told.extra = extra.then(|| {
             Fact::fields([("block-size", self.checked.block_len.into()), ("blocks", self.checked.block_count.into())])

@@ -42,6 +42,7 @@ struct DmgImage<'a> {
 impl Image for DmgImage<'_> {
     fn describe(&self, extra: bool) -> Result<info::Image> {
         let mut told = format::plain(&self.file, "dmg", self.checked.virtual_size);
+        told.dirty = None;
         told.limits.request = 512;
         let census = &self.checked.census;
         told.warnings = census.unknown.iter().map(|what| open::unknown_kind(*what).file(self.file.id())).collect();

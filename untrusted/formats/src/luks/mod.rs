@@ -41,7 +41,7 @@ impl Format for Luks {
             let luks = Luks2::open(&file)?;
             return Ok(Box::new(Container { size: luks.size, inner: Inner::Two(Box::new(luks)), file }));
         }
-        let luks = Luks1::open(&file, 0)?;
+        let luks = Luks1::open(&file, 0, options.version)?;
         let size = round_up(file.len()).checked_sub(luks.payload_at).ok_or_else(|| {
             Kind::Corrupt.what("Could not refresh total sector count: Input/output error").file(file.id())
         })?;

@@ -83,10 +83,10 @@ pub struct Suite {
 }
 
 impl Luks1 {
-    /// Reads and checks the header at `at`; the caller has seen that it can be read.
-    pub fn open(file: &File<'_>, at: u64) -> Result<Luks1> {
+    /// Reads and checks the header at `at` as the version of qemu-img does; the caller has seen that it can be read.
+    pub fn open(file: &File<'_>, at: u64, version: u32) -> Result<Luks1> {
         let header: Header1 = file.read_as(at)?;
-        check(&header).map_err(|e| e.file(file.id()).at(at))
+        check(&header, Era::of(version)).map_err(|e| e.file(file.id()).at(at))
     }
 
     /// The facts that qemu-img tells of it.
@@ -121,7 +121,28 @@ impl Slot {
     }
 }
 
-fn check(header: &Header1) -> Result<Luks1> {
+/// How strictly a header is checked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Era {
+    /// Before 7.2: texts may run into each other, few numbers are looked at.
+    Lenient,
+    /// From 7.2: every slot is looked at before any two are compared.
+    SlotsFirst,
+    /// Today.
+    Today,
+}
+
+impl Era {
+    fn of(version: u32) -> Era {
+        match version {
+            1..702 => Era::Lenient,
+            702..900 => Era::SlotsFirst,
+            _ => Era::Today,
+        }
+    }
+}
+
+fn check(header: &Header1, era: Era) -> Result<Luks1> {
     if header.magic != MAGIC {
         return Err(Kind::NotThisFormat.what("Volume is not in LUKS format"));
     }
@@ -129,6 +150,32 @@ fn check(header: &Header1) -> Result<Luks1> {
         let phrase = "LUKS version {} is not supported";
         return Err(Kind::Unsupported.what(phrase).arg(u64::from(header.version.get())));
     }
+    if era > Era::Lenient {
+        check_texts_and_counts(header)?;
+    }
+    for index in 0..SLOT_COUNT {
+        check_slot(header, index, era)?;
+        if era == Era::Today {
+            check_overlaps(header, index)?;
+        }
+    }
+    if era < Era::Today {
+        (0..SLOT_COUNT).try_for_each(|index| check_overlaps(header, index))?;
+    }
+    let suite = Suite::parse(header)?;
+    let (hash, _) = hash(text(&header.hash_spec))?;
+    Ok(Luks1 {
+        suite: suite.finish(&header.cipher_name)?,
+        hash,
+        uuid: text(&header.uuid).into(),
+        key_len: header.key_bytes.get(),
+        payload_at: sectors(header.payload_offset.get()),
+        digest_iterations: header.mk_digest_iter.get(),
+        slots: header.slots.iter().map(slot).collect(),
+    })
+}
+
+fn check_texts_and_counts(header: &Header1) -> Result<()> {
     for (field, phrase) in [
         (&header.cipher_name, "LUKS header cipher name is not NUL terminated"),
         (&header.cipher_mode, "LUKS header cipher mode is not NUL terminated"),
@@ -144,20 +191,7 @@ fn check(header: &Header1) -> Result<Luks1> {
     if header.mk_digest_iter.get() == 0 {
         return Err(Kind::Corrupt.what("LUKS key iteration count is zero"));
     }
-    for index in 0..SLOT_COUNT {
-        check_slot(header, index)?;
-    }
-    let suite = Suite::parse(header)?;
-    let (hash, _) = hash(text(&header.hash_spec))?;
-    Ok(Luks1 {
-        suite: suite.finish(&header.cipher_name)?,
-        hash,
-        uuid: text(&header.uuid).into(),
-        key_len: header.key_bytes.get(),
-        payload_at: sectors(header.payload_offset.get()),
-        digest_iterations: header.mk_digest_iter.get(),
-        slots: header.slots.iter().map(slot).collect(),
-    })
+    Ok(())
 }
 
 fn sectors(count: u32) -> u64 {
@@ -179,35 +213,50 @@ fn material(header: &Header1, slot: &Slot1) -> (u32, u32) {
     (slot.key_material_offset.get(), u32::try_from(len).unwrap_or(u32::MAX))
 }
 
-fn check_slot(header: &Header1, index: usize) -> Result<()> {
-    let number = u64::try_from(index).unwrap_or(u64::MAX);
-    let corrupt = |phrase: &'static str| -> Error { Kind::Corrupt.what(phrase).arg(number) };
-    let Some((slot, later)) = header.slots.get(index..).and_then(<[Slot1]>::split_first) else {
-        return Ok(());
-    };
-    if slot.stripes.get() != STRIPES {
+fn check_slot(header: &Header1, index: usize, era: Era) -> Result<()> {
+    let corrupt = |phrase: &'static str| -> Error { Kind::Corrupt.what(phrase).arg(number(index)) };
+    let Some(slot) = header.slots.get(index) else { return Ok(()) };
+    let lenient = era == Era::Lenient;
+    if lenient && slot.stripes.get() == 0 {
+        return Err(corrupt("Keyslot {} is corrupted (stripes == 0)"));
+    }
+    if !lenient && slot.stripes.get() != STRIPES {
         let stripes = signed(slot.stripes.get());
         return Err(corrupt("Keyslot {} is corrupted (stripes {} != 4000)").arg(stripes));
     }
     if !matches!(slot.active.get(), SLOT_ENABLED | SLOT_DISABLED) {
         return Err(corrupt("Keyslot {} state (active/disable) is corrupted"));
     }
-    if slot.active.get() == SLOT_ENABLED && slot.iterations.get() == 0 {
+    if !lenient && slot.active.get() == SLOT_ENABLED && slot.iterations.get() == 0 {
         return Err(corrupt("Keyslot {} iteration count is zero"));
     }
     let (start, len) = material(header, slot);
-    if start < HEADER_SECTORS {
+    if !lenient && start < HEADER_SECTORS {
         return Err(corrupt("Keyslot {} is overlapping with the LUKS header"));
     }
     if start.wrapping_add(len) > header.payload_offset.get() {
         return Err(corrupt("Keyslot {} is overlapping with the encrypted payload"));
     }
+    Ok(())
+}
+
+fn number(index: usize) -> u64 {
+    u64::try_from(index).unwrap_or(u64::MAX)
+}
+
+/// Compares a slot's key material with that of all later slots.
+fn check_overlaps(header: &Header1, index: usize) -> Result<()> {
+    let Some((slot, later)) = header.slots.get(index..).and_then(<[Slot1]>::split_first) else {
+        return Ok(());
+    };
+    let (start, len) = material(header, slot);
     let last = start.wrapping_add(len).wrapping_sub(1);
-    for (other, number) in later.iter().zip(number.saturating_add(1)..) {
+    for (other, other_number) in later.iter().zip(number(index).saturating_add(1)..) {
         let (other_start, other_len) = material(header, other);
         let other_last = other_start.wrapping_add(other_len).wrapping_sub(1);
         if start <= other_last && other_start <= last {
-            return Err(corrupt("Keyslots {} and {} are overlapping in the header").arg(number));
+            let phrase = "Keyslots {} and {} are overlapping in the header";
+            return Err(Kind::Corrupt.what(phrase).arg(number(index)).arg(other_number));
         }
     }
     Ok(())
@@ -220,6 +269,15 @@ struct Parts<'a> {
     mode: &'static str,
     generator: &'a [u8],
     hash: Option<(&'static str, u32)>,
+}
+
+/// The cipher's name as C reads it: without an end of its own it runs on into the mode's.
+fn running_text(header: &Header1) -> Vec<u8> {
+    let mut name = text(&header.cipher_name).to_vec();
+    if name.len() == header.cipher_name.len() {
+        name.extend_from_slice(text(&header.cipher_mode));
+    }
+    name
 }
 
 impl Suite {
@@ -235,13 +293,13 @@ impl Suite {
         let hash = hash_name.map(hash).transpose()?;
         let mode =
             known(MODES, mode).ok_or_else(|| Kind::Unsupported.what("Cipher mode '{}' not supported").arg(mode))?;
-        let name = text(&header.cipher_name);
+        let name = running_text(header);
         // XTS needs two keys.
         let key_len = if mode == "xts" { header.key_bytes.get() / 2 } else { header.key_bytes.get() };
         let found = CIPHERS.iter().find(|(n, len, _)| n.as_bytes() == name && *len == key_len);
         let Some((_, _, cipher)) = found else {
             let phrase = "Algorithm '{}' with key size {} bytes not supported";
-            return Err(Kind::Unsupported.what(phrase).arg(name).arg(signed(key_len)));
+            return Err(Kind::Unsupported.what(phrase).arg(&name[..]).arg(signed(key_len)));
         };
         Ok(Parts { cipher, key_len, mode, generator, hash })
     }

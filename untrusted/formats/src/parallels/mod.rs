@@ -41,7 +41,7 @@ struct ParallelsImage<'a> {
 impl Image for ParallelsImage<'_> {
     fn describe(&self, extra: bool) -> Result<info::Image> {
         let mut told = format::plain(&self.file, "parallels", self.checked.virtual_size);
-        told.dirty = self.checked.in_use;
+        told.dirty = None;
         told.limits.request = 512;
         told.extra = extra.then(|| self.extra());
         Ok(told)
@@ -57,6 +57,7 @@ impl ParallelsImage<'_> {
             .map(|bitmap| Fact::fields([("id", uuid(&bitmap.id).into()), ("granularity", bitmap.granularity.into())]))
             .collect();
         Fact::fields([
+            ("in-use", self.checked.in_use.into()),
             ("cluster-size", u64::from(self.checked.cluster_sectors).saturating_mul(512).into()),
             ("table-entries", self.checked.table_count.into()),
             ("table-unit", if self.checked.entry_unit == 1 { "sector" } else { "cluster" }.into()),

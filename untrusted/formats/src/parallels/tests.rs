@@ -63,9 +63,9 @@ fn good_images_are_told() {
     assert_eq!(claim(&Parallels, good(&[])), Ok(Claim::Yes));
     assert_eq!(claim(&Parallels, patched(&good(&[]), 16, &[1])), Ok(Claim::No));
     let image = told(&Parallels, good(&feature(BITMAP, 0, &bitmap(8, 1, &[1])))).unwrap();
-    assert_eq!((image.virtual_size, image.dirty), (4096, false));
+    assert_eq!((image.virtual_size, image.dirty), (4096, None));
     let open = patched(&good(&[]), 44, &IN_USE.to_le_bytes());
-    assert!(told(&Parallels, open).unwrap().dirty);
+    assert_eq!(told(&Parallels, open).unwrap().dirty, None);
     // The older layout has a size of 32 bits.
     let old = patched(&patched(&good(&[]), 0, MAGIC), 40, &[1]);
     assert_eq!(told(&Parallels, old).unwrap().virtual_size, 4096);

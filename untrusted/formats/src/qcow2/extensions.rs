@@ -57,6 +57,8 @@ struct Reader<'r, 'a> {
     file: &'r File<'a>,
     layout: &'r Layout,
     crypt: Crypt,
+    /// The qemu-img version whose refusals count.
+    version: u32,
     /// The names of features are wanted, and nothing else.
     names: bool,
 }
@@ -64,7 +66,7 @@ struct Reader<'r, 'a> {
 /// What to call the incompatible features that are not known: names from the image, and a number for the rest.
 pub fn unknown_features(file: &File<'_>, layout: &Layout) -> Result<Vec<u8>> {
     let mut found = Extensions::default();
-    let reader = Reader { file, layout, crypt: Crypt::None, names: true };
+    let reader = Reader { file, layout, crypt: Crypt::None, version: 0, names: true };
     match found.read_all(&reader) {
         // Whatever is wrong with the extensions, the unknown features are worse.
         Err(error) if error.kind == Kind::Io => return Err(error),
@@ -102,9 +104,9 @@ pub fn unknown_features(file: &File<'_>, layout: &Layout) -> Result<Vec<u8>> {
 
 impl Extensions {
     /// Reads all extensions up to the one that ends them.
-    pub fn read(file: &File<'_>, layout: &Layout, crypt: Crypt) -> Result<Extensions> {
+    pub fn read(file: &File<'_>, layout: &Layout, crypt: Crypt, version: u32) -> Result<Extensions> {
         let mut found = Extensions::default();
-        found.read_all(&Reader { file, layout, crypt, names: false })?;
+        found.read_all(&Reader { file, layout, crypt, version, names: false })?;
         Ok(found)
     }
 
@@ -194,7 +196,7 @@ impl Reader<'_, '_> {
         if !readable(offset, header_len) {
             return Err(self.refuse("Could not read encryption header: Input/output error"));
         }
-        Luks1::open(self.file, offset)
+        Luks1::open(self.file, offset, self.version)
     }
 
     fn stale_bitmaps(&self) -> Error {

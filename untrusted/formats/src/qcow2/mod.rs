@@ -51,7 +51,7 @@ impl Image for Qcow2Image<'_> {
         Ok(info::Image {
             cluster_size: Some(layout.cluster_len),
             encrypted,
-            dirty: layout.incompatible & DIRTY != 0,
+            dirty: Some(layout.incompatible & DIRTY != 0),
             backing: backing(name.as_ref(), extensions.backing_format.as_deref()),
             specific: Some(self.specific()),
             limits: info::Limits {

@@ -117,7 +117,7 @@ pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
     if !readable(layout.refcounts.at, layout.refcounts.count.saturating_mul(8)) {
         return Err(refuse(Kind::Io, "Could not initialize refcount handling: Input/output error"));
     }
-    let extensions = Extensions::read(file, &layout, crypt)?;
+    let extensions = Extensions::read(file, &layout, crypt, options.version)?;
     let data_file = if options.open_data_file { open_data_file(file, &layout, &extensions)? } else { None };
     if crypt == Crypt::Luks && extensions.luks.is_none() {
         return Err(refuse(Kind::Corrupt, "Missing CRYPTO header for crypt method 2"));

@@ -95,7 +95,7 @@ fn version_2_says_less_and_has_no_feature_bits() {
 #[test]
 fn feature_bits_are_told() {
     let bits = |bits: u8| told(patched(&good(), 79, &[bits])).unwrap();
-    assert!(bits(1).dirty);
+    assert_eq!(bits(1).dirty, Some(true));
     assert_eq!(specific(&bits(2), "corrupt"), Some(true.into()));
     assert_eq!(specific(&bits(4), "data-file-raw"), Some(false.into()));
     let zstd = told(patched(&patched(&good(), 79, &[8]), 104, &[1])).unwrap();

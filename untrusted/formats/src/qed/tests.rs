@@ -43,7 +43,7 @@ fn features_decide_about_the_backing_file() {
 #[test]
 fn need_of_a_check_is_hidden() {
     let image = told(patched(&good(), 16, &[2])).unwrap();
-    assert!(!image.dirty);
+    assert_eq!(image.dirty, Some(false));
     assert_eq!(image.extra.unwrap().get("needs-check"), Some(&Fact::Truth(true)));
 }
 

@@ -49,6 +49,8 @@ impl Image for VmdkImage<'_> {
         let checked = &self.checked;
         let mut told = format::plain(&self.file, "vmdk", checked.virtual_size);
         told.cluster_size = self.cluster_size();
+        // A disk of unlike parts tells nothing of the whole.
+        told.dirty = self.is_uniform().then_some(false);
         let grains = checked.extents.iter().filter_map(grain_len);
         told.limits.write_zeroes = grains.max().and_then(|len| u32::try_from(len).ok()).unwrap_or(0);
         told.backing = checked.parent.as_ref().map(|name| info::Backing {
@@ -74,13 +76,18 @@ impl Image for VmdkImage<'_> {
 }
 
 impl VmdkImage<'_> {
+    /// Whether all extents are of one kind.
+    fn is_uniform(&self) -> bool {
+        let kind = |extent| (grain_len(extent), is_compressed(extent));
+        let mut kinds = self.checked.extents.iter().map(kind);
+        let first = kinds.next();
+        kinds.all(|other| Some(other) == first)
+    }
+
     /// The grain's size, if all extents are of one kind.
     fn cluster_size(&self) -> Option<u64> {
-        let (first, rest) = self.checked.extents.split_first()?;
-        let alike = rest
-            .iter()
-            .all(|other| grain_len(other) == grain_len(first) && is_compressed(other) == is_compressed(first));
-        grain_len(first).filter(|len| alike && *len > 0)
+        let first = self.checked.extents.first()?;
+        grain_len(first).filter(|len| self.is_uniform() && *len > 0)
     }
 
     fn findings(&self) -> Vec<info::Finding> {

@@ -51,7 +51,7 @@ fn layer(format: &str, name: &str, virtual_size: u64, length: u64) -> Layer {
         virtual_size,
         cluster_size: None,
         encrypted: false,
-        dirty: false,
+        dirty: Some(false),
         backing: None,
         specific: None,
         children: Vec::new(),
@@ -306,7 +306,7 @@ fn recorded_outputs_are_reproduced() {
 #[test]
 fn a_dirty_image_is_told_since_6_0() {
     let mut layer = qcow2("q.qcow2", 1, 512);
-    layer.told.dirty = true;
+    layer.told.dirty = Some(true);
     let layers = [layer];
     for (version, said) in [("5.2", false), ("6.2", true)] {
         let profile = &Profile::parse(version).unwrap();
