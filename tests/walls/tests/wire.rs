@@ -138,7 +138,7 @@ fn requests() {
 
 #[test]
 fn events() {
-    torture(&Event::Image(image()));
+    torture(&Event::Image(Box::new(image())));
     torture(&Event::Snapshots(vec![snapshot(None), snapshot(Some(9))]));
     torture(&Event::Snapshots(Vec::new()));
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Zeroes written at once where a file system cannot zero by itself.
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Fills the slot's first `len` bytes from the file; what lies beyond its end reads as zeroes. Tells how much was there.
 pub fn read(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result<usize> {

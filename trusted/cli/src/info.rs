@@ -67,7 +67,7 @@ fn ask(
     let mut heard: Vec<Heard> = Vec::new();
     let mut hear = |event: &[u8]| {
         match decode(event)? {
-            Event::Image(image) => heard.push(Heard { image, snapshots: Vec::new() }),
+            Event::Image(image) => heard.push(Heard { image: *image, snapshots: Vec::new() }),
             Event::Snapshots(some) => heard.last_mut().ok_or(Malformed)?.snapshots.extend(some),
         }
         Ok(())

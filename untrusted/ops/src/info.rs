@@ -1,6 +1,7 @@
 //! `info`: opens an image, and with `chain` every image below it, and tells what they are.
 
 use crate::cx::Cx;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_formats::{FORMATS, RAW};
 use instar_image::probe::claims;
@@ -58,7 +59,7 @@ fn tell(
         heed_claim(cx, &request.rules, &mut granted, backing.format.as_ref())?;
         below = Some(granted);
     }
-    (cx.emit)(&encode(&info::Event::Image(told)))?;
+    (cx.emit)(&encode(&info::Event::Image(Box::new(told))))?;
     image.snapshots(&mut |some| (cx.emit)(&encode(&info::Event::Snapshots(some))))?;
     Ok(below)
 }

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::fact::Fact;
 use crate::io::FileId;
 use crate::message;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 message! {
@@ -28,7 +29,7 @@ message! {
     /// One part of the answer, in the order of the chain, top first.
     pub enum Event {
         /// A layer.
-        Image(Image) = 1,
+        Image(Box<Image>) = 1,
         /// More snapshots of the layer last told.
         Snapshots(Vec<Snapshot>) = 2,
     }

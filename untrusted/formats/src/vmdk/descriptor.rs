@@ -105,9 +105,9 @@ pub fn create_type(bytes: &[u8]) -> Option<&[u8]> {
     quoted(bytes, b"createType", TYPE_MAX)?.ok()
 }
 
-/// The name of the parent, if there is one; `Err` if it cannot be told.
-pub fn parent(bytes: &[u8]) -> Result<Option<&[u8]>, ()> {
-    quoted(bytes, b"parentFileNameHint", PARENT_MAX).transpose()
+/// The name of the parent, if there is one; nothing if that cannot be told.
+pub fn parent(bytes: &[u8]) -> Option<Option<&[u8]>> {
+    quoted(bytes, b"parentFileNameHint", PARENT_MAX).transpose().ok()
 }
 
 /// The content identifier.

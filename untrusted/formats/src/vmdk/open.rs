@@ -91,7 +91,7 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
     let head_at = if headed { DESCRIPTOR_AT } else { 0 };
     let head = file.read_vec(head_at, HEAD_LEN)?;
     let invalid = || Kind::Corrupt.what(INVALID).file(file.id());
-    let parent = descriptor::parent(&head).map_err(|()| invalid())?.filter(|name| !name.is_empty());
+    let parent = descriptor::parent(&head).ok_or_else(invalid)?.filter(|name| !name.is_empty());
     let cid = descriptor::cid(&head).ok_or_else(invalid)?;
     let parent_cid = descriptor::parent_cid(&head).ok_or_else(invalid)?;
     if opening.extents.is_empty() {
