@@ -57,7 +57,7 @@ ops! {
     Flush = 10,
     /// Open the file named by the [`Related`] in the slot's first `len` bytes; value: its id; the slot: a [`Granted`].
     Related = 11,
-    /// The slot's first `len` bytes are an event of the verb.
+    /// The slot's first `len` bytes are a piece of an event: [`PIECE_LAST`] or [`PIECE_MORE`], then bytes of it.
     Emit = 12,
     /// The slot's first `len` bytes are the verb's outcome; the last call.
     Finish = 13,
@@ -68,6 +68,11 @@ ops! {
     /// Any other lane: wait until woken.
     Park = 16,
 }
+
+/// The event is whole with this piece.
+pub const PIECE_LAST: u8 = 0;
+/// More pieces of the event follow on this lane.
+pub const PIECE_MORE: u8 = 1;
 
 /// A call, as it lies in the lane's page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use instar_wire::boot::{BELL_AT, LAST_WORDS_AT};
 use instar_wire::code::{decode, encode};
-use instar_wire::io::{Answer, Call, Op};
+use instar_wire::io::{Answer, Call, Op, PIECE_LAST};
 use instar_wire::op::{Outcome, Request};
 use instar_worker::port::Door;
 use instar_worker::rt::jobs::next_seq;
@@ -50,8 +50,9 @@ pub fn call(lane: &Lane, op: Op, call: Call) -> Answer {
 
 /// Tells the broker's test something.
 pub fn emit(lane: &Lane, bytes: &[u8]) {
-    lane.put(bytes);
-    call(lane, Op::Emit, Call { len: bytes.len() as u64, ..Call::default() });
+    let piece = [&[PIECE_LAST], bytes].concat();
+    lane.put(&piece);
+    call(lane, Op::Emit, Call { len: piece.len() as u64, ..Call::default() });
 }
 
 fn try_it(lane: &Lane, attack: Attack) {

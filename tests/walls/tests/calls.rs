@@ -222,7 +222,7 @@ fn messages_cut_short_or_too_long_are_none() {
 fn events_are_bounded() {
     let stage = Stage::new();
     for wall in walls() {
-        let emit = Step { len: SLOT, ..op(Op::Emit) };
+        let emit = Step { len: SLOT, slot: Bytes(vec![0]), ..op(Op::Emit) };
         let times = usize::try_from(EVENTS_MAX / SLOT).expect("few");
         let end = stage.try_on(*wall, vec![emit.clone(); times]);
         assert_eq!(end.harmless().told.len(), times);
@@ -250,7 +250,7 @@ fn an_event_that_is_none_ends_the_cell() {
     let stage = Stage::new();
     for wall in walls() {
         let mut cell = instar_walls::start(*wall, budget()).expect("a cell");
-        let request = instar_rogue::request(&Script(vec![Step { len: 3, ..op(Op::Emit) }]), None);
+        let request = instar_rogue::request(&Script(vec![Step { len: 3, slot: Bytes(vec![0]), ..op(Op::Emit) }]), None);
         let refuse = &mut |_: &[u8]| Err(instar_wire::code::Malformed);
         let result = instar_broker::run(&stage.session(), cell.as_mut(), &request, EVENTS_MAX, refuse);
         assert!(matches!(result, Err(Collapse::Violated(Message))), "{result:?}");

@@ -7,9 +7,10 @@ use instar_sandbox::window::Turn;
 use instar_sandbox::{Cell, Fall, Next, Serve};
 use instar_wire::boot::{LAST_WORDS_AT, LAST_WORDS_MAX};
 use instar_wire::code::{Malformed, decode, encode};
-use instar_wire::io::{Answer, FileId, Related, Status};
+use instar_wire::io::{Answer, FileId, PIECE_LAST, PIECE_MORE, Related, Status};
 use instar_wire::op::{Outcome, Request};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -55,7 +56,13 @@ pub fn run(
         session,
         request: encode(request),
         pasts: (0..cell.window().shape().lanes).map(|_| Mutex::new(Past::default())).collect(),
-        talk: Mutex::new(Talk { on_event, events_left: events_max, outcome: None, violation: None }),
+        talk: Mutex::new(Talk {
+            on_event,
+            events_left: events_max,
+            pieces: BTreeMap::new(),
+            outcome: None,
+            violation: None,
+        }),
     };
     let ran = cell.run(&desk);
     let talk = desk.talk.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -79,6 +86,8 @@ fn last_words(cell: &dyn Cell) -> String {
 struct Talk<'a> {
     on_event: OnEvent<'a>,
     events_left: u64,
+    /// Events of which some pieces have come, by lane.
+    pieces: BTreeMap<usize, Vec<u8>>,
     outcome: Option<Outcome>,
     violation: Option<Violation>,
 }
@@ -197,7 +206,16 @@ impl<'a> Desk<'a> {
         let mut talk = self.talk();
         // Another lane may have had its event admitted meanwhile.
         talk.events_left = talk.events_left.checked_sub(len as u64).ok_or(Violation::Events)?;
-        (talk.on_event)(&bytes).map_err(|Malformed| Violation::Message)?;
+        let (mark, piece) = bytes.split_first().ok_or(Violation::Message)?;
+        let event = talk.pieces.entry(turn.lane()).or_default();
+        event.extend_from_slice(piece);
+        match *mark {
+            PIECE_MORE => return Ok(Ok((0, 0))),
+            PIECE_LAST => {}
+            _ => return Err(Violation::Message),
+        }
+        let event = talk.pieces.remove(&turn.lane()).unwrap_or_default();
+        (talk.on_event)(&event).map_err(|Malformed| Violation::Message)?;
         Ok(Ok((0, 0)))
     }
 }

@@ -46,6 +46,10 @@ pub enum Why {
     NotDevice,
     /// Policy's word.
     Refused(Refusal),
+    /// The word of whoever interpreted the name.
+    Said(Vec<u8>),
+    /// Its length cannot be told.
+    NoLength(Errno),
     /// More files than one command may open.
     TooMany,
 }
@@ -92,8 +96,8 @@ pub struct Meant {
     pub shown: Vec<u8>,
 }
 
-/// Tells what a `json:` description or a protocol in an image means; none if it is nothing that can be opened.
-pub type Interpret = fn(&[u8]) -> Option<Meant>;
+/// Tells what a `json:` description or a protocol in an image means, or why that is nothing that can be opened.
+pub type Interpret = Box<dyn Fn(&[u8]) -> Result<Meant, Vec<u8>> + Send + Sync>;
 
 /// The files of one command.
 pub struct Session {
@@ -176,10 +180,10 @@ impl Session {
         depth: usize,
     ) -> Result<Granted, Why> {
         let device = FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
-        let len = if device {
-            seek(&file, rustix::fs::SeekFrom::End(0)).unwrap_or(0)
-        } else {
-            u64::try_from(stat.st_size).unwrap_or(0)
+        let len = match seek(&file, rustix::fs::SeekFrom::End(0)) {
+            Ok(len) => len,
+            Err(_) if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice => 0,
+            Err(errno) => return Err(Why::NoLength(errno)),
         };
         let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
         let (mut conflict, mut held) = (None, None);
@@ -226,7 +230,9 @@ impl Session {
             return Err(refused(raw, Refusal::Depth));
         }
         let plain = match policy::judge_name(raw) {
+            // What is no plain file, or hides behind `file:`, means what qemu-img takes it to mean.
             Err(Refusal::Protocol) if self.interpret.is_some() => return self.open_meant(related, raw),
+            Err(Refusal::Empty) if self.interpret.is_some() && !raw.is_empty() => return self.open_meant(related, raw),
             judged => judged.map_err(|r| refused(raw, r))?,
         };
         let name = beside(&from.name, plain);
@@ -248,9 +254,10 @@ impl Session {
     /// Opens what a name beyond plain files means.
     fn open_meant(&self, related: &Related, raw: &[u8]) -> Result<Granted, Mishap> {
         let mishap = |name: &[u8], why| Mishap { name: name.to_vec(), named_by: Some(related.from), why };
-        let Some(meant) = self.interpret.and_then(|interpret| interpret(raw)) else {
+        let Some(interpret) = &self.interpret else {
             return Err(mishap(raw, Why::Refused(Refusal::Protocol)));
         };
+        let meant = interpret(raw).map_err(|words| mishap(raw, Why::Said(words)))?;
         let path = std::path::absolute(OsStr::from_bytes(&meant.path)).unwrap_or_default();
         let file = self.open_admitted(&path).map_err(|why| mishap(&meant.shown, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&meant.shown, Why::System(e)))?;

@@ -38,9 +38,11 @@ struct Told {
 }
 
 impl Told {
-    /// A failure of one sentence.
+    /// A failure of one sentence; where qemu-img adds lines of hints, the native face goes on in the same line.
     fn failure(settings: &Settings, sentence: &[u8]) -> Told {
-        let stderr = [settings.face.prefix().as_bytes(), b": ", sentence, b"\n"].concat();
+        let lines: Vec<&[u8]> = sentence.split(|b| *b == b'\n').collect();
+        let joint = if settings.face == Face::Native { b"; ".as_slice() } else { b"\n" };
+        let stderr = [settings.face.prefix().as_bytes(), b": ", &lines.join(joint), b"\n"].concat();
         Told { stdout: Vec::new(), stderr, code: 1 }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Told;
 use crate::args::node::drivers::{self, Role};
-use crate::args::node::{Described, Leaf, Node, describe};
+use crate::args::node::{Described, Leaf, Named, Node, describe};
 use crate::args::{Complaint, Parsed};
 use crate::profile::Profile;
 use crate::render::info as page;
@@ -203,15 +203,18 @@ pub fn allocated(node: &Node, session: &Session, file: &Granted) -> Option<u64> 
     session.facts(file.id).map(|f| f.allocated)
 }
 
-/// What a `json:` description or a protocol that an image names means, in qemu-img's ways.
-pub fn interpret(name: &[u8]) -> Option<Meant> {
-    let profile = Profile::default();
-    let described = describe(&crate::args::node::Named::plain(name), &profile).ok()?;
-    let stack = Stack::of(&described.node).filter(|s| s.part.is_none() && s.shims.is_empty())?;
-    let Leaf::File(path) = stack.leaf.leaf()? else { return None };
+/// What a `json:` description or a protocol that an image names means, in qemu-img's ways; or a sentence why nothing.
+pub fn interpret(name: &[u8], profile: &Profile) -> Result<Meant, Vec<u8>> {
+    let described = describe(&Named::plain(name), profile).map_err(|complaint| complaint.sentence)?;
+    let stack = Stack::of(&described.node).filter(|s| s.part.is_none() && s.shims.is_empty());
+    let leaf = stack.as_ref().and_then(|s| s.leaf.leaf());
+    let (Some(stack), Some(Leaf::File(path))) = (&stack, leaf) else {
+        let why = Complaint::new(&[b"drivers cannot be stacked in this way"]);
+        return Err(why.not_opened(name).sentence);
+    };
     let pinned = stack.format.and_then(Node::driver_name);
-    let shown = settle(described.node.clone(), b"raw", &profile).display_name();
-    Some(Meant { path: path.to_vec(), pinned: pinned.map(|p| p.as_bytes().to_vec()), shown })
+    let shown = settle(described.node.clone(), b"raw", profile).display_name();
+    Ok(Meant { path: path.to_vec(), pinned: pinned.map(|p| p.as_bytes().to_vec()), shown })
 }
 
 fn complain(complaint: &Complaint, settings: &Settings) -> Told {

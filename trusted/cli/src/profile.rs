@@ -13,6 +13,9 @@ pub struct Version {
 }
 
 impl Version {
+    /// The micro number of whatever release is a series' last.
+    pub const LAST: u16 = u16::MAX;
+
     /// The release `major.minor.micro`.
     pub const fn new(major: u16, minor: u16, micro: u16) -> Version {
         Version { major, minor, micro }
@@ -21,7 +24,10 @@ impl Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
+        match self.micro {
+            Version::LAST => write!(f, "{}.{}", self.major, self.minor),
+            micro => write!(f, "{}.{}.{micro}", self.major, self.minor),
+        }
     }
 }
 
@@ -92,7 +98,7 @@ impl std::error::Error for BadVersion {}
 
 impl Default for Profile {
     fn default() -> Profile {
-        Profile { version: Version::new(10, 2, 0), build: Build::Distribution }
+        Profile { version: Version::new(10, 2, Version::LAST), build: Build::Distribution }
     }
 }
 
@@ -108,7 +114,8 @@ impl Profile {
         if parts.len() > 3 {
             return Err(bad());
         }
-        let mut read = [0u16; 3];
+        // Whoever names a series means its last release.
+        let mut read = [0, 0, Version::LAST];
         for (slot, part) in read.iter_mut().zip(&parts) {
             let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
             *slot = part.parse().ok().filter(|_| digits).ok_or_else(bad)?;

@@ -32,7 +32,8 @@ pub fn from_command_line(settings: &mut Settings, parsed: &Parsed) -> Result<(),
 pub fn session(settings: &Settings, locking: bool) -> Session {
     let roots = settings.allow.iter().filter_map(|d| d.canonicalize().ok()).collect();
     let mut session = Session::new(Policy { roots, named: Vec::new(), as_qemu: settings.unsafe_quirks }, locking);
-    session.interpret_names(crate::opening::interpret);
+    let profile = settings.profile;
+    session.interpret_names(Box::new(move |name| crate::opening::interpret(name, &profile)));
     session
 }
 
@@ -69,6 +70,9 @@ pub fn cell(parsed: &Parsed, settings: &Settings) -> Result<(Box<dyn Cell>, Vec<
 /// A mishap as qemu-img would word it, for an image called `image`.
 pub fn mishap_sentence(image: &[u8], mishap: &Mishap, settings: &Settings) -> Vec<u8> {
     let text = stderr_text(settings);
+    if let Why::Said(sentence) = &mishap.why {
+        return text.show(sentence).into_owned();
+    }
     [b"Could not open '", &text.show(image)[..], b"': ", &mishap_words(mishap, settings, text)].concat()
 }
 
@@ -76,17 +80,14 @@ pub fn mishap_sentence(image: &[u8], mishap: &Mishap, settings: &Settings) -> Ve
 pub fn mishap_words(mishap: &Mishap, settings: &Settings, text: Text) -> Vec<u8> {
     let name = text.show(&mishap.name);
     match &mishap.why {
-        Why::System(errno) => {
-            let error = std::io::Error::from(*errno).to_string();
-            // The standard library adds the number, qemu-img does not.
-            let words = error.split(" (os error").next().unwrap_or_default();
-            [b"Could not open '", &name[..], b"': ", words.as_bytes()].concat()
-        }
+        Why::System(errno) => [b"Could not open '", &name[..], b"': ", system_words(*errno).as_bytes()].concat(),
         Why::NotRegular => {
             let phrase =
                 crate::render::sentence::worded(b"'file' driver requires '{}' to be a regular file", &settings.profile);
             fill(phrase, &name)
         }
+        Why::Said(sentence) => text.show(sentence).into_owned(),
+        Why::NoLength(errno) => [b"Could not refresh total sector count: ", system_words(*errno).as_bytes()].concat(),
         Why::NotDevice => {
             let phrase = b"'host_device' driver requires '{}' to be either a character or block device";
             fill(crate::render::sentence::worded(phrase, &settings.profile), &name)
@@ -94,6 +95,12 @@ pub fn mishap_words(mishap: &Mishap, settings: &Settings, text: Text) -> Vec<u8>
         Why::Refused(refusal) => refusal.to_string().into_bytes(),
         Why::TooMany => b"the image consists of more files than one command may open".to_vec(),
     }
+}
+
+/// The operating system's words; the standard library adds the number, qemu-img does not.
+fn system_words(errno: rustix::io::Errno) -> String {
+    let error = std::io::Error::from(errno).to_string();
+    error.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// The phrase with its one placeholder filled.

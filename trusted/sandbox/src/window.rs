@@ -91,6 +91,9 @@ impl Window {
         if at.checked_add(into.len()).is_some_and(|end| end <= self.len) {
             // SAFETY: as in `put`; the copy is made once and everything after works on the copy.
             unsafe { std::ptr::copy_nonoverlapping(self.at.add(at), into.as_mut_ptr(), into.len()) }
+            // The compiler may not look at the window again instead of at the copy.
+            std::hint::black_box(into);
+            std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
         } else {
             into.fill(0);
         }

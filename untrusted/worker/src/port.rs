@@ -7,7 +7,7 @@ use core::cell::{Cell, RefCell};
 use instar_image::Io;
 use instar_wire::code::{decode, encode};
 use instar_wire::error::{Error, Kind, Result};
-use instar_wire::io::{Answer, Call, FileId, Granted, Op, Related, Role, Status};
+use instar_wire::io::{Answer, Call, FileId, Granted, Op, PIECE_LAST, PIECE_MORE, Related, Role, Status};
 
 /// A lane as the start-up code hands it over: a page for calls, a slot for data, a bell.
 pub trait Door {
@@ -73,9 +73,15 @@ impl<'a> Port<'a> {
         self.lens.borrow_mut().insert(granted.id, granted.len);
     }
 
-    /// Tells something of the verb's.
+    /// Tells something of the verb's, in as many pieces as the slot makes necessary.
     pub fn emit(&self, event: &[u8]) -> Result<()> {
-        self.send(Op::Emit, event).map(drop)
+        let room = self.door.slot_len().saturating_sub(1).max(1);
+        let mut pieces = event.chunks(room).peekable();
+        while let Some(piece) = pieces.next() {
+            let mark = if pieces.peek().is_some() { PIECE_MORE } else { PIECE_LAST };
+            self.send(Op::Emit, &[&[mark], piece].concat())?;
+        }
+        Ok(())
     }
 
     /// Says how it ended. Nothing follows.

@@ -64,6 +64,7 @@ pub fn explain(code: i32) -> Fall {
 /// Starts the program in a child process.
 pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<Pid, Fall> {
     let fail = |what: &'static str| move |e: io::Error| Fall::Host(what, e);
+    see_children_die();
     let (entry, segments) =
         elf::parse(bytes).ok_or_else(|| fail("the worker is no program")(io::ErrorKind::InvalidData.into()))?;
     let plan = Plan {
@@ -87,6 +88,17 @@ pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<P
         }
     }
     Err(fail("fork")(error))
+}
+
+/// A parent that ignores the death of children hands that on, and then nobody could tell how a worker died.
+fn see_children_die() {
+    // SAFETY: asks for and sets a disposition; the default one does nothing but keep the dead until they are asked for.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN {
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        }
+    }
 }
 
 /// The program as a file without a name.

@@ -128,7 +128,9 @@ enum Era {
     Lenient,
     /// From 7.2: every slot is looked at before any two are compared.
     SlotsFirst,
-    /// Today.
+    /// From 9.0: the cipher SM4 is known.
+    Sm4,
+    /// Today: the hash SM3 is known as well.
     Today,
 }
 
@@ -137,7 +139,17 @@ impl Era {
         match version {
             1..702 => Era::Lenient,
             702..900 => Era::SlotsFirst,
+            900..1000 => Era::Sm4,
             _ => Era::Today,
+        }
+    }
+
+    /// Whether there is an algorithm of that name.
+    fn knows(self, algorithm: &str) -> bool {
+        match algorithm {
+            "sm4" => self >= Era::Sm4,
+            "sm3" => self >= Era::Today,
+            _ => true,
         }
     }
 }
@@ -155,15 +167,15 @@ fn check(header: &Header1, era: Era) -> Result<Luks1> {
     }
     for index in 0..SLOT_COUNT {
         check_slot(header, index, era)?;
-        if era == Era::Today {
+        if era > Era::SlotsFirst {
             check_overlaps(header, index)?;
         }
     }
-    if era < Era::Today {
+    if era <= Era::SlotsFirst {
         (0..SLOT_COUNT).try_for_each(|index| check_overlaps(header, index))?;
     }
-    let suite = Suite::parse(header)?;
-    let (hash, _) = hash(text(&header.hash_spec))?;
+    let suite = Suite::parse(header, era)?;
+    let (hash, _) = hash(text(&header.hash_spec), era)?;
     Ok(Luks1 {
         suite: suite.finish(&header.cipher_name)?,
         hash,
@@ -281,7 +293,7 @@ fn running_text(header: &Header1) -> Vec<u8> {
 }
 
 impl Suite {
-    fn parse(header: &Header1) -> Result<Parts<'_>> {
+    fn parse(header: &Header1, era: Era) -> Result<Parts<'_>> {
         let whole = text(&header.cipher_mode);
         let Some((mode, generator)) = split(whole, b'-') else {
             return Err(Kind::Unsupported.what("Unexpected cipher mode string format '{}'").arg(whole));
@@ -290,13 +302,13 @@ impl Suite {
             Some((generator, name)) => (generator, Some(name)),
             None => (generator, None),
         };
-        let hash = hash_name.map(hash).transpose()?;
+        let hash = hash_name.map(|name| hash(name, era)).transpose()?;
         let mode =
             known(MODES, mode).ok_or_else(|| Kind::Unsupported.what("Cipher mode '{}' not supported").arg(mode))?;
         let name = running_text(header);
         // XTS needs two keys.
         let key_len = if mode == "xts" { header.key_bytes.get() / 2 } else { header.key_bytes.get() };
-        let found = CIPHERS.iter().find(|(n, len, _)| n.as_bytes() == name && *len == key_len);
+        let found = CIPHERS.iter().find(|(n, len, _)| n.as_bytes() == name && *len == key_len && era.knows(n));
         let Some((_, _, cipher)) = found else {
             let phrase = "Algorithm '{}' with key size {} bytes not supported";
             return Err(Kind::Unsupported.what(phrase).arg(&name[..]).arg(signed(key_len)));
@@ -341,8 +353,8 @@ fn known(names: &[&'static str], name: &[u8]) -> Option<&'static str> {
     names.iter().find(|n| n.as_bytes() == name).copied()
 }
 
-fn hash(name: &[u8]) -> Result<(&'static str, u32)> {
-    let found = HASHES.iter().find(|(n, _)| n.as_bytes() == name).copied();
+fn hash(name: &[u8], era: Era) -> Result<(&'static str, u32)> {
+    let found = HASHES.iter().find(|(n, _)| n.as_bytes() == name && era.knows(n)).copied();
     found.ok_or_else(|| Kind::Unsupported.what("Hash algorithm '{}' not supported").arg(name))
 }
 

@@ -16,7 +16,7 @@ use bitmaps::Bitmap;
 use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Options, Result, info};
+use instar_image::{Fact, File, Format, Granted, Image, Options, Result, info};
 use open::{Checked, Compression, Crypt};
 
 /// The format.
@@ -59,6 +59,7 @@ impl Image for Qcow2Image<'_> {
                 discard: limit(layout.cluster_len),
                 request: if encrypted { 512 } else { 1 },
             },
+            children: self.checked.data_file.iter().map(data_file).collect(),
             findings: self.findings(),
             warnings: extensions.warnings.clone(),
             ..plain(&self.file, "qcow2", layout.disk_size())
@@ -72,6 +73,11 @@ impl Image for Qcow2Image<'_> {
         }
         snapshots::tell(&self.file, self.checked.layout.snapshots, each)
     }
+}
+
+/// The data file as a part of the image, where it was opened at all.
+fn data_file(granted: &Granted) -> info::Child {
+    info::Child { name: "data-file".into(), file: granted.id }
 }
 
 impl Qcow2Image<'_> {

@@ -77,7 +77,7 @@ fn check(metadata: &Metadata) -> Result<()> {
     if !(BLOCK_MIN..=BLOCK_MAX).contains(&block_len) || !block_len.is_power_of_two() {
         return Err(invalid());
     }
-    if metadata.disk_size == 0 || metadata.disk_size > SIZE_MAX {
+    if metadata.disk_size > SIZE_MAX {
         return Err(invalid());
     }
     Ok(())

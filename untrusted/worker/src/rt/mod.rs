@@ -78,7 +78,7 @@ macro_rules! program {
 
         #[panic_handler]
         fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-            $crate::rt::die(info)
+            $crate::rt::die(&info.message())
         }
     };
 }
