@@ -1,6 +1,6 @@
 //! Command lines that real services run, in the surroundings that they run them in.
 #![allow(missing_docs)]
 
-mod clients;
 mod disks;
+mod info;
 mod surroundings;

@@ -80,7 +80,7 @@ pub fn find_trailer(file: &File<'_>) -> Result<Option<u64>> {
     let mut tail = [0; TAIL_LEN];
     file.read(start, &mut tail)?;
     let found = tail.windows(KOLY.len()).position(|four| four == KOLY);
-    Ok(found.map(|place| start.saturating_add(place as u64)))
+    Ok(found.map(|place| start.saturating_add(u64::try_from(place).unwrap_or(u64::MAX))))
 }
 
 /// Reads and checks trailer and tables.

@@ -135,6 +135,9 @@ static mut BOOT: Boot = Boot {
 static mut ARENA: (usize, usize) = (0, 0);
 
 /// Maps the window, whose length its own first page tells.
+///
+/// # Safety
+/// Descriptor 3 is the window.
 unsafe fn map_window() -> usize {
     // SAFETY: mapping a descriptor at an address of the kernel's choosing; the first page is there by contract.
     unsafe {
@@ -157,6 +160,9 @@ fn window_len(boot: &Boot) -> usize {
 }
 
 /// Goes on in [`settle`] on another stack.
+///
+/// # Safety
+/// The stack ends at the address given and is used by nobody else.
 #[unsafe(naked)]
 unsafe extern "C" fn switch(_stack: usize) -> ! {
     naked_asm!("mov rsp, rdi", "xor ebp, ebp", "call {settle}", "ud2", settle = sym settle)
@@ -193,6 +199,9 @@ extern "C" fn settle() -> ! {
 }
 
 /// Unmaps all that is neither program nor window nor arena: the first stack, what a fork left, the kernel's pages.
+///
+/// # Safety
+/// Nobody comes back to what is unmapped; the caller runs on the arena.
 unsafe fn unmap_all_but(boot: &Boot, arena: (usize, usize)) {
     let image = (&raw const __image_start) as usize;
     let mut keep = [
@@ -212,6 +221,9 @@ unsafe fn unmap_all_but(boot: &Boot, arena: (usize, usize)) {
 }
 
 /// Starts a thread on `stack` that runs [`lane_main`] with its lane number.
+///
+/// # Safety
+/// The stack ends at the address given and is used by nobody else.
 #[unsafe(naked)]
 unsafe extern "C" fn clone_lane(_flags: usize, _stack: usize, _lane: usize) -> isize {
     naked_asm!(
