@@ -15,7 +15,7 @@ use instar_broker::{Session, run as run_cell, sys};
 use instar_wire::code::{Malformed, decode};
 use instar_wire::error::Error;
 use instar_wire::io::{FileId, Granted, Role};
-use instar_wire::op::info::{Event, Image, Limits, Request, Snapshot};
+use instar_wire::op::info::{Event, Image, Request, Snapshot};
 use instar_wire::op::{self, Outcome, Source};
 use std::os::fd::AsFd;
 
@@ -263,21 +263,9 @@ impl Telling<'_> {
 /// A file that is not looked into.
 fn plain(file: &Granted, session: &Session) -> Image {
     let len = session.facts(file.id).map_or(0, |f| f.len);
-    Image {
-        file: file.id,
-        format: "raw".into(),
-        virtual_size: len.checked_next_multiple_of(512).unwrap_or(len),
-        cluster_size: None,
-        encrypted: false,
-        dirty: Some(false),
-        backing: None,
-        specific: None,
-        children: Vec::new(),
-        limits: Limits { write_zeroes: 0, discard: 0, request: 0 },
-        extra: None,
-        findings: Vec::new(),
-        warnings: Vec::new(),
-    }
+    let mut image = Image::plain(file.id, "raw", len.checked_next_multiple_of(512).unwrap_or(len));
+    image.limits.request = 0;
+    image
 }
 
 fn local(seconds: i64) -> LocalTime {

@@ -48,19 +48,5 @@ pub trait Image {
 
 /// A description that says nothing yet but what every image has.
 pub fn plain(file: &File<'_>, format: &str, virtual_size: u64) -> info::Image {
-    info::Image {
-        file: file.id(),
-        format: format.into(),
-        virtual_size,
-        cluster_size: None,
-        encrypted: false,
-        dirty: Some(false),
-        backing: None,
-        specific: None,
-        children: Vec::new(),
-        limits: info::Limits { write_zeroes: 0, discard: 0, request: 1 },
-        extra: None,
-        findings: Vec::new(),
-        warnings: Vec::new(),
-    }
+    info::Image::plain(file.id(), format, virtual_size)
 }

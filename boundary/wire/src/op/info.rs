@@ -67,6 +67,27 @@ message! {
     }
 }
 
+impl Image {
+    /// A description that says nothing yet but what every image has.
+    pub fn plain(file: FileId, format: &str, virtual_size: u64) -> Image {
+        Image {
+            file,
+            format: format.into(),
+            virtual_size,
+            cluster_size: None,
+            encrypted: false,
+            dirty: Some(false),
+            backing: None,
+            specific: None,
+            children: Vec::new(),
+            limits: Limits { write_zeroes: 0, discard: 0, request: 1 },
+            extra: None,
+            findings: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 message! {
     /// The layer below an image, as the image names it.
     pub struct Backing {

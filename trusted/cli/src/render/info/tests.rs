@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::render::json;
-use instar_wire::error::Error;
 use instar_wire::io::FileId;
 use instar_wire::op::info::{Backing, Finding, Limits};
 
@@ -45,21 +44,7 @@ fn node(name: &str, display: &str, length: u64) -> Node {
 
 /// An image in one file of `length` bytes.
 fn layer(format: &str, name: &str, virtual_size: u64, length: u64) -> Layer {
-    let told = Image {
-        file: FileId(0),
-        format: format.into(),
-        virtual_size,
-        cluster_size: None,
-        encrypted: false,
-        dirty: Some(false),
-        backing: None,
-        specific: None,
-        children: Vec::new(),
-        limits: Limits { write_zeroes: 0, discard: 0, request: 1 },
-        extra: None,
-        findings: Vec::new(),
-        warnings: Vec::<Error>::new(),
-    };
+    let told = Image::plain(FileId(0), format, virtual_size);
     Layer {
         told,
         snapshots: Vec::new(),
