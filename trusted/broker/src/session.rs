@@ -166,8 +166,11 @@ impl Session {
         }
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         self.policy.named.extend(policy::flatten(&absolute));
+        // The directory as it is without links: what lies beside the image is looked up, and judged, from there.
+        let parent = absolute.parent().and_then(|p| p.canonicalize().ok());
+        let place = parent.zip(absolute.file_name()).map_or_else(|| absolute.clone(), |(p, name)| p.join(name));
         self.locking &= lock;
-        self.admit_file(file, &stat, name.to_vec(), absolute, None, 0).map_err(mishap)
+        self.admit_file(file, &stat, name.to_vec(), place, None, 0).map_err(mishap)
     }
 
     fn admit_file(

@@ -45,12 +45,24 @@ impl Told {
         let stderr = [settings.face.prefix().as_bytes(), b": ", &lines.join(joint), b"\n"].concat();
         Told { stdout: Vec::new(), stderr, code: 1 }
     }
+
+    /// A run that never began.
+    fn stop(settings: &Settings, stop: &Stop) -> Told {
+        Told { stderr: stderr_lines(settings, &stop.stderr), stdout: stop.stdout.clone(), code: stop.code }
+    }
 }
 
-impl From<Stop> for Told {
-    fn from(stop: Stop) -> Told {
-        Told { stderr: stop.stderr_bytes(), stdout: stop.stdout, code: stop.code }
+/// Lines for standard error. Natively a line that does not begin with the program's name goes on in the one before.
+fn stderr_lines(settings: &Settings, lines: &[Vec<u8>]) -> Vec<u8> {
+    let (prefix, text) = (settings.face.prefix(), stderr_text(settings));
+    let mut out = Vec::new();
+    for line in lines {
+        let hint = settings.face == Face::Native && !line.starts_with(prefix.as_bytes()) && out.pop().is_some();
+        out.extend_from_slice(if hint { b"; " } else { b"" });
+        out.extend_from_slice(&text.show(line));
+        out.push(b'\n');
     }
+    out
 }
 
 /// Runs a command line, program name first.
@@ -75,12 +87,14 @@ fn base_name(argv0: &OsStr) -> String {
 }
 
 fn tell(argv0: &OsStr, argv: &[OsString]) -> Told {
+    // What is not text is no value that any setting has, and is refused as such.
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let called_qemu_img = base_name(argv0) == "qemu-img";
-    let mut settings = match Settings::load(&|name| std::env::var(name).ok()) {
+    let mut settings = match Settings::load(&variable) {
         Ok(settings) => settings,
         Err(sentence) => {
             let mut settings = Settings::default();
-            if called_qemu_img {
+            if called_qemu_img || variable("INSTAR_FACE").as_deref() == Some("qemu-img") {
                 settings.face = Face::Qemu;
             }
             return Told::failure(&settings, sentence.as_bytes());
@@ -101,17 +115,18 @@ fn tell(argv0: &OsStr, argv: &[OsString]) -> Told {
     };
     let parsed = match args::parse(argv, &face, settings.profile, &mut |path| std::fs::read(OsStr::from_bytes(path))) {
         Ok(parsed) => parsed,
-        Err(stop) => return stop.into(),
+        Err(stop) => return Told::stop(&settings, &stop),
     };
     if let Err(sentence) = setup::from_command_line(&mut settings, &parsed) {
-        return Told::failure(&settings, sentence.as_bytes());
+        // A wrong word on the command line, as any other.
+        let code = if settings.face == Face::Native { 2 } else { 1 };
+        return Told { code, ..Told::failure(&settings, sentence.as_bytes()) };
     }
     let mut told = match COMMANDS.iter().find(|c| c.name == parsed.verb.name) {
         Some(command) => (command.run)(&parsed, &settings).unwrap_or_else(|told| told),
         None => Told::failure(&settings, format!("Command not found: {}", parsed.verb.name).as_bytes()),
     };
-    let warnings = parsed.warnings.iter().flat_map(|line| line.iter().copied().chain([b'\n']));
-    told.stderr = warnings.chain(std::mem::take(&mut told.stderr)).collect();
+    told.stderr.splice(0..0, stderr_lines(&settings, &parsed.warnings));
     told
 }
 

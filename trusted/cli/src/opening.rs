@@ -8,7 +8,7 @@ use crate::profile::Profile;
 use crate::render::info as page;
 use crate::settings::Settings;
 use crate::setup::mishap_words;
-use crate::stderr_text;
+use crate::{stderr_lines, stderr_text};
 use instar_broker::session::{Meant, Why};
 use instar_broker::{Mishap, Session};
 use instar_wire::code::Secret;
@@ -91,8 +91,8 @@ pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settin
     }
     let key = stack.format.map(|format| key(format, parsed, settings)).transpose()?.flatten();
     let source = stack.format.map(|format| Source { key, ..source(format, stack.part, &file) });
-    let prefix = settings.face.prefix();
-    let notes = warnings.iter().flat_map(|note| [note.line(prefix), b"\n".to_vec()].concat()).collect();
+    let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(settings.face.prefix())).collect();
+    let notes = stderr_lines(settings, &notes);
     Ok(Opened { typed, source, file, node, notes })
 }
 
@@ -203,14 +203,17 @@ pub fn allocated(node: &Node, session: &Session, file: &Granted) -> Option<u64> 
     session.facts(file.id).map(|f| f.allocated)
 }
 
-/// What a `json:` description or a protocol that an image names means, in qemu-img's ways; or a sentence why nothing.
+/// What a `json:` description or a protocol that an image names means, in qemu-img's ways; or why it means nothing.
 pub fn interpret(name: &[u8], profile: &Profile) -> Result<Meant, Vec<u8>> {
-    let described = describe(&Named::plain(name), profile).map_err(|complaint| complaint.sentence)?;
+    let described = describe(&Named::plain(name), profile).map_err(|complaint| {
+        // Which image could not be opened is for the caller to say.
+        let opening = Complaint::new(&[b""]).not_opened(name).sentence;
+        complaint.sentence.strip_prefix(&opening[..]).map_or(complaint.sentence.clone(), <[u8]>::to_vec)
+    })?;
     let stack = Stack::of(&described.node).filter(|s| s.part.is_none() && s.shims.is_empty());
     let leaf = stack.as_ref().and_then(|s| s.leaf.leaf());
     let (Some(stack), Some(Leaf::File(path))) = (&stack, leaf) else {
-        let why = Complaint::new(&[b"drivers cannot be stacked in this way"]);
-        return Err(why.not_opened(name).sentence);
+        return Err(b"drivers cannot be stacked in this way".to_vec());
     };
     let pinned = stack.format.and_then(Node::driver_name);
     let shown = settle(described.node.clone(), b"raw", profile).display_name();
@@ -218,6 +221,6 @@ pub fn interpret(name: &[u8], profile: &Profile) -> Result<Meant, Vec<u8>> {
 }
 
 fn complain(complaint: &Complaint, settings: &Settings) -> Told {
-    let lines = complaint.lines(settings.face.prefix());
-    Told { stdout: Vec::new(), stderr: lines.into_iter().flat_map(|l| [l, b"\n".to_vec()].concat()).collect(), code: 1 }
+    let stderr = stderr_lines(settings, &complaint.lines(settings.face.prefix()));
+    Told { stdout: Vec::new(), stderr, code: 1 }
 }

@@ -70,9 +70,6 @@ pub fn cell(parsed: &Parsed, settings: &Settings) -> Result<(Box<dyn Cell>, Vec<
 /// A mishap as qemu-img would word it, for an image called `image`.
 pub fn mishap_sentence(image: &[u8], mishap: &Mishap, settings: &Settings) -> Vec<u8> {
     let text = stderr_text(settings);
-    if let Why::Said(sentence) = &mishap.why {
-        return text.show(sentence).into_owned();
-    }
     [b"Could not open '", &text.show(image)[..], b"': ", &mishap_words(mishap, settings, text)].concat()
 }
 

@@ -66,9 +66,7 @@ fn tell(
 
 /// A format name in an image is a claim: in qemu-img's ways it is obeyed, otherwise the bytes must bear it out.
 fn heed_claim(cx: &Cx<'_>, rules: &Rules, granted: &mut Granted, claim: Option<&Bytes>) -> Result<()> {
-    let (None, Some(claim)) = (&granted.pinned, claim) else {
-        return Ok(());
-    };
+    let Some(claim) = claim else { return Ok(()) };
     if rules.as_qemu {
         granted.pinned = Some(claim.clone());
         return Ok(());

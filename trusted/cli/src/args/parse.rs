@@ -376,7 +376,8 @@ impl Run<'_> {
                 self.stop(Refusal { complaint, usage: true, code: 1 }, verb)
             }
             _ => {
-                let verb_name = verb.map(|verb| format!(" {}", verb.name)).unwrap_or_default();
+                let named = verb.filter(|_| !self.face.native);
+                let verb_name = named.map(|verb| format!(" {}", verb.name)).unwrap_or_default();
                 let line = say(&[self.called(), verb_name.as_bytes(), b": ", &getopt_words(&fault)]);
                 let mut stderr = std::mem::take(&mut self.warnings);
                 stderr.extend([line, self.try_help(verb)]);

@@ -86,11 +86,6 @@ impl Stop {
     pub fn text(text: impl Into<Vec<u8>>) -> Stop {
         Stop { stdout: text.into(), ..Stop::default() }
     }
-
-    /// Standard error as bytes, every line ended.
-    pub fn stderr_bytes(&self) -> Vec<u8> {
-        self.stderr.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect()
-    }
 }
 
 /// Joins the parts of a sentence.

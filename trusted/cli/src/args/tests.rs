@@ -22,12 +22,16 @@ fn run_as(native: bool, argv: &[&str], version: &str) -> Result<Parsed, Stop> {
     parse(&argv, &face(native), Profile::parse(version).unwrap(), &mut read)
 }
 
+fn ended(lines: &[Vec<u8>]) -> String {
+    lines.iter().map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect()
+}
+
 /// The answer as far as arguments alone decide it; the help is compared by its presence.
 fn answered(argv: &[&str], version: &str) -> Option<Answer> {
     let stop = run_as(false, argv, version).err()?;
     Some(Answer {
         stdout: String::from_utf8_lossy(&stop.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&stop.stderr_bytes()).into_owned(),
+        stderr: ended(&stop.stderr),
         code: stop.code.to_string(),
     })
 }
@@ -373,7 +377,7 @@ fn the_native_face_has_its_own_words() {
     let lines = run_as(true, &["info", "--nosuch"], "5.2").unwrap_err().stderr;
     assert_eq!(
         lines,
-        [&b"instar info: unrecognized option '--nosuch'"[..], b"Try 'instar info --help' for more information"]
+        [&b"instar: unrecognized option '--nosuch'"[..], b"Try 'instar info --help' for more information"]
     );
     let parsed =
         run_as(true, &["--allow", "/a", "info", "x", "--allow=/b", "--chain", "-v", "--qemu-version", "8.2"], "10.2");
@@ -402,7 +406,7 @@ fn usage_errors_repeat_the_name_as_called() {
         let argv = [OsString::from("info"), OsString::from(word)];
         let mut read = |_: &[u8]| Ok(Vec::new());
         let stop = parse(&argv, &face, Profile::parse(version).unwrap(), &mut read).unwrap_err();
-        String::from_utf8(stop.stderr_bytes()).unwrap()
+        ended(&stop.stderr)
     };
     assert_eq!(
         stop("10.2", "-Z"),
