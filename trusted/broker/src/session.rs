@@ -160,14 +160,16 @@ impl Session {
             FileType::RegularFile | FileType::BlockDevice | FileType::CharacterDevice => {}
             _ => return Err(mishap(Why::NotRegular)),
         }
-        if let Ok(real) = path.canonicalize() {
-            self.policy.roots.extend(real.parent().map(Path::to_path_buf));
-            self.policy.named.push(real);
-        }
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        self.policy.named.extend(policy::flatten(&absolute));
         // The directory as it is without links: what lies beside the image is looked up, and judged, from there.
         let parent = absolute.parent().and_then(|p| p.canonicalize().ok());
+        if let Ok(real) = path.canonicalize() {
+            // Images may call the directory by the user's name for it, too; a link to the image is another directory.
+            let typed = absolute.parent().filter(|_| parent.as_deref() == real.parent());
+            self.policy.roots.extend([real.parent(), typed].into_iter().flatten().map(Path::to_path_buf));
+            self.policy.named.push(real);
+        }
+        self.policy.named.extend(policy::flatten(&absolute));
         let place = parent.zip(absolute.file_name()).map_or_else(|| absolute.clone(), |(p, name)| p.join(name));
         self.locking &= lock;
         self.admit_file(file, &stat, name.to_vec(), place, None, 0).map_err(mishap)

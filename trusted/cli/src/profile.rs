@@ -265,14 +265,14 @@ mod tests {
     #[test]
     fn versions_are_read() {
         for (text, version, family) in [
-            ("10.2", Version::new(10, 2, 0), Family::New),
+            ("10.2", Version::new(10, 2, Version::LAST), Family::New),
             ("8.2.2", Version::new(8, 2, 2), Family::Old),
             ("9.2.1", Version::new(9, 2, 1), Family::Interim),
             ("10.0.2", Version::new(10, 0, 2), Family::Interim),
             ("10.0.2-upstream", Version::new(10, 0, 2), Family::Old),
-            ("10.0", Version::new(10, 0, 0), Family::Interim),
-            ("9.1", Version::new(9, 1, 0), Family::Old),
-            ("11", Version::new(11, 0, 0), Family::New),
+            ("10.0", Version::new(10, 0, Version::LAST), Family::Interim),
+            ("9.1", Version::new(9, 1, Version::LAST), Family::Old),
+            ("11", Version::new(11, 0, Version::LAST), Family::New),
         ] {
             let profile = Profile::parse(text).unwrap();
             assert_eq!((profile.version, profile.family()), (version, family), "{text}");

@@ -9,6 +9,7 @@ use instar_broker::session::Why;
 use instar_broker::{Mishap, Session};
 use instar_sandbox::{Budget, Cell, WORKER, start};
 use instar_wire::op::Rules;
+use std::path::PathBuf;
 
 /// The options that are settings.
 const SETTINGS: &[&str] = &["cell", "qemu-version", "unsafe-quirks", "ignore-quirks", "allow"];
@@ -30,7 +31,9 @@ pub fn from_command_line(settings: &mut Settings, parsed: &Parsed) -> Result<(),
 
 /// A session in which images may name what the settings allow.
 pub fn session(settings: &Settings, locking: bool) -> Session {
-    let roots = settings.allow.iter().filter_map(|d| d.canonicalize().ok()).collect();
+    // Under both their names: images may use the one with links that the user knows.
+    let real = |d: &PathBuf| d.canonicalize().ok().map(|real| [real, d.clone()]);
+    let roots = settings.allow.iter().filter_map(real).flatten().collect();
     let mut session = Session::new(Policy { roots, named: Vec::new(), as_qemu: settings.unsafe_quirks }, locking);
     let profile = settings.profile;
     session.interpret_names(Box::new(move |name| crate::opening::interpret(name, &profile)));

@@ -221,7 +221,11 @@ fn build(case: &str) -> Vec<Layer> {
             top.told.backing.as_mut().unwrap().format = None;
             return vec![top, layer("raw", "c-base.raw", 8 << 20, 8 << 20)];
         }
-        "par-open.hds" => layer("parallels", case, 16 << 20, 3 << 20),
+        "par-open.hds" => {
+            let mut layer = layer("parallels", case, 16 << 20, 3 << 20);
+            layer.told.dirty = None;
+            layer
+        }
         "q-dfmiss.qcow2" => {
             let layer = with(qcow2(case, 16, 196_616), "data-file", "q-dfmiss.data".into());
             with(layer, "data-file-raw", false.into())
