@@ -94,8 +94,8 @@ fn model(s: &Step) -> Option<Violation> {
         Read | Holes => None,
         Emit if s.len > EVENTS_MAX => Some(Events),
         Related | Emit | Finish if s.len > SLOT => Some(Slot),
-        Related | Finish => Some(Message),
-        Emit => None,
+        // What is in the slot is neither a message nor a piece of one.
+        Related | Finish | Emit => Some(Message),
     }
 }
 

@@ -54,7 +54,11 @@ pub struct Luks1 {
     pub key_len: u32,
     /// Where the guest's data begins.
     pub payload_at: u64,
-    /// Iterations of the master key's digest.
+    /// Digest of the master key.
+    pub digest: [u8; 20],
+    /// Salt of that digest.
+    pub digest_salt: [u8; 32],
+    /// Iterations of that digest.
     pub digest_iterations: u32,
     /// The key slots.
     pub slots: Vec<Slot>,
@@ -64,6 +68,8 @@ pub struct Luks1 {
 pub struct Slot {
     /// Iterations of its key derivation, if it is in use.
     pub active: Option<u32>,
+    /// Salt of its key derivation.
+    pub salt: [u8; 32],
     /// Where its key material lies.
     pub key_at: u64,
     /// How often the key was split.
@@ -182,6 +188,8 @@ fn check(header: &Header1, era: Era) -> Result<Luks1> {
         uuid: text(&header.uuid).into(),
         key_len: header.key_bytes.get(),
         payload_at: sectors(header.payload_offset.get()),
+        digest: header.mk_digest,
+        digest_salt: header.mk_digest_salt,
         digest_iterations: header.mk_digest_iter.get(),
         slots: header.slots.iter().map(slot).collect(),
     })
@@ -213,6 +221,7 @@ fn sectors(count: u32) -> u64 {
 fn slot(slot: &Slot1) -> Slot {
     Slot {
         active: (slot.active.get() == SLOT_ENABLED).then(|| slot.iterations.get()),
+        salt: slot.salt,
         key_at: sectors(slot.key_material_offset.get()),
         stripes: slot.stripes.get(),
     }
