@@ -5,6 +5,7 @@ mod json;
 pub mod open;
 #[cfg(test)]
 mod tests;
+pub mod unlock;
 pub mod version2;
 
 use crate::raw::open::round_up;
@@ -13,8 +14,9 @@ use alloc::vec;
 use disk::{Header1, MAGIC};
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Kind, Options, Result, info};
+use instar_image::{Fact, File, Format, Image, Kind, Options, Result, Secret, info};
 use open::Luks1;
+use unlock::Decrypted;
 use version2::Luks2;
 
 /// The format: version 1, and where qemu-img's ways are not asked for, version 2.
@@ -37,15 +39,16 @@ impl Format for Luks {
     }
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
+        let key = options.key.clone();
         if !options.as_qemu && self.probe(&file)? == Claim::Quiet {
             let luks = Luks2::open(&file)?;
-            return Ok(Box::new(Container { size: luks.size, inner: Inner::Two(Box::new(luks)), file }));
+            return Ok(Box::new(Container { size: luks.size, inner: Inner::Two(Box::new(luks)), file, key }));
         }
         let luks = Luks1::open(&file, 0, options.version)?;
         let size = round_up(file.len()).checked_sub(luks.payload_at).ok_or_else(|| {
             Kind::Corrupt.what("Could not refresh total sector count: Input/output error").file(file.id())
         })?;
-        Ok(Box::new(Container { size, inner: Inner::One(luks), file }))
+        Ok(Box::new(Container { size, inner: Inner::One(luks), file, key }))
     }
 }
 
@@ -59,21 +62,39 @@ struct Container<'a> {
     file: File<'a>,
     size: u64,
     inner: Inner,
+    key: Option<Secret>,
+}
+
+impl Container<'_> {
+    /// What qemu-img hides; the format of what is inside only shows to those who know the passphrase.
+    fn hidden(&self) -> Result<Option<Fact>> {
+        let mut facts = match &self.inner {
+            Inner::One(luks) => Fact::fields([("version", 1u64.into()), ("key-size", luks.key_len.into())]),
+            Inner::Two(_) if self.key.is_none() => return Ok(None),
+            Inner::Two(_) => Fact::fields([]),
+        };
+        if let Some(key) = &self.key {
+            let inside = match &self.inner {
+                Inner::One(luks) => Decrypted::one(self.file, luks, self.size, key)?,
+                Inner::Two(luks) => Decrypted::two(self.file, luks, key)?,
+            };
+            facts.add("inner-format", inside.inner_format()?);
+        }
+        Ok(Some(facts))
+    }
 }
 
 impl Image for Container<'_> {
     fn describe(&self, extra: bool) -> Result<info::Image> {
-        let (specific, hidden) = match &self.inner {
-            Inner::One(luks) => (luks.facts(), Some((1u64, luks.key_len))),
-            Inner::Two(luks) => (luks.facts(), None),
+        let specific = match &self.inner {
+            Inner::One(luks) => luks.facts(),
+            Inner::Two(luks) => luks.facts(),
         };
-        let hidden =
-            hidden.map(|(version, key_len)| Fact::fields([("version", version.into()), ("key-size", key_len.into())]));
         Ok(info::Image {
             encrypted: true,
             specific: Some(specific),
             limits: info::Limits { write_zeroes: 0, discard: 0, request: 512 },
-            extra: hidden.filter(|_| extra),
+            extra: if extra { self.hidden()? } else { None },
             findings: vec![info::Finding { check: "encryption".into(), ok: true, detail: "luks".into() }],
             ..plain(&self.file, "luks", self.size)
         })

@@ -13,7 +13,7 @@ const PIECE_LEN: u64 = 64 << 10;
 pub struct Luks2 {
     header: Header2,
     second: bool,
-    text: Json,
+    pub(super) text: Json,
     /// Where the guest's data begins.
     pub payload_at: u64,
     /// Size of the disk inside.
@@ -42,7 +42,7 @@ impl Luks2 {
         }
         let bytes = read_text(file, at, header.hdr_size.get())?;
         let text = Json::parse(&bytes).ok_or_else(|| corrupt("LUKS2 header's text is not valid JSON, or too large"))?;
-        let data = text.get("segments").and_then(first_segment);
+        let data = text.get("segments").and_then(first_segment).map(|(_, segment)| segment);
         let Some(payload_at) = data.and_then(|s| s.get("offset")).and_then(Json::count) else {
             return Err(corrupt("LUKS2 header describes no data segment"));
         };
@@ -58,7 +58,7 @@ impl Luks2 {
 
     /// What is known of it, in qemu-img's words where version 1 has the same.
     pub fn facts(&self) -> Fact {
-        let data = self.text.get("segments").and_then(first_segment);
+        let data = self.text.get("segments").and_then(first_segment).map(|(_, segment)| segment);
         let mut facts = Fact::fields([
             ("version", 2u64.into()),
             ("label", text(&self.header.label).into()),
@@ -101,20 +101,20 @@ fn read_text(file: &File<'_>, at: u64, header_len: u64) -> Result<Vec<u8>> {
 }
 
 /// The members of an object in the order of their numbers.
-fn members(object: Option<&Json>) -> Vec<(&[u8], &Json)> {
+pub(super) fn members(object: Option<&Json>) -> Vec<(&[u8], &Json)> {
     let all = object.map(Json::members).unwrap_or_default();
     let mut list: Vec<(&[u8], &Json)> = all.iter().map(|(id, value)| (id.as_slice(), value)).collect();
     list.sort_by_key(|(id, _)| (id.len(), *id));
     list
 }
 
-/// The data segment that is used; those with a flag `backup-…` belong to a reencryption under way.
-fn first_segment(segments: &Json) -> Option<&Json> {
+/// The data segment that is used, with its number; those with a flag `backup-…` belong to a reencryption under way.
+pub(super) fn first_segment(segments: &Json) -> Option<(&[u8], &Json)> {
     let backup = |s: &Json| {
         let flags = s.get("flags").map(Json::elements).unwrap_or_default();
         flags.iter().filter_map(Json::text).any(|flag| flag.starts_with(b"backup-"))
     };
-    members(Some(segments)).into_iter().map(|(_, s)| s).find(|s| !backup(s))
+    members(Some(segments)).into_iter().find(|(_, s)| !backup(s))
 }
 
 /// Takes over the named members of `from` that are texts or counts, under other names.

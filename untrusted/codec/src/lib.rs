@@ -1,0 +1,15 @@
+//! Ciphers, hashes and key derivations, as image formats name them.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod af;
+pub mod argon2;
+pub mod base64;
+pub mod cipher;
+pub mod hash;
+mod modes;
+pub mod pbkdf2;
+#[cfg(test)]
+mod tests;
+mod twofish;
