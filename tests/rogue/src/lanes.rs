@@ -77,7 +77,9 @@ pub fn attack(lane: &Lane, attack: &LaneAttack) {
             }
             over.store(true, Ordering::Relaxed);
             // The next call has to meet an undisturbed bell.
-            while !gone.load(Ordering::Acquire) {}
+            while !gone.load(Ordering::Acquire) {
+                core::hint::spin_loop()
+            }
         }
         _ => {}
     });
@@ -102,7 +104,9 @@ pub fn race(lane: &Lane, race: &Race) {
                 }
             }
             over.store(true, Ordering::Release);
-            while !gone.load(Ordering::Acquire) {}
+            while !gone.load(Ordering::Acquire) {
+                core::hint::spin_loop()
+            }
         }
         1 => {
             while !over.load(Ordering::Acquire) {

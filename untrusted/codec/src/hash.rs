@@ -1,9 +1,10 @@
 //! Hashes, by the names that headers carry.
 
 use crate::pbkdf2;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use digest::typenum::Unsigned;
-use digest::{Digest, OutputSizeUser};
+use digest::{DynDigest, OutputSizeUser};
 use hmac::EagerHash;
 
 /// A hash function.
@@ -12,7 +13,7 @@ pub struct Hash {
     pub name: &'static str,
     /// Length of what it yields.
     pub len: usize,
-    digest: fn(&[&[u8]]) -> Vec<u8>,
+    begin: fn() -> Box<dyn DynDigest>,
     pub(crate) derive: pbkdf2::Derive,
 }
 
@@ -29,14 +30,8 @@ static HASHES: &[Hash] = &[
     of::<whirlpool::Whirlpool>("whirlpool"),
 ];
 
-const fn of<D: EagerHash + OutputSizeUser>(name: &'static str) -> Hash {
-    Hash { name, len: D::OutputSize::USIZE, digest: digest_of::<D>, derive: pbkdf2::derive_with::<D> }
-}
-
-fn digest_of<D: Digest>(parts: &[&[u8]]) -> Vec<u8> {
-    let mut state = D::new();
-    parts.iter().for_each(|part| state.update(part));
-    state.finalize().to_vec()
+const fn of<D: EagerHash + OutputSizeUser + Default + DynDigest + 'static>(name: &'static str) -> Hash {
+    Hash { name, len: D::OutputSize::USIZE, begin: || Box::new(D::default()), derive: pbkdf2::derive_with::<D> }
 }
 
 impl Hash {
@@ -47,6 +42,28 @@ impl Hash {
 
     /// What it yields for the parts in a row.
     pub fn digest(&self, parts: &[&[u8]]) -> Vec<u8> {
-        (self.digest)(parts)
+        let mut running = self.begin();
+        parts.iter().for_each(|part| running.update(part));
+        running.finish()
+    }
+
+    /// Begins with what comes piece by piece.
+    pub fn begin(&self) -> Running {
+        Running((self.begin)())
+    }
+}
+
+/// A hash of what has come so far.
+pub struct Running(Box<dyn DynDigest>);
+
+impl Running {
+    /// Takes a piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// What it yields.
+    pub fn finish(self) -> Vec<u8> {
+        self.0.finalize().into_vec()
     }
 }

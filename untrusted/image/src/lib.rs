@@ -8,6 +8,8 @@ pub mod file;
 pub mod format;
 pub mod num;
 pub mod probe;
+pub mod sector;
+pub mod text;
 
 pub use file::{File, Io};
 pub use format::{Format, Image, Options};

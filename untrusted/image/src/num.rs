@@ -19,3 +19,8 @@ pub fn bounded(len: u64, max: u64, or: impl FnOnce() -> Error) -> Result<usize> 
     }
     usize::try_from(len).map_err(|_| or())
 }
+
+/// 2 to the power of `bits`, which the caller has bounded.
+pub fn power(bits: u32) -> u64 {
+    1u64.checked_shl(bits).unwrap_or(0)
+}

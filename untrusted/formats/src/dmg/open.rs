@@ -2,10 +2,10 @@
 
 use super::disk::{KOLY, Trailer, kind};
 use super::tables;
-use crate::vmdk::open::{INVALID, SECTORS_MAX, TOO_LARGE};
 use alloc::format;
 use alloc::vec::Vec;
 use core::mem::size_of;
+use instar_image::sector::{INVALID, SECTORS_MAX, TOO_LARGE};
 use instar_image::{Error, File, Kind, Result};
 
 /// The trailer may end anywhere in the file's last sector: it begins at most this far from the end,

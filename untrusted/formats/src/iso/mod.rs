@@ -4,10 +4,10 @@ pub mod open;
 #[cfg(test)]
 mod tests;
 
-use crate::raw::open::round_up;
 use alloc::boxed::Box;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
+use instar_image::sector::round_up;
 use instar_image::{File, Format, Image, Kind, Options, Result, info};
 use open::Iso9660;
 

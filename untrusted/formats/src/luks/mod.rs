@@ -8,12 +8,12 @@ mod tests;
 pub mod unlock;
 pub mod version2;
 
-use crate::raw::open::round_up;
 use alloc::boxed::Box;
 use alloc::vec;
 use disk::{Header1, MAGIC};
 use instar_image::format::plain;
 use instar_image::probe::Claim;
+use instar_image::sector::round_up;
 use instar_image::{Fact, File, Format, Image, Kind, Options, Result, Secret, info};
 use open::Luks1;
 use unlock::Decrypted;

@@ -1,8 +1,9 @@
 //! The checks a LUKS header of version 1 must pass, alone in a file or inside a qcow2 image.
 
 use super::disk::{Header1, MAGIC, SLOT_COUNT, SLOT_DISABLED, SLOT_ENABLED, STRIPES, Slot1};
-use crate::raw::open::{SECTOR, text};
 use alloc::vec::Vec;
+use instar_image::sector::SECTOR;
+use instar_image::text::until_nul;
 use instar_image::{Bytes, Error, Fact, File, Kind, Result};
 
 /// Sectors that the header fills, up to the first place for key material.
@@ -181,11 +182,11 @@ fn check(header: &Header1, era: Era) -> Result<Luks1> {
         (0..SLOT_COUNT).try_for_each(|index| check_overlaps(header, index))?;
     }
     let suite = Suite::parse(header, era)?;
-    let (hash, _) = hash(text(&header.hash_spec), era)?;
+    let (hash, _) = hash(until_nul(&header.hash_spec), era)?;
     Ok(Luks1 {
         suite: suite.finish(&header.cipher_name)?,
         hash,
-        uuid: text(&header.uuid).into(),
+        uuid: until_nul(&header.uuid).into(),
         key_len: header.key_bytes.get(),
         payload_at: sectors(header.payload_offset.get()),
         digest: header.mk_digest,
@@ -294,16 +295,16 @@ struct Parts<'a> {
 
 /// The cipher's name as C reads it: without an end of its own it runs on into the mode's.
 fn running_text(header: &Header1) -> Vec<u8> {
-    let mut name = text(&header.cipher_name).to_vec();
+    let mut name = until_nul(&header.cipher_name).to_vec();
     if name.len() == header.cipher_name.len() {
-        name.extend_from_slice(text(&header.cipher_mode));
+        name.extend_from_slice(until_nul(&header.cipher_mode));
     }
     name
 }
 
 impl Suite {
     fn parse(header: &Header1, era: Era) -> Result<Parts<'_>> {
-        let whole = text(&header.cipher_mode);
+        let whole = until_nul(&header.cipher_mode);
         let Some((mode, generator)) = split(whole, b'-') else {
             return Err(Kind::Unsupported.what("Unexpected cipher mode string format '{}'").arg(whole));
         };
@@ -336,7 +337,7 @@ impl Parts<'_> {
             let Some((hash, len)) = self.hash else {
                 return Err(Kind::Corrupt.what("Missing IV generator hash specification"));
             };
-            self.check_essiv(text(cipher_name), len)?;
+            self.check_essiv(until_nul(cipher_name), len)?;
             generator_hash = Some(hash);
         }
         Ok(Suite { cipher: self.cipher, mode: self.mode, generator, generator_hash })

@@ -4,7 +4,6 @@ use super::disk::STRIPES;
 use super::json::Json;
 use super::open::{Luks1, Suite as Names};
 use super::version2::{Luks2, first_segment, members};
-use crate::raw::open::SECTOR;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,6 +14,7 @@ use instar_codec::{af, argon2, base64, pbkdf2};
 use instar_image::cache::Cache;
 use instar_image::num;
 use instar_image::probe::probe;
+use instar_image::sector::SECTOR;
 use instar_image::{Error, File, FileId, Granted, Io, Kind, Result, Role, Secret};
 use instar_wire::op::Rules;
 

@@ -2,8 +2,9 @@
 
 use super::disk::{HEADER2_LENS, Header2, MAGIC, MAGIC_SECOND, TEXT_AT};
 use super::json::Json;
-use crate::raw::open::{round_up, text};
 use alloc::vec::Vec;
+use instar_image::sector::round_up;
+use instar_image::text::until_nul;
 use instar_image::{Error, Fact, File, Kind, Result};
 
 /// The text is read in pieces of this length; it ends with a NUL and is mostly padding.
@@ -61,10 +62,10 @@ impl Luks2 {
         let data = self.text.get("segments").and_then(first_segment).map(|(_, segment)| segment);
         let mut facts = Fact::fields([
             ("version", 2u64.into()),
-            ("label", text(&self.header.label).into()),
-            ("subsystem", text(&self.header.subsystem).into()),
-            ("uuid", text(&self.header.uuid).into()),
-            ("checksum-alg", text(&self.header.csum_alg).into()),
+            ("label", until_nul(&self.header.label).into()),
+            ("subsystem", until_nul(&self.header.subsystem).into()),
+            ("uuid", until_nul(&self.header.uuid).into()),
+            ("checksum-alg", until_nul(&self.header.csum_alg).into()),
             ("header-size", self.header.hdr_size.get().into()),
             ("header-copy", if self.second { "secondary" } else { "primary" }.into()),
             ("sequence", self.header.seqid.get().into()),
@@ -90,7 +91,7 @@ fn read_text(file: &File<'_>, at: u64, header_len: u64) -> Result<Vec<u8>> {
     while from < end {
         let len = PIECE_LEN.min(end.saturating_sub(from));
         let piece = file.read_vec(from, usize::try_from(len).unwrap_or(0))?;
-        let part = text(&piece);
+        let part = until_nul(&piece);
         bytes.extend_from_slice(part);
         if part.len() < piece.len() {
             break;

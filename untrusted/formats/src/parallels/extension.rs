@@ -1,11 +1,11 @@
 //! The format extension of a Parallels disk: a checksummed cluster of features, of which dirty bitmaps are known.
 
 use super::disk::{BITMAP, Bitmap, EXTENSION, Extension, Feature};
-use super::md5::Md5;
-use crate::vhdx::text::uuid;
 use alloc::format;
 use alloc::vec::Vec;
 use core::mem::size_of;
+use instar_codec::hash::Hash;
+use instar_image::text::uuid;
 use instar_image::{Error, File, Kind, Result, num};
 
 /// Bitmaps that one image may have.
@@ -45,14 +45,15 @@ pub fn read(file: &File<'_>, sector: u64, cluster_len: u64, disk_sectors: u64) -
     }
     let start = num::add(at, size_of::<Extension>() as u64, too_big)?;
     let end = num::add(at, cluster_len, too_big)?;
-    if md5(file, start, end)? != head.checksum {
+    if md5(file, start, end)? != head.checksum[..] {
         return Err(Kind::Corrupt.what("Wrong checksum in Format Extension header. Format extension is corrupted."));
     }
     Features { file, at: start, end, cluster_len, disk_sectors, found: Vec::new() }.walk()
 }
 
-fn md5(file: &File<'_>, start: u64, end: u64) -> Result<[u8; 16]> {
-    let mut sum = Md5::default();
+fn md5(file: &File<'_>, start: u64, end: u64) -> Result<Vec<u8>> {
+    let Some(hash) = Hash::by_name(b"md5") else { return Ok(Vec::new()) };
+    let mut sum = hash.begin();
     let mut at = start;
     while at < end {
         let left = end.saturating_sub(at).min(PIECE);

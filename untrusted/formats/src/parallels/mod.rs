@@ -2,15 +2,14 @@
 
 pub mod disk;
 pub mod extension;
-pub mod md5;
 pub mod open;
 #[cfg(test)]
 mod tests;
 
-use crate::vhdx::text::uuid;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_image::probe::Claim;
+use instar_image::text::uuid;
 use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
 use open::Checked;
 

@@ -1,9 +1,11 @@
 //! The checks that a qcow header must pass.
 
 use super::disk::{Header, MAGIC};
-use crate::raw::open::{SECTOR, power, readable, text};
 use alloc::vec::Vec;
 use instar_image::num::bounded;
+use instar_image::num::power;
+use instar_image::sector::{SECTOR, readable};
+use instar_image::text::until_nul;
 use instar_image::{Error, File, Kind, Result};
 
 /// The longest name of a backing file.
@@ -77,7 +79,7 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
             return Err(unreadable());
         }
         let bytes = file.read_vec(name_at, len)?;
-        backing = Some(text(&bytes).to_vec()).filter(|name| !name.is_empty());
+        backing = Some(until_nul(&bytes).to_vec()).filter(|name| !name.is_empty());
     }
     let encrypted = header.crypt_method.get() == 1;
     Ok(Checked { size: size.wrapping_sub(size % SECTOR), cluster_len, l2_count, l1_at, l1_count, encrypted, backing })

@@ -5,10 +5,12 @@ use super::disk::{
 };
 use super::extensions::Directory;
 use super::open::Layout;
-use crate::raw::open::{power, readable, text};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use instar_image::num::bounded;
+use instar_image::num::power;
+use instar_image::sector::readable;
+use instar_image::text::until_nul;
 use instar_image::{Error, Fact, File, Kind, Result};
 use zerocopy::IntoBytes;
 use zerocopy::big_endian::U64;
@@ -108,7 +110,7 @@ fn read_directory(file: &File<'_>, directory: &Directory, layout: &Layout) -> Re
             return Err(refuse("Bitmap extra data is not supported"));
         };
         let len = usize::from(entry.name_size.get());
-        let name = text(&file.read_vec(at.saturating_add(24), len)?).to_vec();
+        let name = until_nul(&file.read_vec(at.saturating_add(24), len)?).to_vec();
         if !satisfies(&entry, layout) {
             return Err(refuse("Bitmap '{}' doesn't satisfy the constraints").arg(name.as_slice()));
         }

@@ -7,10 +7,12 @@ use super::disk::{
 use super::open::{Crypt, Layout};
 use crate::luks::disk::Header1;
 use crate::luks::open::Luks1;
-use crate::raw::open::{power, readable, text};
 use alloc::format;
 use alloc::vec::Vec;
 use instar_image::num::bounded;
+use instar_image::num::power;
+use instar_image::sector::readable;
+use instar_image::text::until_nul;
 use instar_image::{Error, File, Kind, Result};
 use zerocopy::FromBytes;
 
@@ -86,7 +88,7 @@ pub fn unknown_features(file: &File<'_>, layout: &Layout) -> Result<Vec<u8>> {
             *to = *from;
         }
         let Ok(feature) = FeatureName::read_from_bytes(&padded) else { break };
-        let name = text(&feature.name);
+        let name = until_nul(&feature.name);
         if name.is_empty() {
             break;
         }
@@ -166,7 +168,7 @@ impl Reader<'_, '_> {
     }
 
     fn name(&self, at: u64, len: u64) -> Result<Vec<u8>> {
-        Ok(text(&self.bytes(at, len)?).to_vec())
+        Ok(until_nul(&self.bytes(at, len)?).to_vec())
     }
 
     fn backing_format(&self, at: u64, len: u64) -> Result<Vec<u8>> {

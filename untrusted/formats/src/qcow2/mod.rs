@@ -91,7 +91,7 @@ impl Qcow2Image<'_> {
         let mut facts = Fact::fields([
             ("compat", if modern { "1.1" } else { "0.10" }.into()),
             ("compression-type", compression.into()),
-            ("refcount-bits", crate::raw::open::power(layout.refcount_order).into()),
+            ("refcount-bits", instar_image::num::power(layout.refcount_order).into()),
         ]);
         match (self.checked.crypt, &extensions.luks) {
             (Crypt::Aes, _) => facts.add("encrypt", Fact::fields([("format", "aes".into())])),

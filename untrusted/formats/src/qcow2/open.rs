@@ -8,9 +8,11 @@ use super::disk::{
 use super::extensions::{Extensions, unknown_features};
 use super::snapshots;
 use crate::qcow::open::BACKING_NAME_MAX;
-use crate::raw::open::{SECTOR, power, readable, text};
 use alloc::vec::Vec;
 use instar_image::num::bounded;
+use instar_image::num::power;
+use instar_image::sector::{SECTOR, readable};
+use instar_image::text::until_nul;
 use instar_image::{Error, File, Granted, Kind, Options, Result, Role};
 
 /// The longest L1 table that qemu-img accepts.
@@ -310,7 +312,7 @@ fn backing_name(header: &Header, file: &File<'_>, cluster_len: u64) -> Result<Op
     let max = BACKING_NAME_MAX.min(cluster_len.saturating_sub(at));
     let too_long = || Kind::Corrupt.what("Backing file name too long").file(file.id());
     let bytes = file.read_vec(at, bounded(header.backing_file_size.get().into(), max, too_long)?)?;
-    Ok(Some(text(&bytes).to_vec()).filter(|name| !name.is_empty()))
+    Ok(Some(until_nul(&bytes).to_vec()).filter(|name| !name.is_empty()))
 }
 
 /// Opens the data file as versions before the fix of CVE-2024-4467 did, although `info` needs nothing from it.

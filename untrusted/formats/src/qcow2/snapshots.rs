@@ -2,9 +2,10 @@
 
 use super::disk::{Snapshot, SnapshotExtra};
 use super::open::Table;
-use crate::raw::open::{readable, text};
 use alloc::vec::Vec;
 use instar_image::num::bounded;
+use instar_image::sector::readable;
+use instar_image::text::until_nul;
 use instar_image::{Error, File, Kind, Result, info};
 use zerocopy::IntoBytes;
 
@@ -118,6 +119,6 @@ impl<'e, 'a> Entry<'e, 'a> {
 
     fn text(&self, at: u64, len: u64, max: u64) -> Result<instar_image::Bytes> {
         let len = bounded(len.min(max), max, || Kind::TooBig.what("snapshot's text too long"))?;
-        Ok(text(&self.file.read_vec(at, len)?).into())
+        Ok(until_nul(&self.file.read_vec(at, len)?).into())
     }
 }

@@ -1,10 +1,11 @@
 //! The checks that a QED header must pass.
 
 use super::disk::{BACKING_FILE, BACKING_NO_PROBE, FEATURES, Header, MAGIC, NEED_CHECK};
-use crate::raw::open::{SECTOR, round_up, text};
 use alloc::format;
 use alloc::vec::Vec;
 use instar_image::num::bounded;
+use instar_image::sector::{SECTOR, round_up};
+use instar_image::text::until_nul;
 use instar_image::{Error, File, Kind, Result};
 
 /// The longest name of a backing file.
@@ -109,5 +110,5 @@ fn backing_name(header: &Header, file: &File<'_>) -> Result<Option<Vec<u8>>> {
     }
     let len = bounded(len, BACKING_NAME_MAX, || refuse("Failed to read backing filename"))?;
     let bytes = file.read_vec(at, len)?;
-    Ok(Some(text(&bytes).to_vec()).filter(|name| !name.is_empty()))
+    Ok(Some(until_nul(&bytes).to_vec()).filter(|name| !name.is_empty()))
 }

@@ -2,32 +2,8 @@
 
 use super::disk::{GPT_HEADER_LEN, GPT_SIGNATURE, GptHeader, MBR_SIGNATURE, Mbr, TYPE_PROTECTIVE};
 use instar_image::num::bounded;
+use instar_image::sector::{SECTOR, round_up};
 use instar_image::{File, Kind, Options, Result};
-
-/// qemu-img counts disks in these.
-pub const SECTOR: u64 = 512;
-/// Nothing at or beyond this offset can be read: qemu-img answers any attempt with an input/output error.
-pub const READ_END: u64 = 0x7fff_ffff_c000_0000;
-
-/// The length that qemu-img sees: whole sectors.
-pub fn round_up(len: u64) -> u64 {
-    len.checked_next_multiple_of(SECTOR).unwrap_or(u64::MAX)
-}
-
-/// Whether `len` bytes from `at` can be read at all; beyond the end of a file there are zeroes.
-pub fn readable(at: u64, len: u64) -> bool {
-    at.checked_add(len).is_some_and(|end| end <= READ_END)
-}
-
-/// 2 to the power of `bits`, which the caller has bounded.
-pub fn power(bits: u32) -> u64 {
-    1u64.checked_shl(bits).unwrap_or(0)
-}
-
-/// A text in an image ends with its first NUL.
-pub fn text(bytes: &[u8]) -> &[u8] {
-    bytes.split(|b| *b == 0).next().unwrap_or_default()
-}
 
 /// A raw disk in its file.
 pub struct Raw<'a> {

@@ -5,10 +5,10 @@ pub mod open;
 #[cfg(test)]
 mod tests;
 
-use crate::vhdx::text::guid;
 use alloc::boxed::Box;
 use disk::{BLOCK_LEN, Header, SIGNATURE};
 use instar_image::probe::Claim;
+use instar_image::text::guid;
 use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
 use open::Checked;
 

@@ -5,11 +5,11 @@ pub mod open;
 #[cfg(test)]
 mod tests;
 
-use crate::vhdx::text::uuid;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
 use instar_image::probe::Claim;
+use instar_image::text::uuid;
 use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
 use open::{Checked, Parent};
 

@@ -1,9 +1,9 @@
 //! Opening a VHD: its footer, its header and its block table, checked.
 
 use super::disk::{CONECTIX, CXSPARSE, DIFFERENCING, FIXED, FOOTER_CHECKSUM_AT, Footer, Header, Locator, NOWHERE};
-use crate::vhdx::text::{from_utf16be, from_utf16le};
 use alloc::vec::Vec;
 use core::mem::size_of;
+use instar_image::text::{from_utf16be, from_utf16le};
 use instar_image::{File, Kind, Result, num};
 use zerocopy::IntoBytes;
 

@@ -5,9 +5,9 @@ use super::disk::{
     PARENT_LOCATOR, PHYSICAL_SECTOR_SIZE, TABLE_MAX, VIRTUAL_DISK_ID, VIRTUAL_DISK_SIZE,
 };
 use super::open::{invalid, not_supported};
-use super::text::from_utf16le;
 use alloc::vec::Vec;
 use core::mem::size_of;
+use instar_image::text::from_utf16le;
 use instar_image::{File, Result, num};
 use zerocopy::little_endian::{U32, U64};
 

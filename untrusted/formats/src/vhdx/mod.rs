@@ -7,16 +7,15 @@ pub mod metadata;
 pub mod open;
 #[cfg(test)]
 mod tests;
-pub mod text;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use disk::IDENTIFIER;
 use instar_image::probe::Claim;
+use instar_image::text::guid;
 use instar_image::{Fact, File, Format, Image, Kind, Options, Result, format, info};
 use log::State;
 use open::Checked;
-use text::guid;
 
 /// The format.
 pub struct Vhdx;

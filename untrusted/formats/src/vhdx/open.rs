@@ -6,9 +6,9 @@ use super::disk::{
 };
 use super::log::{self, State};
 use super::metadata::{self, Metadata};
-use crate::vmdk::open::INVALID;
 use alloc::vec::Vec;
 use core::mem::size_of;
+use instar_image::sector::INVALID;
 use instar_image::{Error, File, Kind, Result, num};
 use zerocopy::FromBytes;
 

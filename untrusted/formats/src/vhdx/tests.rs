@@ -2,10 +2,10 @@
 
 use super::Vhdx;
 use super::crc32c::Crc32c;
-use super::text::{from_utf16le, guid};
 use alloc::vec::Vec;
 use instar_image::Fact;
 use instar_image::probe::Claim;
+use instar_image::text::{from_utf16le, guid};
 use instar_testkit::build::mutate::{fields, noise, patched};
 use instar_testkit::build::trial::{claim, refusal, told};
 use instar_testkit::build::vhdx::{self, build, crc32c, seal};

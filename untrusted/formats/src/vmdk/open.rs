@@ -4,14 +4,8 @@ use super::descriptor::{self, ExtentKind, ExtentLine, Line};
 use super::disk::{COWD, DESCRIPTOR_AT, Hosted, KDMV};
 use super::sparse::{self, Sparse};
 use alloc::vec::Vec;
+use instar_image::sector::{INVALID, SECTORS_MAX, TOO_LARGE};
 use instar_image::{Error, File, FileId, Kind, Result, Role, num};
-
-/// What qemu-img says where it gives no reason.
-pub const INVALID: &str = "Could not open '{file}': Invalid argument";
-/// The largest disk that qemu-img opens, in sectors.
-pub const SECTORS_MAX: u64 = (i64::MAX as u64 & !0x3fff_ffff) / 512;
-/// What it says of a larger one.
-pub const TOO_LARGE: &str = "Could not refresh total sector count: File too large";
 
 /// Bytes of a descriptor that are looked at for extents.
 const TEXT_MAX: u64 = (1 << 20) - 1;

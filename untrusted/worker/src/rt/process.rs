@@ -114,8 +114,8 @@ pub unsafe fn start(window: usize, _lane: usize, main: Main) -> ! {
             // The lowest page of each stack is a wall, so that an overflow is a fault and not a write elsewhere.
             must("stack guard", syscall(SYS_MPROTECT, [arena + lane * (stack_len + PAGE), PAGE, 0, 0, 0, 0]));
         }
-        *(&raw mut BOOT) = boot;
-        *(&raw mut ARENA) = (arena, arena_len);
+        BOOT = boot;
+        ARENA = (arena, arena_len);
         switch(arena + stack_len + PAGE)
     }
 }
@@ -172,12 +172,12 @@ unsafe extern "C" fn switch(_stack: usize) -> ! {
 extern "C" fn settle() -> ! {
     // SAFETY: single-threaded until the lanes start; what is unmapped is used by nobody any more.
     unsafe {
-        let boot = *(&raw const BOOT);
-        unmap_all_but(&boot, *(&raw const ARENA));
+        let boot = BOOT;
+        unmap_all_but(&boot, ARENA);
         heap::claim(boot.heap_at as usize, boot.heap_len as usize);
         must("dumpable", syscall(SYS_PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]));
         for lane in 1..boot.lanes as usize {
-            let top = (*(&raw const ARENA)).0 + (lane + 1) * (boot.stack_len as usize + PAGE);
+            let top = ARENA.0 + (lane + 1) * (boot.stack_len as usize + PAGE);
             must("thread", clone_lane(CLONE_LANE, top - 16, lane));
         }
         while u64::from(UP.load(Ordering::Acquire)) + 1 < boot.lanes {
@@ -248,7 +248,10 @@ unsafe extern "C" fn clone_lane(_flags: usize, _stack: usize, _lane: usize) -> i
 
 extern "C" fn lane_main(number: usize) -> ! {
     // SAFETY: lane 0 wrote `BOOT` before it started this thread; the lane number is ours alone.
-    let lane = unsafe { Lane::new(&*(&raw const BOOT), number, ring) };
+    let lane = unsafe {
+        let boot = BOOT;
+        Lane::new(&boot, number, ring)
+    };
     UP.fetch_add(1, Ordering::Release);
     jobs::serve(&lane)
 }

@@ -1,8 +1,13 @@
-//! How identifiers and names are written in the formats that came from the world of Windows.
+//! How formats write names and identifiers.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+/// A text in an image ends with its first NUL.
+pub fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|b| *b == 0).next().unwrap_or_default()
+}
 
 /// An identifier whose first three groups are little-endian, as VHDX and VDI keep it.
 pub fn guid(bytes: &[u8; 16]) -> String {
