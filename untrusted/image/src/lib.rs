@@ -9,6 +9,8 @@ pub mod format;
 pub mod num;
 pub mod probe;
 pub mod sector;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 pub use file::{File, Io};
