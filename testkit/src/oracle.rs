@@ -1,7 +1,9 @@
 //! The real qemu-img in several versions: found, or fetched once.
 
 use crate::place::{shared, skipped, target};
-use crate::run::Run;
+use crate::run::{Held, Run};
+use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -22,6 +24,20 @@ impl Oracle {
     /// Its qemu-io.
     pub fn io(&self) -> Run {
         Run::new(self.program("qemu-io"))
+    }
+
+    /// Its qemu-io with an image open, for as long as the value lives: it has answered a question about it.
+    pub fn holding<S: AsRef<OsStr>>(&self, folder: &Path, words: impl IntoIterator<Item = S>) -> Held {
+        let mut held = self.io().folder(folder).args(words).hold();
+        held.stdin.as_mut().expect("its input").write_all(b"length\n").expect("a question");
+        let (mut heard, mut piece) = (Vec::new(), [0; 256]);
+        // The prompt and the answer are each one line's worth; nothing else is said before.
+        while !heard.windows(2).any(|w| w == b"B\n") {
+            let n = held.child.stdout.as_mut().expect("its output").read(&mut piece).expect("an answer");
+            assert_ne!(n, 0, "qemu-io {} ends: {}", self.version, heard.escape_ascii());
+            heard.extend_from_slice(&piece[..n]);
+        }
+        held
     }
 
     /// The path of one of its programs.

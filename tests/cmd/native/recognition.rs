@@ -65,20 +65,22 @@ fn some_formats_are_only_known_natively() {
     let shelf = Shelf::new("natively");
     shelf.file("disc", &iso(Vec::new()));
     shelf.file("fixed", &vhd::build(&Vhd { kind: 2, ..Vhd::default() }));
-    shelf.file("image", &dmg::build(&[0; 512], &[dmg::mish(0, &[])], dmg::Fork::Xml, 1));
+    let raw = dmg::Chunk { kind: dmg::kind::RAW, sector: 0, count: 2, at: 0, len: 1024 };
+    let end = dmg::Chunk { kind: dmg::kind::END, sector: 2, count: 0, at: 1024, len: 0 };
+    shelf.file("image", &dmg::build(&[9; 1024], &[dmg::mish(0, &[raw, end])], dmg::Fork::Xml, 2));
     shelf.file("container", &luks2::usual());
     for (name, format) in [("disc", "iso"), ("fixed", "vpc"), ("image", "dmg"), ("container", "luks")] {
         assert_eq!(shelf.format(&[name]), format);
         assert_eq!(shelf.format(&["-f", "raw", name]), "raw");
         assert_eq!(shelf.json(&[name])["format"], format);
     }
-    for name in ["disc", "fixed", "image"] {
+    for name in ["disc", "fixed", "image", "container"] {
         assert_eq!(shelf.format(&["--unsafe-quirks", name]), "raw", "{name}");
     }
-    // This one qemu-img knows well enough to say that it does not know it.
-    let ran = shelf.ask(&["info", "--unsafe-quirks", "container"]);
-    assert_eq!(ran.code(), Some(1), "{}", ran.out());
-    assert!(ran.err().starts_with("instar: Could not open 'container': "), "{}", ran.err());
+    // Taken for what they are on the word of the user, or by their names, qemu-img knows two of them as well.
+    assert_eq!(shelf.format(&["--unsafe-quirks", "-f", "vpc", "fixed"]), "vpc");
+    std::fs::rename(shelf.path("image"), shelf.path("image.dmg")).expect("another name");
+    assert_eq!(shelf.format(&["--unsafe-quirks", "image.dmg"]), "dmg");
 }
 
 #[test]
@@ -101,9 +103,9 @@ fn plain_sizes_do_not_round() {
     assert_eq!(json["children"][0]["info"]["virtual-size"], 1000);
     assert_eq!(shelf.json(&["-f", "raw", "odd"])["children"][0]["info"]["virtual-size"], 1024);
     shelf.create("-f qcow2 wide 1234567890");
-    assert_eq!(line_of(&shelf.told(&["info", "wide"]), "virtual size"), "1.15 GiB (1234567936 bytes)");
+    assert_eq!(line_of(&shelf.told(&["info", "wide"]), "virtual size"), "1.15 GiB (1234568192 bytes)");
     let plain = shelf.told(&["info", "--ignore-quirks", "wide"]);
-    assert_eq!(line_of(&plain, "virtual size"), "1.1 GiB (1234567936 bytes)");
+    assert_eq!(line_of(&plain, "virtual size"), "1.1 GiB (1234568192 bytes)");
 }
 
 #[test]
@@ -111,17 +113,9 @@ fn limits_are_told_when_asked_for() {
     let shelf = Shelf::new("limits");
     shelf.create("-f qcow2 disk 1M");
     let text = shelf.told(&["info", "--limits", "disk"]);
-    let limits = super::section(&text, "Block limits");
-    assert_eq!(
-        limits,
-        ["request alignment: 1", "min mem alignment: 1", "write zeroes alignment: 65536", "discard alignment: 65536"]
-            .iter()
-            .filter(|line| limits.contains(&(**line).to_owned()))
-            .chain(["opt mem alignment: 4096", "max iov: 1024"].iter())
-            .copied()
-            .collect::<Vec<_>>(),
-        "{text}"
-    );
+    let own = ["write zeroes alignment: 65536", "request alignment: 1", "min mem alignment: 1"];
+    let rest = ["discard alignment: 65536", "opt mem alignment: 4096", "max iov: 1024"];
+    assert_eq!(super::section(&text, "Block limits"), [own, rest].concat(), "{text}");
     let json = shelf.json(&["--limits", "disk"]);
     assert_eq!(json["limits"]["write-zeroes-alignment"], 65536, "{json}");
     assert_eq!(json["children"][0]["info"]["limits"]["max-iov"], 1024);

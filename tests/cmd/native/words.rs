@@ -1,6 +1,7 @@
 //! What is said when the command line is wrong, when help is asked for, and when names are strange.
 
 use super::{Shelf, line_of, refused_so, same_everywhere, succeeded};
+use instar_testkit::images::patch;
 use instar_testkit::program::{Cell, program};
 use instar_testkit::run::End;
 use serde_json::Value;
@@ -24,10 +25,7 @@ const WRONG: &[Wrong] = &[
         &["info", "--output=xml", "x"],
         "--output expects 'human' or 'json', not 'xml'; Try 'instar info --help' for more information",
     ),
-    (
-        &["info", "--qemu-version", "4.0", "x"],
-        "'4.0' is not a qemu-img version (try 10.2, 8.2.2 or 10.0.2-upstream)",
-    ),
+    (&["info", "--qemu-version", "4.0", "x"], "'4.0' is not a qemu-img version (try 10.2, 8.2.2 or 10.0.2-upstream)"),
     (&["info", "--cell", "bogus", "x"], "command line: 'cell' must be auto, kvm or process, not 'bogus'"),
     (&["info", "-t", "bogus", "x"], "Invalid cache option: bogus"),
     (&["config", "word"], "Expecting no words; Try 'instar config --help' for more information"),
@@ -104,6 +102,23 @@ fn strange_names_cannot_reach_the_terminal() {
 }
 
 #[test]
+fn names_out_of_images_cannot_reach_the_terminal_either() {
+    let shelf = Shelf::new("inner-names");
+    shelf.create("-u -f qcow2 -b abcdefghij.base -F raw top 1M");
+    let bytes = std::fs::read(shelf.path("top")).expect("the image");
+    let at = bytes.windows(15).position(|w| w == b"abcdefghij.base").expect("the name");
+    patch::write(&shelf.path("top"), at as u64, b"a\x1b[2J\nb\xff\xfe\"\\.bas").expect("a patch");
+    let human = "a\\x1b[2J\\nb\\xff\\xfe\"\\.bas";
+    let text = shelf.told(&["info", "top"]);
+    assert_eq!(line_of(&text, "backing file"), human);
+    assert!(text.bytes().all(|b| b == b'\n' || b >= b' '), "{text}");
+    let json = shelf.json(&["top"]);
+    assert_eq!(json["backing-filename"], "a\u{1b}[2J\nb\u{fffd}\u{fffd}\"\\.bas");
+    let line = format!("instar: Could not open '{human}': Could not open '{human}': No such file or directory");
+    shelf.refused(&["info", "--chain", "top"], 1, &line);
+}
+
+#[test]
 fn the_wall_is_named_when_asked_for() {
     let shelf = Shelf::new("wall");
     shelf.create("-f qcow2 disk 1M");
@@ -148,14 +163,21 @@ fn another_version_has_another_layout() {
         text.lines().skip_while(|line| *line != "Snapshot list:").skip(1).take(2).collect::<Vec<_>>().join("\n")
     };
     let old = table(&["--qemu-version", "8.2"]);
-    assert!(old.starts_with("ID        TAG               VM SIZE                DATE     VM CLOCK     ICOUNT\n1 "), "{old}");
+    assert!(
+        old.starts_with("ID        TAG               VM SIZE                DATE     VM CLOCK     ICOUNT\n1 "),
+        "{old}"
+    );
     assert!(old.ends_with(" 00:00:00.000          0"), "{old}");
     let new = table(&["--qemu-version", "9.0"]);
-    assert!(new.starts_with("ID      TAG               VM_SIZE                DATE        VM_CLOCK     ICOUNT\n1 "), "{new}");
+    assert!(
+        new.starts_with("ID      TAG               VM_SIZE                DATE        VM_CLOCK     ICOUNT\n1 "),
+        "{new}"
+    );
     assert!(new.ends_with("  0000:00:00.000          0"), "{new}");
     assert_eq!(table(&[]), new, "the default is a new one");
     let run = shelf.instar(&["info", "disk"]).env("INSTAR_QEMU_VERSION", "8.2");
     assert!(succeeded(&same_everywhere(&run)).contains(&old));
-    let both = same_everywhere(&shelf.instar(&["info", "--qemu-version=9.0", "disk"]).env("INSTAR_QEMU_VERSION", "8.2"));
+    let both =
+        same_everywhere(&shelf.instar(&["info", "--qemu-version=9.0", "disk"]).env("INSTAR_QEMU_VERSION", "8.2"));
     assert!(succeeded(&both).contains(&new), "the command line is above the environment");
 }

@@ -22,7 +22,7 @@ pub struct Face<'a> {
     pub argv0: &'a OsStr,
     /// Whether this is the native face: our own options, the new dialect, exit code 2.
     pub native: bool,
-    /// The verbs that exist, for the help.
+    /// The verbs that exist, for the help and, natively, for everything.
     pub verbs: &'a [&'a str],
     /// The names of the formats, separated by blanks, for the help.
     pub formats: &'a str,
@@ -181,7 +181,8 @@ impl Run<'_> {
             return Err(Stop { stderr: std::mem::take(&mut self.warnings), ..Stop::default() });
         };
         let at = argv.len() - scan.rest().len();
-        match table::verb(name, self.face.native) {
+        let exists = |verb: &&Verb| !self.face.native || self.face.verbs.contains(&verb.name);
+        match table::verb(name, self.face.native).filter(exists) {
             Some(verb) => Ok((verb, at)),
             None => {
                 let complaint = Complaint::new(&[b"Command not found: ", name]);

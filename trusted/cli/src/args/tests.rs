@@ -10,7 +10,7 @@ fn face(native: bool) -> Face<'static> {
         prefix: if native { "instar" } else { "qemu-img" },
         argv0: OsStr::new(if native { "instar" } else { "qemu-img" }),
         native,
-        verbs: &["info"],
+        verbs: if native { &["info", "check", "config"] } else { &["info"] },
         formats: "raw qcow2",
         version: "qemu-img version\n",
     }
