@@ -96,6 +96,14 @@ pub fn refused_so(ran: &Ran, code: i32, line: &str) {
     assert_eq!((ran.err(), ran.end, ran.out().as_str()), (format!("{line}\n"), End::Code(code), ""));
 }
 
+/// A chain that policy ended: what refers is told with the verdict, and the refusal in one line.
+pub fn ended_by_policy(ran: &Ran, line: &str) {
+    assert_eq!((ran.err(), ran.end), (format!("{line}\n"), End::Code(1)));
+    let told = ran.out();
+    let refused = ["\n    policy: refused (", "\"allowed\": false"];
+    assert!(refused.iter().any(|verdict| told.contains(verdict)), "{told}");
+}
+
 /// The value after a key at the beginning of a line.
 pub fn line_of<'a>(text: &'a str, key: &str) -> &'a str {
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));

@@ -81,9 +81,9 @@ fn other_files_are_findings() {
     let shelf = Shelf::new("files");
     shelf.create("-f qcow2 base 1M");
     shelf.create("-f qcow2 -b base -F qcow2 top");
-    shelf.only_fault(&["top"], "backing-file", &json!("base"));
+    shelf.only_fault(&["top"], "backing-file", &json!(["base"]));
     shelf.create("-f qcow2 -o data_file=bytes split 1M");
-    shelf.only_fault(&["split"], "data-file", &json!("bytes"));
+    shelf.only_fault(&["split"], "data-file", &json!(["bytes"]));
     shelf.create("-f vmdk -o subformat=monolithicFlat flat.vmdk 1M");
     shelf.only_fault(&["flat.vmdk"], "extents", &json!(["flat-flat.vmdk"]));
     shelf.create("-f vmdk base.vmdk 1M");

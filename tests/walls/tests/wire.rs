@@ -108,7 +108,7 @@ fn image() -> Image {
         cluster_size: Some(65536),
         encrypted: false,
         dirty: Some(true),
-        backing: Some(Backing { name: "base".into(), format: Some("raw".into()), file: Some(FileId(1)) }),
+        backing: Some(Backing { name: "base".into(), format: Some("raw".into()) }),
         specific: Some(facts()),
         children: vec![Child { name: "file".into(), file: FileId(0) }],
         limits: Limits { write_zeroes: 65536, discard: 65536, request: 1 },

@@ -163,7 +163,10 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
             if !to.writable {
                 return Err(Violation::ReadOnly);
             }
-            end_of(call.at2, call.len)?;
+            let (end, end2) = (end_of(call.at, call.len)?, end_of(call.at2, call.len)?);
+            if call.file == call.file2 && call.at < end2 && call.at2 < end {
+                return Err(Violation::Range);
+            }
             Admitted::Copy(readable(call, frame)?, FileId(call.file2), call.at2)
         }
         Op::Zero if call.arg > 1 => return Err(Violation::Leftover),

@@ -62,7 +62,10 @@ fn may(call: &Call, op: Op, lane: usize) -> bool {
         Op::Discard | Op::Allocate | Op::SetLength => writable && ends(call.at),
         Op::Flush => writable,
         Op::Holes => readable,
-        Op::Copy => readable && call.file2 == 1 && ends(call.at2),
+        Op::Copy => {
+            let apart = call.at.abs_diff(call.at2) >= call.len || call.file != call.file2;
+            readable && call.file2 == 1 && ends(call.at2) && apart
+        }
     }
 }
 

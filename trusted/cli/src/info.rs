@@ -36,15 +36,27 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         session.read_directly();
     }
     let opened = opening::open(parsed, 0, &mut session, settings)?;
-    let (heard, wall) = match &opened.source {
+    let asked = match &opened.source {
         Some(source) => ask(&session, &opened, source, parsed, settings)?,
-        None => (Vec::new(), Vec::new()),
+        None => Asked::default(),
     };
-    refuse_conflicts(&session, &opened, &heard, settings)?;
+    refuse_conflicts(&session, &opened, &asked.heard, settings)?;
     opening::check_known(&opened, settings)?;
     let telling = Telling { session: &session, settings, parsed, opened: &opened, direct };
-    let told = telling.show(&heard);
-    Ok(Told { stderr: [opened.notes.clone(), wall, told.stderr].concat(), ..told })
+    let told = telling.show(&asked.heard);
+    let refused = asked.refused.unwrap_or_default();
+    let stderr = [opened.notes.clone(), asked.notes, told.stderr, refused.stderr].concat();
+    Ok(Told { stderr, code: refused.code, ..told })
+}
+
+/// What came of asking a worker.
+#[derive(Default)]
+struct Asked {
+    heard: Vec<Heard>,
+    /// Lines for standard error.
+    notes: Vec<u8>,
+    /// Where policy ended a chain whose verdicts are wanted.
+    refused: Option<Told>,
 }
 
 /// Has a worker look at the image.
@@ -54,8 +66,8 @@ fn ask(
     source: &Source,
     parsed: &Parsed,
     settings: &Settings,
-) -> Result<(Vec<Heard>, Vec<u8>), Told> {
-    let (mut cell, wall) = setup::cell(parsed, settings)?;
+) -> Result<Asked, Told> {
+    let (mut cell, notes) = setup::cell(parsed, settings)?;
     let request = op::Request::Info(Request {
         // A key that nothing asks for stays outside.
         top: Source { key: source.key.clone().filter(|_| parsed.has("extra-detail")), ..source.clone() },
@@ -74,12 +86,18 @@ fn ask(
     };
     let outcome = run_cell(session, &mut *cell, &request, EVENTS_MAX, &mut hear);
     let refusal = match outcome {
-        Ok(Outcome::Done) => return Ok((heard, wall)),
+        Ok(Outcome::Done) => return Ok(Asked { heard, notes, refused: None }),
         Ok(Outcome::Failed(error)) => {
             // A file in use by others is the better reason, and qemu-img's first one.
             refuse_conflicts(session, opened, &heard, settings)?;
             conflict(session, opened, error.file.unwrap_or(opened.file.id), settings)?;
-            Told::failure(settings, &failure(session, opened, &error, settings))
+            let refusal = Told::failure(settings, &failure(session, opened, &error, settings));
+            let mishap = error.cause.and_then(|number| session.mishap(number));
+            let by_policy = mishap.is_some_and(|m| matches!(m.why, Why::Refused(_)));
+            if by_policy && parsed.has("chain") && !heard.is_empty() {
+                return Ok(Asked { heard, notes, refused: Some(refusal) });
+            }
+            refusal
         }
         Err(collapse) => {
             let name = stderr_text(settings).show(&opened.typed).into_owned();
@@ -87,7 +105,7 @@ fn ask(
             Told::failure(settings, &sentence)
         }
     };
-    Err(Told { stderr: [wall, refusal.stderr].concat(), ..refusal })
+    Err(Told { stderr: [notes, refusal.stderr].concat(), ..refusal })
 }
 
 /// An image whose file others write to is refused, unless it is raw and so has no structure to be wrong about.

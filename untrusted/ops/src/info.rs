@@ -50,18 +50,15 @@ fn tell(
         // What was only found to be raw is handled with care: by sectors, so that no header can be written into it.
         told.limits.request = 512;
     }
-    let mut below = None;
-    if let (true, Some(backing)) = (request.chain, &mut told.backing) {
-        // A layer that cannot be had is told as the one at fault, not the one that names it.
-        let mut granted =
-            cx.io.related(layer.id, Role::Backing, &backing.name.0).map_err(|e| Error { file: None, ..e })?;
-        backing.file = Some(granted.id);
-        heed_claim(cx, &request.rules, &mut granted, backing.format.as_ref())?;
-        below = Some(granted);
-    }
+    let backing = told.backing.clone().filter(|_| request.chain);
+    // Told before the chain is followed: who asks for a verdict on every reference wants to know who refers.
     (cx.emit)(&encode(&info::Event::Image(Box::new(told))))?;
     image.snapshots(&mut |some| (cx.emit)(&encode(&info::Event::Snapshots(some))))?;
-    Ok(below)
+    let Some(backing) = backing else { return Ok(None) };
+    // A layer that cannot be had is told as the one at fault, not the one that names it.
+    let mut granted = cx.io.related(layer.id, Role::Backing, &backing.name.0).map_err(|e| Error { file: None, ..e })?;
+    heed_claim(cx, &request.rules, &mut granted, backing.format.as_ref())?;
+    Ok(Some(granted))
 }
 
 /// A format name in an image is a claim: in qemu-img's ways it is obeyed, otherwise the bytes must bear it out.

@@ -95,8 +95,6 @@ message! {
         pub name: Bytes,
         /// The format that the image claims for it.
         pub format: Option<Bytes>,
-        /// The file, when it was opened.
-        pub file: Option<FileId>,
     }
 }
 

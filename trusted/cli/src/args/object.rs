@@ -43,24 +43,13 @@ impl Drop for Passphrase {
     }
 }
 
-/// How the bytes of a secret are enciphered: AES-256-CBC under another secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seal {
-    /// The key, 32 bytes.
-    pub key: Passphrase,
-    /// The initialisation vector.
-    pub iv: [u8; 16],
-}
-
-/// A secret; with a seal its bytes are still enciphered.
+/// A secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secret {
     /// The name by which options refer to it.
     pub id: Vec<u8>,
     /// What it holds.
     pub bytes: Passphrase,
-    /// How to decipher it, if that is needed.
-    pub seal: Option<Seal>,
 }
 
 /// A throttle group; its limits only matter while a device is written to.

@@ -39,13 +39,13 @@ struct QcowImage<'a> {
 /// The layer below, as images of the qcow family tell of it: a name, and perhaps a format.
 pub fn backing(name: Option<&Vec<u8>>, format: Option<&[u8]>) -> Option<info::Backing> {
     let format = format.filter(|format| !format.is_empty());
-    name.map(|name| info::Backing { name: name.as_slice().into(), format: format.map(Into::into), file: None })
+    name.map(|name| info::Backing { name: name.as_slice().into(), format: format.map(Into::into) })
 }
 
 /// Whether the image leads to a file below it, which a service must not follow blindly.
 pub fn backing_finding(name: Option<&Vec<u8>>) -> info::Finding {
-    let detail = name.map_or(Fact::List(Vec::new()), |name| name.as_slice().into());
-    info::Finding { check: "backing-file".into(), ok: name.is_none(), detail }
+    let names: Vec<Fact> = name.map(|name| name.as_slice().into()).into_iter().collect();
+    info::Finding { check: "backing-file".into(), ok: name.is_none(), detail: names.into() }
 }
 
 /// How the guest's bytes are encrypted; AES without a header of its own is known to be weak.

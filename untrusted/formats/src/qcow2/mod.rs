@@ -139,7 +139,7 @@ impl Qcow2Image<'_> {
             finding(
                 "data-file",
                 data_file.is_none() && !layout.has_data_file(),
-                data_file.map_or(Fact::List(Vec::new()), Into::into),
+                Fact::List(data_file.map(Fact::from).into_iter().collect()),
             ),
             finding("unknown-features", unknown.is_empty(), unknown.into()),
         ];

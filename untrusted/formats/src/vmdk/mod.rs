@@ -53,11 +53,10 @@ impl Image for VmdkImage<'_> {
         told.dirty = self.is_uniform().then_some(false);
         let grains = checked.extents.iter().filter_map(grain_len);
         told.limits.write_zeroes = grains.max().and_then(|len| u32::try_from(len).ok()).unwrap_or(0);
-        told.backing = checked.parent.as_ref().map(|name| info::Backing {
-            name: name.as_slice().into(),
-            format: Some("vmdk".into()),
-            file: None,
-        });
+        told.backing = checked
+            .parent
+            .as_ref()
+            .map(|name| info::Backing { name: name.as_slice().into(), format: Some("vmdk".into()) });
         told.specific = Some(Fact::fields([
             ("cid", checked.cid.into()),
             ("parent-cid", checked.parent_cid.into()),

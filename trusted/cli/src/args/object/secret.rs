@@ -1,5 +1,7 @@
 //! The `secret` object: where its bytes come from and how they are written.
-use super::{Complaint, Objects, Params, Passphrase, Profile, ReadFile, Seal, Secret, not_accepted};
+use super::{Complaint, Objects, Params, Passphrase, Profile, ReadFile, Secret, not_accepted};
+use aes::Aes256;
+use aes::cipher::{BlockCipherDecrypt, KeyInit};
 
 const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -45,7 +47,7 @@ impl Draft {
         })
     }
 
-    /// Fetches the bytes and checks that they can be deciphered.
+    /// Fetches the bytes and deciphers them.
     pub fn complete(self, id: Vec<u8>, objects: &Objects, read: ReadFile<'_>) -> Result<Secret, Complaint> {
         let written = match (self.data, self.file) {
             (Some(_), Some(_)) => return Err(Complaint::new(&[b"'file' and 'data' are mutually exclusive"])),
@@ -58,25 +60,54 @@ impl Draft {
             None => None,
         };
         let bytes = if self.base64 { decode(&written)? } else { written };
-        if seal.is_some() && !bytes.len().is_multiple_of(16) {
-            let sentence = format!("Length {} must be a multiple of block size 16", bytes.len());
+        let bytes = match seal {
+            Some(seal) => seal.open(bytes)?,
+            None => bytes,
+        };
+        Ok(Secret { id, bytes: Passphrase::new(bytes) })
+    }
+}
+
+/// How the bytes of a secret are enciphered: AES-256-CBC under another secret.
+struct Seal {
+    cipher: Aes256,
+    iv: [u8; 16],
+}
+
+impl Seal {
+    /// Deciphers the bytes and takes off their padding.
+    fn open(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>, Complaint> {
+        let len = bytes.len();
+        if !len.is_multiple_of(16) {
+            return Err(Complaint::new(&[format!("Length {len} must be a multiple of block size 16").as_bytes()]));
+        }
+        let mut previous = self.iv;
+        for block in bytes.as_chunks_mut::<16>().0 {
+            let enciphered = *block;
+            self.cipher.decrypt_block(block.into());
+            block.iter_mut().zip(previous).for_each(|(byte, before)| *byte ^= before);
+            previous = enciphered;
+        }
+        let padding = bytes.last().copied().unwrap_or(0);
+        if padding > 16 {
+            let sentence = format!("Incorrect number of padding bytes ({padding}) found on decrypted data");
             return Err(Complaint::new(&[sentence.as_bytes()]));
         }
-        Ok(Secret { id, bytes: Passphrase::new(bytes), seal })
+        bytes.truncate(len - usize::from(padding));
+        Ok(bytes)
     }
 }
 
 fn seal(key: &[u8], iv: Option<Vec<u8>>, objects: &Objects) -> Result<Seal, Complaint> {
     let unknown = || Complaint::new(&[b"No secret with id '", key, b"'"]);
-    let key = objects.secret(key).ok_or_else(unknown)?.bytes.clone();
-    if key.expose().len() != 32 {
-        return Err(Complaint::new(&[b"Key should be 32 bytes in length"]));
-    }
+    let key = &objects.secret(key).ok_or_else(unknown)?.bytes;
+    let short = |_| Complaint::new(&[b"Key should be 32 bytes in length"]);
+    let cipher = Aes256::new_from_slice(key.expose()).map_err(short)?;
     let iv = iv.ok_or_else(|| Complaint::new(&[b"IV is required to decrypt secret"]))?;
     let iv = decode(&iv)?;
     let sentence = format!("IV should be 16 bytes in length not {}", iv.len());
     let iv = iv.try_into().map_err(|_| Complaint::new(&[sentence.as_bytes()]))?;
-    Ok(Seal { key, iv })
+    Ok(Seal { cipher, iv })
 }
 
 fn unreadable(file: &[u8], error: &std::io::Error) -> Complaint {

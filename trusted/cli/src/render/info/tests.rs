@@ -77,7 +77,7 @@ fn with(mut layer: Layer, name: &str, value: Fact) -> Layer {
 }
 
 fn over(mut layer: Layer, name: &str, format: &str) -> Layer {
-    layer.told.backing = Some(Backing { name: name.into(), format: Some(format.into()), file: None });
+    layer.told.backing = Some(Backing { name: name.into(), format: Some(format.into()) });
     layer.backing_path = Some(name.into());
     layer
 }
