@@ -125,7 +125,7 @@ const BROKEN: &[(&str, &str)] = &[
         "{}: 'qemu-version' must be a version of qemu-img from 5.2 on, such as 10.2, not '4.0'",
     ),
     ("unsafe-quirks = \"maybe\"\n", "{}: 'unsafe-quirks' must be true or false (1 or 0), not 'maybe'"),
-    ("allow = [\"rel\"]\n", "{}: 'allow' must be absolute directories, separated by colons, not 'rel'"),
+    ("allow = [\"rel\"]\n", "{}: 'allow' must be absolute directories, not 'rel'"),
     ("allow = [1]\n", "{}: 'allow' is of a kind no setting has"),
     ("[cell]\nauto = true\n", "{}: 'cell' is of a kind no setting has"),
     ("cpu-seconds = 0\n", "{}: 'cpu-seconds' must be a number of seconds from 1 to 86400, not '0'"),
@@ -196,4 +196,15 @@ fn broken_variables_are_errors_of_every_command() {
             refused_so(&run.go(), 1, &format!("instar: environment variable {name}: {words}"));
         }
     }
+}
+
+#[test]
+fn only_directories_can_be_allowed_whatever_they_are_called() {
+    let shelf = Shelf::new("allowed");
+    std::fs::create_dir(shelf.path("a:b")).expect("a folder");
+    let text = succeeded(&shelf.instar(&["--allow", "a:b", "config", "--show-sources"]).go());
+    let line = text.lines().find(|line| line.starts_with("allow = ")).expect("the setting");
+    assert!(line.ends_with("/a:b (command line)"), "{line}");
+    let ran = shelf.ask(&["--allow", "", "config"]);
+    assert_eq!((ran.code(), ran.out().as_str(), ran.err().lines().count()), (Some(2), "", 1), "{}", ran.err());
 }

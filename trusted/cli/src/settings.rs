@@ -212,6 +212,19 @@ impl Settings {
         Ok(())
     }
 
+    /// Allows one more directory, whatever its name.
+    pub fn allow_directory(&mut self, directory: PathBuf, origin: &Origin) -> Result<(), String> {
+        if !directory.is_absolute() {
+            let shown = directory.display().to_string();
+            return Err(format!("{origin}: 'allow' must be absolute directories, not '{}'", shown.escape_debug()));
+        }
+        self.allow.push(directory);
+        if let Some(index) = KEYS.iter().position(|key| key.name == "allow") {
+            self.origins[index] = origin.clone();
+        }
+        Ok(())
+    }
+
     /// Everything that files and environment say. `variable` looks a variable up.
     pub fn load(variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, String> {
         let mut settings = Settings::default();
@@ -237,17 +250,20 @@ impl Settings {
         let table: toml::Table = text
             .parse()
             .map_err(|e: toml::de::Error| format!("the configuration file {shown} is not valid: {}", e.message()))?;
+        let origin = Origin::File(path);
         for (name, value) in &table {
             let text = match value {
                 toml::Value::String(text) => text.clone(),
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(truth) => truth.to_string(),
-                toml::Value::Array(parts) if parts.iter().all(toml::Value::is_str) => {
-                    parts.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(":")
+                toml::Value::Array(parts) if name == "allow" && parts.iter().all(toml::Value::is_str) => {
+                    let mut directories = parts.iter().filter_map(toml::Value::as_str).map(PathBuf::from);
+                    directories.try_for_each(|directory| self.allow_directory(directory, &origin))?;
+                    continue;
                 }
                 _ => return Err(format!("{shown}: '{}' is of a kind no setting has", name.escape_debug())),
             };
-            self.set(name, &text, &Origin::File(path.clone()))?;
+            self.set(name, &text, &origin)?;
         }
         Ok(())
     }

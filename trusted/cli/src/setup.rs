@@ -18,11 +18,13 @@ const SETTINGS: &[&str] = &["cell", "qemu-version", "unsafe-quirks", "ignore-qui
 pub fn from_command_line(settings: &mut Settings, parsed: &Parsed) -> Result<(), String> {
     for given in &parsed.options {
         if let Some(name) = SETTINGS.iter().find(|name| **name == given.key) {
-            let value = given.value.as_deref().map_or("true".into(), |v| v.to_string_lossy());
-            let value = match (*name, value.starts_with('/')) {
-                ("allow", false) => std::path::absolute(&*value).unwrap_or_default().display().to_string(),
-                _ => value.into_owned(),
-            };
+            let value = given.value.as_deref();
+            if *name == "allow" {
+                let directory = std::path::absolute(value.unwrap_or_default()).unwrap_or_default();
+                settings.allow_directory(directory, &Origin::CommandLine)?;
+                continue;
+            }
+            let value = value.map_or("true".into(), |v| v.to_string_lossy());
             settings.set(name, &value, &Origin::CommandLine)?;
         }
     }
