@@ -6,7 +6,6 @@ mod bench;
 mod ci;
 mod fuzz;
 mod rust;
-mod sample;
 mod shell;
 mod tables;
 mod testing;
@@ -34,7 +33,6 @@ const TASKS: &[Task] = &[
     Task { name: "test", what: "the tests alone [arguments of cargo test]", run: testing::run },
     Task { name: "tables", what: "rewrite the tables that are generated", run: tables::run },
     Task { name: "bench", what: "side by side with qemu-img [verb...] [--rounds N]", run: bench::run },
-    Task { name: "sample", what: "build the program and let it look at a small image", run: sample::run },
     Task { name: "fuzz", what: "run the fuzz targets [--seconds N] [target...]", run: fuzz::run },
 ];
 
