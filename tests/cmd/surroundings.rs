@@ -6,6 +6,7 @@ use instar_testkit::place::skipped;
 use instar_testkit::program::{Cell, program};
 use instar_testkit::run::{End, Ran, Run};
 use instar_tests::report::Report;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Something done to a run before it starts.
@@ -72,6 +73,11 @@ fn judge(report: &Report, what: &str, run: &Run, want: &Ran) {
     }
 }
 
+/// Whether any user may open /dev/kvm.
+fn kvm_is_everyones() -> bool {
+    std::fs::metadata("/dev/kvm").is_ok_and(|m| m.mode() & 0o006 == 0o006)
+}
+
 #[test]
 fn nobody_can_run_it_too() {
     if !rustix::process::geteuid().is_root() {
@@ -94,11 +100,7 @@ fn nobody_can_run_it_too() {
     }
     // A cell that this user cannot have is a refusal with advice, not a crash.
     let refused = plain(scratch.path(), "kvm").as_nobody().go();
-    let openable = std::fs::metadata("/dev/kvm").is_ok_and(|m| {
-        use std::os::unix::fs::MetadataExt;
-        m.mode() & 0o006 == 0o006
-    });
-    if !openable && (refused.end != End::Code(1) || !refused.err().contains("kvm")) {
+    if !kvm_is_everyones() && (refused.end != End::Code(1) || !refused.err().contains("kvm")) {
         report.fault(format!("KVM for nobody: {:?} {}", refused.end, refused.err()));
     }
     report.end();
@@ -181,4 +183,24 @@ fn help_and_version_need_no_cell() {
         }
     }
     report.end();
+}
+
+#[test]
+fn where_no_wall_can_stand_nothing_runs() {
+    if !rustix::process::geteuid().is_root() || kvm_is_everyones() {
+        skipped("no wall: only root can become a user who may neither open KVM nor fork, where KVM is not everyone's");
+        return;
+    }
+    let scratch = disks();
+    // The home is another's and closed to this user, which is no reason to fail.
+    let run = program().native(Cell::Process).only_env(&["LC_ALL"]).env("HOME", "/root");
+    let run = run.folder(scratch.path()).args(["info", "disk.qcow2"]);
+    run.clone().as_nobody().must();
+    let ran = run.through(["prlimit", "--nproc=1", "--"]).as_nobody().go();
+    let said = ran.err();
+    assert_eq!((ran.end, ran.out().as_str(), said.lines().count()), (End::Code(1), "", 1), "{said}");
+    for words in ["no wall can be put around the parsers here, so nothing is run", "; kvm: ", "; process: ", "/dev/kvm"]
+    {
+        assert!(said.contains(words), "{said}");
+    }
 }

@@ -3,6 +3,7 @@
 use crate::profile::Profile;
 use instar_sandbox::Choice;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -239,12 +240,12 @@ impl Settings {
         Ok(settings)
     }
 
-    fn load_file(&mut self, (path, required): (PathBuf, bool)) -> Result<(), String> {
+    fn load_file(&mut self, (path, need): (PathBuf, Need)) -> Result<(), String> {
         let shown = path.display().to_string();
         let shown = shown.escape_debug();
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => return Ok(()),
+            Err(e) if need.is_met_without(e.kind()) => return Ok(()),
             Err(e) => return Err(format!("cannot read the configuration file {shown}: {e}")),
         };
         let table: toml::Table = text
@@ -277,13 +278,35 @@ impl Settings {
     }
 }
 
-/// The configuration files in order, and whether each must exist.
-fn files(variable: &dyn Fn(&str) -> Option<String>) -> Vec<(PathBuf, bool)> {
-    let mut files = vec![(PathBuf::from("/etc/instar/config.toml"), false)];
+/// How much depends on a configuration file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// The user named it, so it must be there.
+    There,
+    /// It is the machine's: if it is there, it must be read.
+    Obeyed,
+    /// It is the user's own; a service may run with a home that is another's and closed to it.
+    Own,
+}
+
+impl Need {
+    /// Whether one can do without the file for this reason.
+    fn is_met_without(self, reason: io::ErrorKind) -> bool {
+        match reason {
+            io::ErrorKind::NotFound => self != Need::There,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => self == Need::Own,
+            _ => false,
+        }
+    }
+}
+
+/// The configuration files in order, and how much depends on each.
+fn files(variable: &dyn Fn(&str) -> Option<String>) -> Vec<(PathBuf, Need)> {
+    let mut files = vec![(PathBuf::from("/etc/instar/config.toml"), Need::Obeyed)];
     match (variable("INSTAR_CONFIG"), variable("HOME")) {
-        (Some(path), _) => files.push((path.into(), true)),
+        (Some(path), _) => files.push((path.into(), Need::There)),
         (None, Some(home)) if !home.is_empty() => {
-            files.push((PathBuf::from(home).join(".config/instar/config.toml"), false));
+            files.push((PathBuf::from(home).join(".config/instar/config.toml"), Need::Own));
         }
         (None, _) => {}
     }
