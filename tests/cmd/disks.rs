@@ -1,7 +1,7 @@
 //! The images that the command lines are about.
 
 use instar_testkit::images::{SECRET, settle};
-use instar_testkit::oracle::maker;
+use instar_testkit::oracle::{maker, newest};
 use instar_testkit::place::Scratch;
 
 /// A folder with one image of each kind that the clients hand over.
@@ -23,7 +23,10 @@ pub fn disks() -> Scratch {
     make("-f vdi disk.vdi 1G");
     make("-f luks -o key-secret=sec0,iter-time=10 disk.luks 1M");
     make("-f qcow2 disk,with,commas.qcow2 1M");
+    make("-f qcow2 -o data_file=outside.raw outside.qcow2 1M");
     make("-f qcow2 huge.qcow2 64T");
+    let header = "create -q -f luks -o key-secret=sec0,iter-time=10,detached-header=on header.luks 10M";
+    newest().img().folder(scratch.path()).args(header.split(' ')).args(["--object", SECRET]).must();
     settle(scratch.path());
     scratch
 }

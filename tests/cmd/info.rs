@@ -1,7 +1,7 @@
 //! What services type, word for word, beside what qemu-img answers.
 
 use crate::disks::disks;
-use instar_testkit::images::each;
+use instar_testkit::images::{SECRET, each};
 use instar_testkit::oracle::{Oracle, oracles};
 use instar_testkit::program::{Cell, program};
 use instar_testkit::run::End;
@@ -19,7 +19,7 @@ enum Must {
 }
 
 /// Who runs it, what must come of it, and the words after `info`.
-type Line = (&'static str, Must, &'static [&'static str]);
+type Line<'a> = (&'static str, Must, &'a [&'a str]);
 
 /// A disk inside a larger file.
 const MEMBER: &str =
@@ -29,7 +29,7 @@ const NESTED: &str =
     r#"json:{"driver": "qcow2", "backing": null, "file": {"driver": "file", "filename": "overlay.qcow2"}}"#;
 const HOST: &str = r#"json:{"file": {"driver": "file", "filename": "disk.qcow2"}, "driver": "qcow2"}"#;
 
-const LINES: &[Line] = &[
+const LINES: &[Line<'static>] = &[
     ("nova", Must::Answer, &["disk.qcow2", "--force-share", "--output=json", "-f", "qcow2"]),
     ("nova raw", Must::Answer, &["disk.raw", "--force-share", "--output=json", "-f", "raw"]),
     ("nova without a format", Must::Answer, &["disk.qcow2", "--force-share", "--output=json"]),
@@ -98,11 +98,43 @@ const LINES: &[Line] = &[
     ("a file of 64 TiB", Must::Answer, &["--output=json", "huge.qcow2"]),
 ];
 
+/// What a user may say of the nodes that an image is made of.
+const NODES: &[&str] = &[
+    "driver=qcow2,file.filename=disk.qcow2,file.aio=native",
+    "driver=qcow2,file.filename=disk.qcow2,file.aio=native,cache.direct=on",
+    "driver=qcow2,file.filename=disk.qcow2,file.aio=threads",
+    "driver=qcow2,file.filename=disk.qcow2,cache.direct=on",
+    "driver=qcow2,file.filename=disk.qcow2,file.cache.direct=on",
+    "driver=qcow2,file.filename=disk.qcow2,data-file.filename=disk.raw",
+    "driver=qcow2,file.filename=outside.qcow2,data-file.filename=disk.raw",
+    "driver=qcow2,file.filename=outside.qcow2,data-file.filename=nowhere",
+    "driver=luks,file.filename=disk.raw,header.filename=header.luks",
+    "driver=luks,key-secret=sec0,file.filename=disk.raw,header.filename=header.luks",
+    "driver=luks,file.filename=header.luks,header.filename=header.luks",
+    "driver=luks,file.filename=disk.luks,header.filename=disk.luks",
+    "driver=luks,file.filename=disk.raw,header.filename=nowhere",
+    "driver=luks,file.filename=disk.qcow2,header.filename=disk.qcow2",
+    "driver=luks,key-secret=sec1,file.filename=disk.raw,header.filename=header.luks",
+];
+
 #[test]
 fn every_client_gets_what_qemu_img_gives_it() {
-    let report = Report::new("cmd clients");
+    compare("cmd clients", LINES);
+}
+
+#[test]
+fn nothing_that_is_said_of_a_node_is_passed_over() {
+    for output in ["--output=human", "--output=json"] {
+        let words: Vec<_> = NODES.iter().map(|node| ["--object", SECRET, output, "--image-opts", node]).collect();
+        let lines: Vec<Line<'_>> = words.iter().map(|words| ("a node", Must::Agree, words.as_slice())).collect();
+        compare("cmd nodes", &lines);
+    }
+}
+
+fn compare(title: &'static str, lines: &[Line<'_>]) {
+    let report = Report::new(title);
     let scratch = disks();
-    let cases: Vec<(&Line, &Oracle)> = LINES.iter().flat_map(|l| oracles().iter().map(move |o| (l, o))).collect();
+    let cases: Vec<(&Line<'_>, &Oracle)> = lines.iter().flat_map(|l| oracles().iter().map(move |o| (l, o))).collect();
     each(&cases, |_, ((client, must, words), oracle)| {
         let want = oracle.img().folder(scratch.path()).arg("info").args(*words).go();
         for cell in Cell::all() {

@@ -31,8 +31,7 @@ struct Heard {
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let mut session = setup::session(settings, !parsed.has("force-share"));
-    let direct = setup::cache_is_direct(parsed, "cache", settings)?;
-    if direct {
+    if setup::cache_is_direct(parsed, "cache", settings)? {
         session.read_directly();
     }
     let opened = opening::open(parsed, 0, &mut session, settings)?;
@@ -42,7 +41,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     };
     refuse_conflicts(&session, &opened, &asked.heard, settings)?;
     opening::check_known(&opened, settings)?;
-    let telling = Telling { session: &session, settings, parsed, opened: &opened, direct };
+    let telling = Telling { session: &session, settings, parsed, opened: &opened };
     let told = telling.show(&asked.heard);
     let refused = asked.refused.unwrap_or_default();
     let stderr = [opened.notes.clone(), asked.notes, told.stderr, refused.stderr].concat();
@@ -73,7 +72,7 @@ fn ask(
         top: Source { key: source.key.clone().filter(|_| parsed.has("extra-detail")), ..source.clone() },
         rules: setup::rules(settings),
         chain: parsed.has("backing-chain") || parsed.has("chain"),
-        open_data_file: !settings.profile.since(6, 0, 0),
+        open_data_file: !settings.profile.info_skips_data_file(),
         extra: parsed.has("extra-detail"),
     });
     let mut heard: Vec<Heard> = Vec::new();
@@ -127,7 +126,8 @@ fn conflict(session: &Session, opened: &Opened, file: FileId, settings: &Setting
 
 /// What the user calls the image in a file: for the one that was named, the word on the command line.
 fn name_of(session: &Session, opened: &Opened, file: FileId) -> Vec<u8> {
-    if file == opened.file.id { opened.typed.clone() } else { session.name(file) }
+    let own = [Some(opened.file.id), opened.beside.as_ref().map(|beside| beside.id)];
+    if own.contains(&Some(file)) { opened.typed.clone() } else { session.name(file) }
 }
 
 /// The sentence for what the worker could not do.
@@ -156,7 +156,6 @@ struct Telling<'a> {
     settings: &'a Settings,
     parsed: &'a Parsed,
     opened: &'a Opened,
-    direct: bool,
 }
 
 impl Telling<'_> {
@@ -251,7 +250,7 @@ impl Telling<'_> {
         const SECTOR: u32 = 512;
         let alignments = self.session.file(file).and_then(|f| sys::direct_alignments(f.as_fd()));
         let (memory, offset) = alignments.unwrap_or((SECTOR, SECTOR));
-        match self.direct {
+        match self.session.reads_directly() {
             true => Storage { request: offset.max(SECTOR), min_mem: memory.max(SECTOR), ..Storage::default() },
             false => Storage::default(),
         }

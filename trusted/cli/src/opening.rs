@@ -25,6 +25,8 @@ pub struct Opened {
     pub source: Option<Source>,
     /// The file at the bottom.
     pub file: Granted,
+    /// The file that the user says belongs to it.
+    pub beside: Option<Granted>,
     /// Lines for standard error that the description earned.
     pub notes: Vec<u8>,
 }
@@ -81,8 +83,11 @@ pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settin
     let refuse_open = |complaint: Complaint| complain(&complaint.not_opened(&typed), settings);
     let stack =
         Stack::of(&node).ok_or_else(|| refuse_open(Complaint::new(&[b"drivers cannot be stacked in this way"])))?;
+    heed_caching(&stack, session).map_err(refuse_open)?;
     let file = open_leaf(stack.leaf, session, settings).map_err(refuse_open)?;
     stack.leaf.check_known(profile, false).map_err(refuse_open)?;
+    let beside = beside(&stack, profile).map(|leaf| open_leaf(leaf, session, settings));
+    let beside = beside.transpose().map_err(refuse_open)?;
     for node in stack.above_leaf() {
         node.check_values(profile, &parsed.objects).map_err(refuse_open)?;
         if node.driver_name() == Some("copy-on-read") {
@@ -90,19 +95,28 @@ pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settin
         }
     }
     let key = stack.format.map(|format| key(format, parsed, settings)).transpose()?.flatten();
-    let source = stack.format.map(|format| Source { key, ..source(format, stack.part, &file) });
+    let source = stack.format.map(|format| Source { key, beside: beside.clone(), ..source(format, stack.part, &file) });
     let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(settings.face.prefix())).collect();
     let notes = stderr_lines(settings, &notes);
-    Ok(Opened { typed, source, file, node, notes })
+    Ok(Opened { typed, source, file, beside, node, notes })
 }
 
 /// Refuses options that nobody knows, once everything is open.
 pub fn check_known(opened: &Opened, settings: &Settings) -> Result<(), Told> {
     let Some(stack) = Stack::of(&opened.node) else { return Ok(()) };
-    stack
-        .above_leaf()
-        .try_for_each(|node| node.check_known(&settings.profile, false))
-        .map_err(|complaint| complain(&complaint.not_opened(&opened.typed), settings))
+    let mut known = stack.above_leaf().try_for_each(|node| node.check_known(&settings.profile, false));
+    let has_header = stack.format.is_some_and(|format| format.child("header").is_some());
+    if known.is_ok() && has_header && !settings.profile.detached_header() {
+        known = Err(Complaint::new(&[b"Block format 'luks' does not support the option 'header.filename'"]));
+    }
+    known.map_err(|complaint| complain(&complaint.not_opened(&opened.typed), settings))
+}
+
+/// The file that the user says belongs to the image, where the version opens such a file for a description.
+fn beside<'a>(stack: &Stack<'a>, profile: &Profile) -> Option<&'a Node> {
+    let (header, data) = (profile.detached_header(), !profile.info_skips_data_file());
+    let child = |opened: bool, name: &str| stack.format.filter(|_| opened)?.child(name);
+    child(header, "header").or_else(|| child(data, "data-file"))
 }
 
 /// The passphrase that the user gives for an image: by a secret's name, or natively in a file.
@@ -128,7 +142,20 @@ fn source(format: &Node, part: Option<&Node>, file: &Granted) -> Source {
     let part_of = |node: &Node| Part { offset: node.size("offset"), size: node.size("size") };
     let raw = if format.driver_name() == Some("raw") { part_of(format) } else { Part { offset: None, size: None } };
     let pinned = format.driver_name().map(Into::into);
-    Source { file: Granted { pinned, ..file.clone() }, part: part.map(part_of), raw, key: None }
+    Source { file: Granted { pinned, ..file.clone() }, part: part.map(part_of), raw, key: None, beside: None }
+}
+
+/// Reads past the page cache if any node says so; asynchronous requests of the kernel's kind need that.
+fn heed_caching(stack: &Stack<'_>, session: &mut Session) -> Result<(), Complaint> {
+    let all = || stack.above_leaf().chain([stack.leaf]);
+    if all().any(|node| node.text("cache.direct").as_deref() == Some(b"on")) {
+        session.read_directly();
+    }
+    if stack.leaf.text("aio").as_deref() == Some(b"native") && !session.reads_directly() {
+        let why = b"aio=native was specified, but it requires cache.direct=on, which was not specified.";
+        return Err(Complaint::new(&[why]));
+    }
+    Ok(())
 }
 
 fn open_leaf(leaf: &Node, session: &mut Session, settings: &Settings) -> Result<Granted, Complaint> {
@@ -160,7 +187,8 @@ pub fn settle(mut node: Node, found: &[u8], profile: &Profile) -> Node {
 
 /// What lies below the top of a settled tree, as it is shown; lengths come from the file at the bottom.
 pub fn below(top: &Node, session: &Session, file: &Granted, virtual_size: u64) -> Vec<page::Node> {
-    top.children.iter().map(|(name, child)| shown(name, child, session, file, virtual_size)).collect()
+    // A further file is the image's to tell, if it is opened at all.
+    top.children.iter().take(1).map(|(name, child)| shown(name, child, session, file, virtual_size)).collect()
 }
 
 fn shown(name: &str, node: &Node, session: &Session, file: &Granted, virtual_size: u64) -> page::Node {

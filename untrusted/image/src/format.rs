@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_wire::code::Secret;
 use instar_wire::error::Result;
+use instar_wire::io::Granted;
 use instar_wire::op::info;
 
 /// How a file is to be opened, beyond its bytes.
@@ -23,6 +24,8 @@ pub struct Options {
     pub version: u32,
     /// What opens an encrypted image.
     pub key: Option<Secret>,
+    /// The file that the user says belongs to it: the header of luks, the data of qcow2.
+    pub beside: Option<Granted>,
 }
 
 /// A format: recognised by its bytes, opened into an [`Image`].

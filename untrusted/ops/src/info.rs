@@ -19,6 +19,7 @@ pub fn run(request: &info::Request, cx: &Cx<'_>) -> Result<()> {
         as_qemu: request.rules.as_qemu,
         version: request.rules.version,
         key: request.top.key.clone(),
+        beside: request.top.beside.clone(),
     };
     let mut part = request.top.part.clone();
     loop {
@@ -30,6 +31,7 @@ pub fn run(request: &info::Request, cx: &Cx<'_>) -> Result<()> {
         options.raw_offset = None;
         options.raw_size = None;
         options.key = None;
+        options.beside = None;
     }
 }
 

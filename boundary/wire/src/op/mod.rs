@@ -18,7 +18,7 @@ message! {
 impl Source {
     /// All of a file.
     pub fn whole(file: Granted) -> Source {
-        Source { file, part: None, raw: Part { offset: None, size: None }, key: None }
+        Source { file, part: None, raw: Part { offset: None, size: None }, key: None, beside: None }
     }
 }
 
@@ -26,7 +26,7 @@ impl Request {
     /// The files granted with the request.
     pub fn files(&self) -> impl Iterator<Item = &Granted> {
         match self {
-            Request::Info(request) => core::iter::once(&request.top.file),
+            Request::Info(request) => core::iter::once(&request.top.file).chain(&request.top.beside),
         }
     }
 }
@@ -52,6 +52,8 @@ message! {
         pub raw: Part,
         /// What opens it, if it is encrypted.
         pub key: Option<Secret>,
+        /// The file that the user says belongs to it: the header of luks, the data of qcow2.
+        pub beside: Option<Granted>,
     }
 }
 

@@ -1,11 +1,13 @@
 //! What is checked once all options are read: the number of words, and options against each other.
 use super::checks::{self, CACHE_MODES};
 use super::keyval;
+use super::node::drivers;
 use super::number;
 use super::object::ReadFile;
 use super::parse::{Given, Refusal, Run};
 use super::stop::Complaint;
 use super::table::Verb;
+use std::os::unix::ffi::OsStrExt;
 
 type Check = Result<(), Refusal>;
 
@@ -116,13 +118,26 @@ fn create(run: &mut Run<'_>, verb: &'static Verb, words: &[Vec<u8>], read: ReadF
         let number = checks::numbered(run, verb, "size", size)?;
         run.give("size", None, number);
     }
-    match words.get(2) {
-        None => Ok(()),
-        Some(extra) => {
-            let complaint = Complaint::new(&[b"Unexpected argument: ", extra]);
-            Err(Refusal { usage: true, ..complaint.into() })
+    if let Some(extra) = words.get(2) {
+        let complaint = Complaint::new(&[b"Unexpected argument: ", extra]);
+        return Err(Refusal { usage: true, ..complaint.into() });
+    }
+    listed_size_of_create(run, words)
+}
+
+/// The size among the options of a format that there is.
+fn listed_size_of_create(run: &Run<'_>, words: &[Vec<u8>]) -> Check {
+    let profile = run.grammar();
+    let values =
+        |key| run.options.iter().filter(move |given| given.key == key).filter_map(|given| given.value.as_deref());
+    let known = values("format").next_back().is_none_or(|name| drivers::driver(name.as_bytes(), &profile).is_some());
+    for list in values("options").filter(|_| known) {
+        let options = keyval::options(list.as_bytes(), None, false);
+        if let (Some(size), Some(file)) = (options.get("size"), words.first()) {
+            number::listed_size(size, b"size", &profile).0.map_err(|complaint| complaint.about(file))?;
         }
     }
+    Ok(())
 }
 
 fn dd(run: &mut Run<'_>, verb: &'static Verb, words: &mut Vec<Vec<u8>>) -> Check {

@@ -40,15 +40,25 @@ impl Format for Luks {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let key = options.key.clone();
-        if !options.as_qemu && self.probe(&file)? == Claim::Quiet {
+        if !options.as_qemu && options.beside.is_none() && self.probe(&file)? == Claim::Quiet {
             let luks = Luks2::open(&file)?;
-            return Ok(Box::new(Container { size: luks.size, inner: Inner::Two(Box::new(luks)), file, key }));
+            return Ok(Box::new(Container {
+                size: luks.size,
+                inner: Inner::Two(Box::new(luks)),
+                file,
+                header: None,
+                key,
+            }));
         }
-        let luks = Luks1::open(&file, 0, options.version)?;
+        let header = options.beside.as_ref().map(|header| File::new(file.io(), header));
+        let luks = match &header {
+            Some(header) => Luks1::open_detached(header, options.version)?,
+            None => Luks1::open(&file, 0, options.version)?,
+        };
         let size = round_up(file.len()).checked_sub(luks.payload_at).ok_or_else(|| {
             Kind::Corrupt.what("Could not refresh total sector count: Input/output error").file(file.id())
         })?;
-        Ok(Box::new(Container { size, inner: Inner::One(luks), file, key }))
+        Ok(Box::new(Container { size, inner: Inner::One(luks), file, header, key }))
     }
 }
 
@@ -60,6 +70,7 @@ enum Inner {
 /// An opened container.
 struct Container<'a> {
     file: File<'a>,
+    header: Option<File<'a>>,
     size: u64,
     inner: Inner,
     key: Option<Secret>,
@@ -75,7 +86,7 @@ impl Container<'_> {
         };
         if let Some(key) = &self.key {
             let inside = match &self.inner {
-                Inner::One(luks) => Decrypted::one(self.file, luks, self.size, key)?,
+                Inner::One(luks) => Decrypted::one(self.file, self.header.unwrap_or(self.file), luks, self.size, key)?,
                 Inner::Two(luks) => Decrypted::two(self.file, luks, key)?,
             };
             facts.add("inner-format", inside.inner_format()?);
@@ -90,8 +101,10 @@ impl Image for Container<'_> {
             Inner::One(luks) => luks.facts(),
             Inner::Two(luks) => luks.facts(),
         };
+        let header = self.header.map(|header| info::Child { name: "header".into(), file: header.id() });
         Ok(info::Image {
             encrypted: true,
+            children: header.into_iter().collect(),
             specific: Some(specific),
             limits: info::Limits { write_zeroes: 0, discard: 0, request: 512 },
             extra: if extra { self.hidden()? } else { None },

@@ -93,7 +93,13 @@ impl Luks1 {
     /// Reads and checks the header at `at` as the version of qemu-img does; the caller has seen that it can be read.
     pub fn open(file: &File<'_>, at: u64, version: u32) -> Result<Luks1> {
         let header: Header1 = file.read_as(at)?;
-        check(&header, Era::of(version)).map_err(|e| e.file(file.id()).at(at))
+        check(&header, Era::of(version), false).map_err(|e| e.file(file.id()).at(at))
+    }
+
+    /// The same of a header that lies in a file of its own, with no payload behind it to run into.
+    pub fn open_detached(file: &File<'_>, version: u32) -> Result<Luks1> {
+        let header: Header1 = file.read_as(0)?;
+        check(&header, Era::of(version), true).map_err(|e| e.file(file.id()).at(0))
     }
 
     /// The facts that qemu-img tells of it.
@@ -101,7 +107,7 @@ impl Luks1 {
         let slots: Vec<Fact> = self.slots.iter().map(Slot::facts).collect();
         let mut facts = Fact::fields([
             ("ivgen-alg", self.suite.generator.into()),
-            ("detached-header", false.into()),
+            ("detached-header", (self.payload_at == 0).into()),
             ("hash-alg", self.hash.into()),
             ("cipher-alg", self.suite.cipher.into()),
             ("uuid", self.uuid.clone().into()),
@@ -161,7 +167,7 @@ impl Era {
     }
 }
 
-fn check(header: &Header1, era: Era) -> Result<Luks1> {
+fn check(header: &Header1, era: Era, detached: bool) -> Result<Luks1> {
     if header.magic != MAGIC {
         return Err(Kind::NotThisFormat.what("Volume is not in LUKS format"));
     }
@@ -170,10 +176,10 @@ fn check(header: &Header1, era: Era) -> Result<Luks1> {
         return Err(Kind::Unsupported.what(phrase).arg(u64::from(header.version.get())));
     }
     if era > Era::Lenient {
-        check_texts_and_counts(header)?;
+        check_texts_and_counts(header, detached)?;
     }
     for index in 0..SLOT_COUNT {
-        check_slot(header, index, era)?;
+        check_slot(header, index, era, detached)?;
         if era > Era::SlotsFirst {
             check_overlaps(header, index)?;
         }
@@ -196,7 +202,7 @@ fn check(header: &Header1, era: Era) -> Result<Luks1> {
     })
 }
 
-fn check_texts_and_counts(header: &Header1) -> Result<()> {
+fn check_texts_and_counts(header: &Header1, detached: bool) -> Result<()> {
     for (field, phrase) in [
         (&header.cipher_name, "LUKS header cipher name is not NUL terminated"),
         (&header.cipher_mode, "LUKS header cipher mode is not NUL terminated"),
@@ -206,7 +212,7 @@ fn check_texts_and_counts(header: &Header1) -> Result<()> {
             return Err(Kind::Corrupt.what(phrase));
         }
     }
-    if header.payload_offset.get() < HEADER_SECTORS {
+    if !detached && header.payload_offset.get() < HEADER_SECTORS {
         return Err(Kind::Corrupt.what("LUKS payload is overlapping with the header"));
     }
     if header.mk_digest_iter.get() == 0 {
@@ -235,7 +241,7 @@ fn material(header: &Header1, slot: &Slot1) -> (u32, u32) {
     (slot.key_material_offset.get(), u32::try_from(len).unwrap_or(u32::MAX))
 }
 
-fn check_slot(header: &Header1, index: usize, era: Era) -> Result<()> {
+fn check_slot(header: &Header1, index: usize, era: Era, detached: bool) -> Result<()> {
     let corrupt = |phrase: &'static str| -> Error { Kind::Corrupt.what(phrase).arg(number(index)) };
     let Some(slot) = header.slots.get(index) else { return Ok(()) };
     let lenient = era == Era::Lenient;
@@ -256,7 +262,7 @@ fn check_slot(header: &Header1, index: usize, era: Era) -> Result<()> {
     if !lenient && start < HEADER_SECTORS {
         return Err(corrupt("Keyslot {} is overlapping with the LUKS header"));
     }
-    if start.wrapping_add(len) > header.payload_offset.get() {
+    if !detached && start.wrapping_add(len) > header.payload_offset.get() {
         return Err(corrupt("Keyslot {} is overlapping with the encrypted payload"));
     }
     Ok(())

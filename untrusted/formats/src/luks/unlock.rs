@@ -85,11 +85,11 @@ pub struct Decrypted<'a> {
 }
 
 impl<'a> Decrypted<'a> {
-    /// Unlocks a container of version 1, whose payload has been found to be `size` bytes long.
-    pub fn one(file: File<'a>, luks: &Luks1, size: u64, key: &Secret) -> Result<Self> {
+    /// Unlocks a container of version 1, whose payload in `file` has been found to be `size` bytes long.
+    pub fn one(file: File<'a>, header: File<'a>, luks: &Luks1, size: u64, key: &Secret) -> Result<Self> {
         let encryption = spec(&luks.suite);
         let payload = Payload { at: luks.payload_at, size, encryption, sector_len: 512, tweak: 0 };
-        Decrypted::unlock(file, slots_of_one(luks, &payload.encryption), payload, key)
+        Decrypted::unlock(file, header, slots_of_one(luks, &payload.encryption), payload, key)
     }
 
     /// Unlocks a container of version 2.
@@ -115,12 +115,13 @@ impl<'a> Decrypted<'a> {
             let usable = slot.get("type").and_then(Json::text) == Some(b"luks2");
             usable.then(|| slot_of_two(number, slot, digest))
         });
-        Decrypted::unlock(file, used, payload, key)
+        Decrypted::unlock(file, file, used, payload, key)
     }
 
     /// The first slot that the passphrase opens counts. A slot that cannot be tried only matters if no other opens.
     fn unlock(
         file: File<'a>,
+        header: File<'a>,
         slots: impl Iterator<Item = Result<Slot>>,
         payload: Payload,
         key: &Secret,
@@ -128,7 +129,7 @@ impl<'a> Decrypted<'a> {
         let wrong = || Kind::Key.what("Invalid password, cannot unlock any keyslot");
         let mut hindrance = None;
         for slot in slots {
-            match slot.and_then(|slot| slot.open(&file, &key.0)) {
+            match slot.and_then(|slot| slot.open(&header, &key.0)) {
                 Ok(Some(master)) => {
                     let sectors = Suite::parse(&payload.encryption).and_then(|s| s.keyed(&master, payload.sector_len));
                     let sectors = sectors.ok_or_else(|| unsupported(&payload.encryption).file(file.id()))?;
@@ -138,7 +139,7 @@ impl<'a> Decrypted<'a> {
                 Err(error) => hindrance = hindrance.or(Some(error)),
             }
         }
-        Err(hindrance.unwrap_or_else(wrong).file(file.id()))
+        Err(hindrance.unwrap_or_else(wrong).file(header.id()))
     }
 
     /// The name of the format inside: `raw` if there is a partition table, `unknown` if there is nothing known.

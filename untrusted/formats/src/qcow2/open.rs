@@ -120,7 +120,7 @@ pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
         return Err(refuse(Kind::Io, "Could not initialize refcount handling: Input/output error"));
     }
     let extensions = Extensions::read(file, &layout, crypt, options.version)?;
-    let data_file = if options.open_data_file { open_data_file(file, &layout, &extensions)? } else { None };
+    let data_file = if options.open_data_file { open_data_file(file, &layout, &extensions, options)? } else { None };
     if crypt == Crypt::Luks && extensions.luks.is_none() {
         return Err(refuse(Kind::Corrupt, "Missing CRYPTO header for crypt method 2"));
     }
@@ -316,13 +316,24 @@ fn backing_name(header: &Header, file: &File<'_>, cluster_len: u64) -> Result<Op
 }
 
 /// Opens the data file as versions before the fix of CVE-2024-4467 did, although `info` needs nothing from it.
-fn open_data_file(file: &File<'_>, layout: &Layout, extensions: &Extensions) -> Result<Option<Granted>> {
+fn open_data_file(
+    file: &File<'_>,
+    layout: &Layout,
+    extensions: &Extensions,
+    options: &Options,
+) -> Result<Option<Granted>> {
     let refuse = |phrase: &'static str| -> Error { Kind::Corrupt.what(phrase).file(file.id()) };
     if !layout.has_data_file() {
         if layout.autoclear & DATA_FILE_RAW != 0 {
             return Err(refuse("data-file-raw requires a data file"));
         }
+        if options.beside.is_some() {
+            return Err(refuse("'data-file' can only be set for images with an external data file"));
+        }
         return Ok(None);
+    }
+    if options.beside.is_some() {
+        return Ok(options.beside.clone());
     }
     match extensions.data_file.as_deref() {
         None => Err(refuse("'data-file' is required for this image")),
