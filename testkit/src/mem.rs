@@ -1,5 +1,6 @@
 //! Files in memory, behind the same door that a cell has.
 
+use instar_image::file::Hole;
 use instar_image::{Bytes, FileId, Granted, Io, Kind, Result, Role};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -57,5 +58,24 @@ impl Io for MemIo {
         let bytes = self.names.get(name).ok_or_else(|| Kind::Refused.what("no such file").file(from))?;
         self.files.borrow_mut().push(bytes.clone());
         Ok(self.granted(self.files.borrow().len() - 1))
+    }
+
+    fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {
+        // As a file system would: whole blocks of zeroes are holes.
+        const BLOCK: usize = 4096;
+        let mut bytes = vec![0; len as usize];
+        self.read(file, at, &mut bytes)?;
+        let first = (BLOCK - at as usize % BLOCK).min(bytes.len());
+        let (head, rest) = bytes.split_at(first);
+        let blocks = [head].into_iter().chain(rest.chunks(BLOCK)).filter(|block| !block.is_empty());
+        let mut runs: Vec<Hole> = Vec::new();
+        for block in blocks {
+            let is_hole = block.iter().all(|byte| *byte == 0);
+            match runs.last_mut() {
+                Some(last) if last.is_hole == is_hole => last.len += block.len() as u64,
+                _ => runs.push(Hole { len: block.len() as u64, is_hole }),
+            }
+        }
+        Ok(runs)
     }
 }

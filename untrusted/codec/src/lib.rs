@@ -1,4 +1,4 @@
-//! Ciphers, hashes and key derivations, as image formats name them.
+//! Ciphers, hashes, key derivations and compressions, as image formats name them.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -13,3 +13,4 @@ pub mod pbkdf2;
 #[cfg(test)]
 mod tests;
 mod twofish;
+pub mod unpack;

@@ -1,6 +1,6 @@
 //! A cache in front of the way out: headers are read in many small pieces, often the same ones by several readers.
 
-use crate::file::Io;
+use crate::file::{Hole, Io};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use instar_wire::error::Result;
@@ -77,5 +77,9 @@ impl Io for Cache<'_> {
 
     fn related(&self, from: FileId, role: Role, name: &[u8]) -> Result<Granted> {
         self.io.related(from, role, name)
+    }
+
+    fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {
+        self.io.holes(file, at, len)
     }
 }

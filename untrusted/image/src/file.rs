@@ -1,5 +1,6 @@
 //! Files as code in a cell sees them: a number, a length, and bytes on request.
 
+use crate::source::Place;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_wire::error::Result;
@@ -14,6 +15,49 @@ pub trait Io {
     fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Result<()>;
     /// Opens the file that `from` names.
     fn related(&self, from: FileId, role: Role, name: &[u8]) -> Result<Granted>;
+    /// The runs of `file[at..][..len]` from its beginning: at least one, perhaps not all.
+    ///
+    /// Where nothing can be told everything is data.
+    fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {
+        let _ = (file, at);
+        Ok(vec![Hole { len, is_hole: false }])
+    }
+}
+
+/// A run of a file that is all data or all hole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hole {
+    /// Its length.
+    pub len: u64,
+    /// Whether nothing is there, and zeroes are read.
+    pub is_hole: bool,
+}
+
+/// The way out of the cell for those who also write.
+pub trait Drive: Io {
+    /// Writes `bytes` to `place`.
+    fn write(&self, place: Place, bytes: &[u8]) -> Result<()>;
+    /// Copies `len` bytes without looking at them.
+    fn copy(&self, from: Place, to: Place, len: u64, zeroes: Zeroes) -> Result<()>;
+    /// Makes `len` bytes from `place` read as zeroes; `give_up`: their space may go.
+    fn zero(&self, place: Place, len: u64, give_up: bool) -> Result<()>;
+    /// Sets space aside for `len` bytes from `place`.
+    fn allocate(&self, place: Place, len: u64) -> Result<()>;
+    /// The file is `len` bytes long afterwards.
+    fn set_length(&self, file: FileId, len: u64) -> Result<()>;
+    /// Everything written to the file is durable afterwards.
+    fn flush(&self, file: FileId) -> Result<()>;
+}
+
+/// What a copy does with zeroes that it comes by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Zeroes {
+    /// They are written like all else.
+    Written,
+    /// Runs of at least so many bytes are passed over: the target is zero there already.
+    Skipped(u32),
+    /// Runs of at least so many bytes become holes of the target.
+    Holes(u32),
 }
 
 /// A file that may be read, or a part of one.
@@ -44,6 +88,11 @@ impl<'a> File<'a> {
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// The byte of the file that this part of it has at `at`.
+    pub fn place(&self, at: u64) -> Place {
+        Place { file: self.id, at: self.start.saturating_add(at) }
     }
 
     /// Whether it holds no bytes.

@@ -1,11 +1,12 @@
 //! What every image format offers.
 
 use crate::file::File;
+use crate::layer::Layer;
 use crate::probe::Claim;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_wire::code::Secret;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 use instar_wire::io::Granted;
 use instar_wire::op::info;
 
@@ -46,6 +47,19 @@ pub trait Image {
     fn snapshots(&self, each: &mut dyn FnMut(Vec<info::Snapshot>) -> Result<()>) -> Result<()> {
         let _ = each;
         Ok(())
+    }
+    /// Where its bytes are. Asked once; what it takes to answer is read here and not when the image is opened.
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Err(Kind::Unsupported.what("images of this format are recognised, not read"))
+    }
+    /// Where the bytes of an internal snapshot are: of the one with that number in the order of [`Self::snapshots`].
+    fn snapshot(&self, number: usize) -> Result<Box<dyn Layer>> {
+        let _ = number;
+        Err(Kind::Unsupported.what("Failed to load snapshot"))
+    }
+    /// The file of the layer below, where the image itself knows best how to find it; a backing file is found by all.
+    fn parent(&self) -> Result<Option<Granted>> {
+        Ok(None)
     }
 }
 

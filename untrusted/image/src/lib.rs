@@ -3,20 +3,34 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod batch;
 pub mod cache;
+pub mod chain;
 pub mod file;
 pub mod format;
+pub mod layer;
 pub mod num;
 pub mod probe;
+pub mod read;
 pub mod sector;
+pub mod source;
+pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod text;
+pub mod walk;
 
-pub use file::{File, Io};
+pub use batch::Batch;
+pub use chain::{Chain, Found};
+pub use file::{Drive, File, Io};
 pub use format::{Format, Image, Options};
 pub use instar_wire::code::{Bytes, Secret};
 pub use instar_wire::error::{Error, Kind, Result};
 pub use instar_wire::fact::Fact;
 pub use instar_wire::io::{FileId, Granted, Related, Role};
 pub use instar_wire::op::info;
+pub use layer::{Cursor, Layer};
+pub use read::Reader;
+pub use source::{Place, Source, Unit};
+pub use table::Table;
+pub use walk::Walk;

@@ -24,3 +24,9 @@ pub fn bounded(len: u64, max: u64, or: impl FnOnce() -> Error) -> Result<usize> 
 pub fn power(bits: u32) -> u64 {
     1u64.checked_shl(bits).unwrap_or(0)
 }
+
+/// Which of the units of length `unit` the byte at `at` lies in, how far from its beginning, and how far from its end.
+pub fn split(at: u64, unit: u64) -> (u64, u64, u64) {
+    let (number, skip) = (at.checked_div(unit).unwrap_or(0), at.checked_rem(unit).unwrap_or(0));
+    (number, skip, unit.saturating_sub(skip))
+}

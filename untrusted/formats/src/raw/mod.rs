@@ -1,6 +1,7 @@
 //! Raw disks: a file whose bytes are the guest's.
 
 mod disk;
+mod locate;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Options, Result, info};
+use instar_image::{File, Format, Image, Layer, Options, Result, info};
 use open::{Table, partitions};
 
 /// The format.
@@ -41,5 +42,9 @@ impl Image for open::Raw<'_> {
             }],
             ..plain(&self.file, "raw", self.size)
         })
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(self))
     }
 }

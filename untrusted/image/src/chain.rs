@@ -1,0 +1,123 @@
+//! A chain of layers, top first: what the upper one does not have, the next one is asked for.
+
+use crate::batch::Batch;
+use crate::file::Io;
+use crate::layer::{Cursor, Layer};
+use crate::source::{Piece, Source};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use instar_wire::error::Result;
+
+/// Runs asked of one layer at once.
+const ASK: usize = 256;
+
+/// Layers, top first.
+pub struct Chain<'a> {
+    /// The layers.
+    pub layers: Vec<Box<dyn Layer + 'a>>,
+}
+
+/// A source, and where in the chain it was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The layer's number, 0 on top.
+    pub depth: usize,
+    /// Whether any layer has it; if none does it is zeroes.
+    pub present: bool,
+    /// Where the bytes come from.
+    pub source: Source,
+}
+
+impl Piece for Found {
+    fn joins(&self, len: u64, next: &Self) -> bool {
+        (self.depth, self.present) == (next.depth, next.present) && self.source.joins(len, &next.source)
+    }
+
+    fn cut(self, n: u64) -> Self {
+        Found { source: self.source.cut(n), ..self }
+    }
+}
+
+impl<'a> Chain<'a> {
+    /// One layer.
+    pub fn single(layer: Box<dyn Layer + 'a>) -> Chain<'a> {
+        Chain { layers: Vec::from([layer]) }
+    }
+
+    /// Size of the disk: the top layer's.
+    pub fn size(&self) -> u64 {
+        self.layers.first().map_or(0, |layer| layer.size())
+    }
+
+    /// A walker over all layers.
+    pub fn cursor<'c>(&'c self, io: &'c dyn Io) -> ChainCursor<'c> {
+        let level = |layer: &'c Box<dyn Layer + 'a>| Level {
+            size: layer.size(),
+            cursor: layer.cursor(io),
+            batch: Batch::new(ASK),
+        };
+        ChainCursor { io, levels: self.layers.iter().map(level).collect() }
+    }
+}
+
+struct Level<'c> {
+    size: u64,
+    cursor: Box<dyn Cursor + 'c>,
+    batch: Batch<Option<Source>>,
+}
+
+/// A walker over a chain.
+pub struct ChainCursor<'c> {
+    io: &'c dyn Io,
+    levels: Vec<Level<'c>>,
+}
+
+impl ChainCursor<'_> {
+    /// Adds runs from `out.at()` on until it is done.
+    pub fn fill(&mut self, out: &mut Batch<Found>) -> Result<()> {
+        let end = out.end();
+        ask(self.io, &mut self.levels, 0, end, out)
+    }
+}
+
+/// Has the topmost of `levels` answer up to `end`, and those below it where it does not know.
+fn ask(io: &dyn Io, levels: &mut [Level<'_>], depth: usize, end: u64, out: &mut Batch<Found>) -> Result<()> {
+    let Some((level, below)) = levels.split_first_mut() else {
+        let depth = depth.saturating_sub(1);
+        return out.push(end.saturating_sub(out.at()), Found { depth, present: false, source: Source::ZERO });
+    };
+    let stop = end.min(level.size);
+    while out.at() < stop && !out.is_done() {
+        level.batch.aim(out.at(), stop, out.room().min(ASK));
+        level.cursor.fill(&mut level.batch)?;
+        for run in level.batch.runs() {
+            let until = out.at().saturating_add(run.len);
+            match run.what {
+                Some(source) => add(io, out, run.len, Found { depth, present: true, source })?,
+                None => ask(io, below, depth.saturating_add(1), until, out)?,
+            }
+            if out.at() < until || out.is_done() {
+                return Ok(());
+            }
+        }
+    }
+    // A layer that is shorter than those above it is followed by zeroes.
+    if out.at() < end && !out.is_done() {
+        out.push(end.saturating_sub(out.at()), Found { depth, present: depth > 0, source: Source::ZERO })?;
+    }
+    Ok(())
+}
+
+/// Adds a run, whoever told it; what would lie beyond the end of its file is told as that.
+fn add(io: &dyn Io, out: &mut Batch<Found>, len: u64, found: Found) -> Result<()> {
+    let Source::Raw { place, .. } = found.source else { return out.push(len, found) };
+    let inside = io.len(place.file).saturating_sub(place.at).min(len);
+    if inside > 0 {
+        out.push(inside, found)?;
+    }
+    if inside < len && !out.is_done() {
+        let source = Source::Beyond { place: place.ahead(inside) };
+        out.push(len.saturating_sub(inside), Found { source, ..found })?;
+    }
+    Ok(())
+}

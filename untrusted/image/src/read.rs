@@ -1,0 +1,110 @@
+//! Reading what a walk has found: the one place where bytes are decrypted, decompressed or made up.
+
+use crate::chain::{Chain, Found};
+use crate::file::Io;
+use crate::layer::Layer;
+use crate::num::split;
+use crate::source::{Place, Source, Unit};
+use alloc::vec::Vec;
+use instar_codec::cipher::UNIT as TWEAK_UNIT;
+use instar_codec::unpack::unpack;
+use instar_wire::error::{Error, Kind, Result};
+
+/// Compressed bytes that are held at once.
+const PACKED_MAX: u64 = 32 << 20;
+/// Bytes of a unit that are held at once.
+const UNIT_MAX: u64 = 64 << 20;
+
+/// Reads along a chain; one for each lane.
+pub struct Reader<'c> {
+    chain: &'c Chain<'c>,
+    io: &'c dyn Io,
+    /// The unit last unpacked, and its bytes.
+    unit: Option<Unit>,
+    bytes: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+impl<'c> Reader<'c> {
+    /// A reader that has read nothing.
+    pub fn new(chain: &'c Chain<'c>, io: &'c dyn Io) -> Self {
+        Reader { chain, io, unit: None, bytes: Vec::new(), packed: Vec::new() }
+    }
+
+    /// Fills `buf` with the first bytes of what was found.
+    pub fn read(&mut self, found: &Found, buf: &mut [u8]) -> Result<()> {
+        match found.source {
+            Source::Zero { .. } | Source::Beyond { .. } => {
+                buf.fill(0);
+                Ok(())
+            }
+            Source::Raw { place, tweak: None, .. } => self.io.read(place.file, place.at, buf),
+            Source::Raw { place, tweak: Some(tweak), .. } => self.sealed(self.layer(found, place)?, place, tweak, buf),
+            Source::Packed { unit, skip } => self.packed(unit, skip, buf),
+            Source::Inline { place } => self.layer(found, place)?.inline(self.io, place, buf),
+        }
+    }
+
+    fn layer(&self, found: &Found, place: Place) -> Result<&'c dyn Layer> {
+        let layer = self.chain.layers.get(found.depth).map(|layer| &**layer);
+        layer.ok_or_else(|| Kind::Corrupt.what("bytes of no layer").file(place.file).at(place.at))
+    }
+
+    /// Decrypts whole sectors, of which the first and the last may only be wanted in part.
+    fn sealed(&mut self, layer: &dyn Layer, place: Place, tweak: u64, buf: &mut [u8]) -> Result<()> {
+        let wrong = || Kind::Key.what("there is no key for encrypted bytes").file(place.file).at(place.at);
+        let cipher = layer.cipher().ok_or_else(wrong)?;
+        let sector = cipher.sector_len() as u64;
+        let (_, before, _) = split(tweak, sector);
+        let len = buf.len() as u64;
+        let whole = before.saturating_add(len).next_multiple_of(sector);
+        let number = |at: u64| at / (TWEAK_UNIT as u64);
+        if before == 0 && whole == len {
+            self.io.read(place.file, place.at, buf)?;
+            cipher.decrypt(number(tweak), buf);
+            return Ok(());
+        }
+        let from = place.at.saturating_sub(before);
+        self.unit = None;
+        self.bytes.clear();
+        self.bytes.resize(usize::try_from(whole).unwrap_or(0), 0);
+        let have = usize::try_from(self.io.len(place.file).saturating_sub(from).min(whole)).unwrap_or(0);
+        self.io.read(place.file, from, self.bytes.get_mut(..have).unwrap_or_default())?;
+        cipher.decrypt(number(tweak.saturating_sub(before)), &mut self.bytes);
+        give(&self.bytes, before, buf);
+        Ok(())
+    }
+
+    /// Unpacks a unit, unless it is the one unpacked last.
+    fn packed(&mut self, unit: Unit, skip: u64, buf: &mut [u8]) -> Result<()> {
+        if self.unit != Some(unit) {
+            self.unit = None;
+            self.unpack(&unit).map_err(|e| Error { file: Some(unit.place.file), at: Some(unit.place.at), ..e })?;
+            self.unit = Some(unit);
+        }
+        give(&self.bytes, skip, buf);
+        Ok(())
+    }
+
+    fn unpack(&mut self, unit: &Unit) -> Result<()> {
+        let too_big = || Kind::TooBig.what("a compressed part is too long");
+        let have = self.io.len(unit.place.file).saturating_sub(unit.place.at).min(unit.len);
+        let packed = crate::num::bounded(have, PACKED_MAX, too_big)?;
+        let size = crate::num::bounded(unit.size, UNIT_MAX, too_big)?;
+        self.packed.clear();
+        self.packed.resize(packed, 0);
+        self.io.read(unit.place.file, unit.place.at, &mut self.packed)?;
+        self.bytes.clear();
+        self.bytes.resize(size, 0);
+        match unpack(unit.codec, &self.packed, &mut self.bytes) {
+            Ok(made) if made == size => Ok(()),
+            _ => Err(Kind::Corrupt.what("a compressed part is broken")),
+        }
+    }
+}
+
+/// Copies to `buf` what `bytes` has from `skip` on; there is always enough.
+fn give(bytes: &[u8], skip: u64, buf: &mut [u8]) {
+    let rest = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)).unwrap_or_default();
+    buf.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+}
