@@ -1,6 +1,8 @@
 //! What tests share: files in memory, image builders, the qemu-img runner.
 
 pub mod build;
+pub mod content;
+pub mod folder;
 pub mod images;
 pub mod mem;
 pub mod oracle;
