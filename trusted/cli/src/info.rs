@@ -1,22 +1,22 @@
 //! `info`: tells what an image is.
 
 use crate::args::Parsed;
+use crate::asking::{Asking, End};
 use crate::opening::{self, Opened};
 use crate::render::info::{self as page, Layer, Node, Storage, Verdict};
 use crate::render::sentence;
 use crate::render::size::Rounding;
 use crate::render::snapshot::LocalTime;
 use crate::settings::{Face, Settings};
-use crate::setup::{self, mishap_sentence, mishap_words};
+use crate::setup;
 use crate::{Told, stderr_text, stdout_text};
-use instar_broker::policy::{Refusal, has_protocol};
+use instar_broker::policy::has_protocol;
 use instar_broker::session::{Facts, Why};
-use instar_broker::{Session, run as run_cell, sys};
+use instar_broker::{Session, sys};
 use instar_wire::code::{Malformed, decode};
-use instar_wire::error::Error;
 use instar_wire::io::{FileId, Granted, Role};
 use instar_wire::op::info::{Event, Image, Request, Snapshot};
-use instar_wire::op::{self, Outcome, Source};
+use instar_wire::op::{self, Source};
 use std::os::fd::AsFd;
 
 /// Bytes of description one image may have: the largest snapshot table that is read, and room for the rest.
@@ -34,14 +34,16 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     if setup::cache_is_direct(parsed, "cache", settings)? {
         session.read_directly();
     }
-    let opened = opening::open(parsed, 0, &mut session, settings)?;
+    let opened = [opening::open(parsed, 0, &mut session, settings)?];
+    let asking = Asking { session: &session, images: &opened, parsed, settings };
+    let [opened] = &opened;
     let asked = match &opened.source {
-        Some(source) => ask(&session, &opened, source, parsed, settings)?,
+        Some(source) => ask(&asking, source)?,
         None => Asked::default(),
     };
-    refuse_conflicts(&session, &opened, &asked.heard, settings)?;
-    opening::check_known(&opened, settings)?;
-    let telling = Telling { session: &session, settings, parsed, opened: &opened };
+    asking.refuse_conflicts(asked.heard.iter().map(|h| (&h.image.format, h.image.file)))?;
+    opening::check_known(opened, settings)?;
+    let telling = Telling { session: &session, settings, parsed, opened };
     let told = telling.show(&asked.heard);
     let refused = asked.refused.unwrap_or_default();
     let stderr = [opened.notes.clone(), asked.notes, told.stderr, refused.stderr].concat();
@@ -59,14 +61,9 @@ struct Asked {
 }
 
 /// Has a worker look at the image.
-fn ask(
-    session: &Session,
-    opened: &Opened,
-    source: &Source,
-    parsed: &Parsed,
-    settings: &Settings,
-) -> Result<Asked, Told> {
-    let (mut cell, notes) = setup::cell(parsed, settings)?;
+fn ask(asking: &Asking<'_>, source: &Source) -> Result<Asked, Told> {
+    let Asking { parsed, settings, .. } = *asking;
+    let (cell, notes) = setup::cell(parsed, settings)?;
     let request = op::Request::Info(Request {
         // A key that nothing asks for stays outside.
         top: Source { key: source.key.clone().filter(|_| parsed.has("extra-detail")), ..source.clone() },
@@ -83,71 +80,23 @@ fn ask(
         }
         Ok(())
     };
-    let outcome = run_cell(session, &mut *cell, &request, EVENTS_MAX, &mut hear);
-    let refusal = match outcome {
-        Ok(Outcome::Done) => return Ok(Asked { heard, notes, refused: None }),
-        Ok(Outcome::Failed(error)) => {
+    let refusal = match asking.run(cell, &request, EVENTS_MAX, &mut hear) {
+        Ok(()) => return Ok(Asked { heard, notes, refused: None }),
+        Err(End::Failed(error)) => {
             // A file in use by others is the better reason, and qemu-img's first one.
-            refuse_conflicts(session, opened, &heard, settings)?;
-            conflict(session, opened, error.file.unwrap_or(opened.file.id), settings)?;
-            let refusal = Told::failure(settings, &failure(session, opened, &error, settings));
-            let mishap = error.cause.and_then(|number| session.mishap(number));
+            asking.refuse_conflicts(heard.iter().map(|h| (&h.image.format, h.image.file)))?;
+            asking.conflict(error.file.unwrap_or(asking.images[0].file.id))?;
+            let refusal = Told::failure(settings, &asking.not_opened(&error));
+            let mishap = error.cause.and_then(|number| asking.session.mishap(number));
             let by_policy = mishap.is_some_and(|m| matches!(m.why, Why::Refused(_)));
             if by_policy && parsed.has("chain") && !heard.is_empty() {
                 return Ok(Asked { heard, notes, refused: Some(refusal) });
             }
             refusal
         }
-        Err(collapse) => {
-            let name = stderr_text(settings).show(&opened.typed).into_owned();
-            let sentence = [b"Could not open '", &name[..], b"': ", collapse.to_string().as_bytes()].concat();
-            Told::failure(settings, &sentence)
-        }
+        Err(End::Fell(told)) => told,
     };
     Err(Told { stderr: [notes, refusal.stderr].concat(), ..refusal })
-}
-
-/// An image whose file others write to is refused, unless it is raw and so has no structure to be wrong about.
-fn refuse_conflicts(session: &Session, opened: &Opened, heard: &[Heard], settings: &Settings) -> Result<(), Told> {
-    let formatted = heard.iter().filter(|h| h.image.format.0 != b"raw");
-    formatted.map(|h| h.image.file).try_for_each(|file| conflict(session, opened, file, settings))
-}
-
-fn conflict(session: &Session, opened: &Opened, file: FileId, settings: &Settings) -> Result<(), Told> {
-    let Some(conflict) = session.conflict(file) else { return Ok(()) };
-    let text = stderr_text(settings);
-    let (image, name) = (name_of(session, opened, file), session.name(file));
-    let (image, name) = (text.show(&image), text.show(&name));
-    let why = conflict.to_string();
-    let hint = b"\nIs another process using the image [";
-    let sentence = [b"Could not open '", &image[..], b"': ", why.as_bytes(), hint, &name, b"]?"].concat();
-    Err(Told::failure(settings, &sentence))
-}
-
-/// What the user calls the image in a file: for the one that was named, the word on the command line.
-fn name_of(session: &Session, opened: &Opened, file: FileId) -> Vec<u8> {
-    let own = [Some(opened.file.id), opened.beside.as_ref().map(|beside| beside.id)];
-    if own.contains(&Some(file)) { opened.typed.clone() } else { session.name(file) }
-}
-
-/// The sentence for what the worker could not do.
-fn failure(session: &Session, opened: &Opened, error: &Error, settings: &Settings) -> Vec<u8> {
-    let text = stderr_text(settings);
-    let mishap = error.cause.and_then(|number| session.mishap(number));
-    if let (Some(mishap), true) = (&mishap, error.what.0.is_empty()) {
-        if mishap.why == Why::Refused(Refusal::Cycle) {
-            return [b"Backing file '", &text.show(&mishap.name)[..], b"' creates an infinite loop."].concat();
-        }
-        let image = error.file.map_or_else(|| mishap.name.clone(), |id| name_of(session, opened, id));
-        return mishap_sentence(&image, mishap, settings);
-    }
-    let manner = sentence::Manner {
-        profile: &settings.profile,
-        text,
-        display: &|id| session.name(FileId(id)),
-        cause: &|number| session.mishap(number).map(|m| mishap_words(&m, settings, text)),
-    };
-    sentence::could_not_open(&name_of(session, opened, error.file.unwrap_or(opened.file.id)), error, &manner)
 }
 
 /// What is needed to show what was heard.

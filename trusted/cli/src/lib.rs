@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod asking;
 mod config;
 mod info;
 mod opening;

@@ -5,6 +5,7 @@ extern crate alloc;
 
 pub mod cx;
 pub mod info;
+pub mod open;
 
 use cx::Cx;
 use instar_wire::error::Result;

@@ -4,7 +4,7 @@ pub mod info;
 
 use crate::code::{Bytes, Secret};
 use crate::error::Error;
-use crate::io::Granted;
+use crate::io::{FileId, Granted};
 use crate::message;
 
 message! {
@@ -54,6 +54,28 @@ message! {
         pub key: Option<Secret>,
         /// The file that the user says belongs to it: the header of luks, the data of qcow2.
         pub beside: Option<Granted>,
+    }
+}
+
+message! {
+    /// How far the opening of images has come.
+    pub enum Step {
+        /// The next image is being opened.
+        Image = 0,
+        /// A layer of it has been opened; the one below it is looked for next.
+        Layer(Layer) = 1,
+    }
+}
+
+message! {
+    /// A layer of an image.
+    pub struct Layer {
+        /// Its file.
+        pub file: FileId,
+        /// Its format.
+        pub format: FormatName,
+        /// Size of the disk in bytes.
+        pub virtual_size: u64,
     }
 }
 

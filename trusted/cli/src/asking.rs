@@ -1,0 +1,163 @@
+//! Asking a worker, and what becomes of it: every verb opens its images and fails in the same way.
+
+use crate::args::Parsed;
+use crate::opening::Opened;
+use crate::render::sentence;
+use crate::settings::Settings;
+use crate::setup::{mishap_sentence, mishap_words};
+use crate::{Told, stderr_text};
+use instar_broker::policy::Refusal;
+use instar_broker::serve::OnEvent;
+use instar_broker::session::Why;
+use instar_broker::{Session, run as run_cell};
+use instar_sandbox::Cell;
+use instar_wire::error::Error;
+use instar_wire::io::FileId;
+use instar_wire::op::{FormatName, Layer, Outcome, Request, Step};
+
+/// What a question is about.
+pub struct Asking<'a> {
+    /// The files.
+    pub session: &'a Session,
+    /// The images that the user named.
+    pub images: &'a [Opened],
+    /// The command line.
+    pub parsed: &'a Parsed,
+    /// How to go about it.
+    pub settings: &'a Settings,
+}
+
+/// How a worker ended that did not do what it was asked.
+pub enum End {
+    /// It said that it could not.
+    Failed(Error),
+    /// It came down.
+    Fell(Told),
+}
+
+/// The layers of every image, as far as they have been opened.
+#[derive(Default)]
+pub struct Heard {
+    /// For each image its layers, top first.
+    pub images: Vec<Vec<Layer>>,
+}
+
+impl Heard {
+    /// Takes note of a step.
+    pub fn step(&mut self, step: Step) {
+        match step {
+            Step::Image => self.images.push(Vec::new()),
+            Step::Layer(layer) => self.images.last_mut().into_iter().for_each(|layers| layers.push(layer.clone())),
+        }
+    }
+
+    /// Formats and files of all layers.
+    pub fn files(&self) -> impl Iterator<Item = (&FormatName, FileId)> {
+        self.images.iter().flatten().map(|layer| (&layer.format, layer.file))
+    }
+}
+
+impl Asking<'_> {
+    /// Has a worker carry out a request.
+    pub fn run(
+        &self,
+        mut cell: Box<dyn Cell>,
+        request: &Request,
+        events_max: u64,
+        hear: OnEvent<'_>,
+    ) -> Result<(), End> {
+        match run_cell(self.session, &mut *cell, request, events_max, hear) {
+            Ok(Outcome::Done) => Ok(()),
+            Ok(Outcome::Failed(error)) => Err(End::Failed(error)),
+            Err(collapse) => {
+                let typed = self.images.first().map(|image| &image.typed[..]).unwrap_or_default();
+                let name = stderr_text(self.settings).show(typed).into_owned();
+                let sentence = [b"Could not open '", &name[..], b"': ", collapse.to_string().as_bytes()].concat();
+                Err(End::Fell(Told::failure(self.settings, &sentence)))
+            }
+        }
+    }
+
+    /// An image whose file others write to is refused, unless it is raw and so has no structure to be wrong about.
+    pub fn refuse_conflicts<'l>(&self, mut layers: impl Iterator<Item = (&'l FormatName, FileId)>) -> Result<(), Told> {
+        layers.try_for_each(|(format, file)| if format.0 == b"raw" { Ok(()) } else { self.conflict(file) })
+    }
+
+    /// Refuses a file that others write to.
+    pub fn conflict(&self, file: FileId) -> Result<(), Told> {
+        let Some(conflict) = self.session.conflict(file) else { return Ok(()) };
+        let text = stderr_text(self.settings);
+        let (image, name) = (self.name_of(file), self.session.name(file));
+        let (image, name) = (text.show(&image), text.show(&name));
+        let why = conflict.to_string();
+        let hint = b"\nIs another process using the image [";
+        let sentence = [b"Could not open '", &image[..], b"': ", why.as_bytes(), hint, &name, b"]?"].concat();
+        Err(Told::failure(self.settings, &sentence))
+    }
+
+    /// What the user calls the image in a file: for one that was named, the word on the command line.
+    pub fn name_of(&self, file: FileId) -> Vec<u8> {
+        let own = |image: &&Opened| [Some(image.file.id), image.beside.as_ref().map(|b| b.id)].contains(&Some(file));
+        let named = self.images.iter().find(own);
+        named.map_or_else(|| self.session.name(file), |image| image.typed.clone())
+    }
+
+    /// The sentence for an image that the worker could not open, which is told by its own name.
+    pub fn not_opened(&self, error: &Error) -> Vec<u8> {
+        let mishap = error.cause.and_then(|number| self.session.mishap(number));
+        if let (Some(mishap), true) = (&mishap, error.what.0.is_empty()) {
+            let image = error.file.map_or_else(|| mishap.name.clone(), |id| self.name_of(id));
+            return self.loop_of(mishap).unwrap_or_else(|| mishap_sentence(&image, mishap, self.settings));
+        }
+        let top = self.images.first().map_or(FileId(0), |image| image.file.id);
+        self.with_manner(|manner| sentence::could_not_open(&self.name_of(error.file.unwrap_or(top)), error, manner))
+    }
+
+    /// What an image that leads back to itself is told as.
+    fn loop_of(&self, mishap: &instar_broker::Mishap) -> Option<Vec<u8>> {
+        let text = stderr_text(self.settings);
+        let is_loop = mishap.why == Why::Refused(Refusal::Cycle);
+        is_loop.then(|| [b"Backing file '", &text.show(&mishap.name)[..], b"' creates an infinite loop."].concat())
+    }
+
+    /// The words of an error, without the image it happened to.
+    pub fn words(&self, error: &Error) -> Vec<u8> {
+        let mishap = error.cause.and_then(|number| self.session.mishap(number));
+        match mishap {
+            Some(mishap) if error.what.0.is_empty() => mishap_words(&mishap, self.settings, stderr_text(self.settings)),
+            _ => self.with_manner(|manner| sentence::words(error, manner)),
+        }
+    }
+
+    fn with_manner<T>(&self, say: impl FnOnce(&sentence::Manner<'_>) -> T) -> T {
+        let text = stderr_text(self.settings);
+        say(&sentence::Manner {
+            profile: &self.settings.profile,
+            text,
+            display: &|id| self.session.name(FileId(id)),
+            cause: &|number| self.session.mishap(number).map(|m| mishap_words(&m, self.settings, text)),
+        })
+    }
+
+    /// What is told of a worker's failure while it opened the images; `heard` says how far it came.
+    ///
+    /// An image is told by the word on the command line, whichever of the layers below it is at fault.
+    pub fn refused(&self, heard: &Heard, error: &Error) -> Told {
+        if let Err(told) = self.refuse_conflicts(heard.files()) {
+            return told;
+        }
+        if let Some(Err(told)) = error.file.map(|file| self.conflict(file)) {
+            return told;
+        }
+        let number = heard.images.len().saturating_sub(1);
+        let typed = self.images.get(number).map(|image| &image.typed[..]).unwrap_or_default();
+        let mishap = error.cause.and_then(|number| self.session.mishap(number));
+        if let Some(sentence) = mishap.and_then(|mishap| self.loop_of(&mishap)) {
+            return Told::failure(self.settings, &sentence);
+        }
+        let depth = heard.images.last().map_or(0, Vec::len);
+        let below = b"Could not open backing file: ".repeat(depth);
+        let name = stderr_text(self.settings).show(typed).into_owned();
+        Told::failure(self.settings, &[b"Could not open '", &name[..], b"': ", &below, &self.words(error)].concat())
+    }
+}

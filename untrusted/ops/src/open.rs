@@ -1,0 +1,130 @@
+//! Opening what the user named: an image, and below it the images that it stands upon.
+
+use crate::cx::Cx;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use instar_image::{Bytes, Chain, Error, File, Format, Granted, Image, Kind, Layer, Options, Result, Role, info};
+use instar_wire::op::{self, Part, Rules, Source};
+
+/// A way down a chain, layer after layer.
+pub struct Descent<'a, 'r> {
+    cx: &'r Cx<'a>,
+    rules: &'r Rules,
+    layer: Granted,
+    part: Option<Part>,
+    options: Options,
+}
+
+/// A layer, opened.
+pub struct Opened<'a> {
+    /// Its file, and the format that was demanded for it.
+    pub granted: Granted,
+    /// The part of the file that it is.
+    pub file: File<'a>,
+    /// What it is.
+    pub format: &'static dyn Format,
+    /// The image.
+    pub image: Box<dyn Image + 'a>,
+    /// What it says of itself.
+    pub told: info::Image,
+}
+
+impl<'a, 'r> Descent<'a, 'r> {
+    /// From what the user named. `data`: the guest's bytes will be read, and not only what is said about them.
+    pub fn new(cx: &'r Cx<'a>, source: &Source, rules: &'r Rules, data: bool) -> Self {
+        let options = Options {
+            raw_offset: source.raw.offset,
+            raw_size: source.raw.size,
+            open_data_file: data,
+            as_qemu: rules.as_qemu,
+            version: rules.version,
+            key: source.key.clone(),
+            beside: source.beside.clone(),
+        };
+        Descent { cx, rules, layer: source.file.clone(), part: source.part.clone(), options }
+    }
+
+    /// Opens the layer it has come to. `extra`: also tells what qemu-img hides.
+    pub fn open(&mut self, extra: bool) -> Result<Opened<'a>> {
+        let file = self.cx.file(&self.layer, self.part.take())?;
+        let format = self.cx.format_of(&self.layer, &file, self.rules)?;
+        let image = format.open(file, &self.options)?;
+        let told = image.describe(extra)?;
+        Ok(Opened { granted: self.layer.clone(), file, format, image, told })
+    }
+
+    /// Goes down to the layer below; false if there is none.
+    pub fn descend(&mut self, from: &Opened<'a>) -> Result<bool> {
+        let below = match &from.told.backing {
+            None => from.image.parent()?,
+            Some(backing) => {
+                // A layer that cannot be had is told as the one at fault, not the one that names it.
+                let related = self.cx.io.related(from.granted.id, Role::Backing, &backing.name.0);
+                let mut granted = related.map_err(|e| Error { file: None, ..e })?;
+                self.heed_claim(&mut granted, backing.format.as_ref())?;
+                Some(granted)
+            }
+        };
+        // What the user said of the top is said of nothing below.
+        let Options { open_data_file, as_qemu, version, .. } = self.options;
+        self.options = Options { open_data_file, as_qemu, version, ..Options::default() };
+        let goes_on = below.is_some();
+        self.layer = below.unwrap_or_else(|| self.layer.clone());
+        Ok(goes_on)
+    }
+
+    /// A format name in an image is a claim: in qemu-img's ways it is obeyed, otherwise the bytes must bear it out.
+    fn heed_claim(&self, granted: &mut Granted, claim: Option<&Bytes>) -> Result<()> {
+        let Some(claim) = claim else { return Ok(()) };
+        if self.rules.as_qemu {
+            granted.pinned = Some(claim.clone());
+            return Ok(());
+        }
+        let found = self.cx.format_of(granted, &File::new(self.cx.io, granted), self.rules)?;
+        if found.name().as_bytes() == claim.0 {
+            return Ok(());
+        }
+        Err(Kind::Refused
+            .what("the overlay calls it '{}', its bytes say '{}'")
+            .file(granted.id)
+            .arg(claim.clone())
+            .arg(found.name()))
+    }
+}
+
+/// Opens an image and all below it, telling every step before it is taken or as it is done.
+pub fn stack<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    tell: &dyn Fn(op::Step) -> Result<()>,
+) -> Result<Vec<Opened<'a>>> {
+    tell(op::Step::Image)?;
+    let mut descent = Descent::new(cx, source, rules, true);
+    let mut layers = Vec::new();
+    loop {
+        let opened = descent.open(false)?;
+        tell(op::Step::Layer(op::Layer {
+            file: opened.granted.id,
+            format: opened.format.name().into(),
+            virtual_size: opened.told.virtual_size,
+        }))?;
+        let goes_on = descent.descend(&opened);
+        layers.push(opened);
+        if !goes_on? {
+            return Ok(layers);
+        }
+    }
+}
+
+/// The maps of a stack's layers. `top`: the map to read instead of the top layer's own, as of a snapshot.
+pub fn chain(stack: &[Opened<'_>], top: Option<Box<dyn Layer>>) -> Result<Chain<'static>> {
+    let mut layers = Vec::new();
+    let below = usize::from(top.is_some());
+    layers.extend(top);
+    for opened in stack.iter().skip(below) {
+        let layer = opened.image.layer().map_err(|e| Error { file: e.file.or(Some(opened.granted.id)), ..e })?;
+        layers.push(layer);
+    }
+    Ok(Chain { layers })
+}
