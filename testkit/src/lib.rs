@@ -8,4 +8,5 @@ pub mod mem;
 pub mod oracle;
 pub mod place;
 pub mod program;
+pub mod read_only;
 pub mod run;

@@ -3,8 +3,9 @@
 use crate::fields::{fields, mended};
 use crate::overlay::Overlay;
 use crate::seeds::{Seed, seeds};
-use instar_ops::cx::Cx;
+use instar_ops::cx::{Alone, Cx};
 use instar_testkit::build::mutate::Noise;
+use instar_testkit::read_only::ReadOnly;
 use instar_wire::code::decode;
 use instar_wire::op::{Rules, Source, info};
 use std::cell::Cell;
@@ -203,7 +204,9 @@ impl Bench {
             Ok(())
         };
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            let _ = instar_ops::info::run(&request, &Cx { io: &overlay, emit: &emit });
+            let drive = ReadOnly(&overlay);
+            let crew = Alone { drive: &drive, emit: &emit };
+            let _ = instar_ops::info::run(&request, &Cx { io: &overlay, drive: &drive, crew: &crew, emit: &emit });
         }));
         if let Err(why) = ran {
             let words = why.downcast_ref::<String>().cloned();

@@ -41,7 +41,8 @@ ops! {
     Read = 2,
     /// The slot's first `len` bytes to `file[at..]`.
     Write = 3,
-    /// `file[at..][..len]` to `file2[at2..]`; the bytes never enter the cell.
+    /// `file[at..][..len]` to `file2[at2..]`; the bytes never enter the cell. `arg`: what becomes of zeroes, as
+    /// [`copy_arg`] has it.
     Copy = 4,
     /// `file[at..][..len]` reads as zeroes afterwards; `arg` 1: its space may be given up.
     Zero = 5,
@@ -51,7 +52,8 @@ ops! {
     Allocate = 7,
     /// `file` is `len` bytes long afterwards.
     SetLength = 8,
-    /// The run that `file[at]` lies in, up to `len` bytes: value: its length; value2: 1 if it is a hole.
+    /// The runs of data and holes of `file[at..][..len]`, or the first [`RUNS_MAX`] of them; value: how many; the slot:
+    /// their lengths, with [`RUN_HOLE`].
     Holes = 9,
     /// Everything written to `file` is durable afterwards.
     Flush = 10,
@@ -73,6 +75,35 @@ ops! {
 pub const PIECE_LAST: u8 = 0;
 /// More pieces of the event follow on this lane.
 pub const PIECE_MORE: u8 = 1;
+
+/// Most runs that one call tells of.
+pub const RUNS_MAX: usize = 1024;
+/// In the length of a run: it is a hole.
+pub const RUN_HOLE: u64 = 1 << 63;
+
+/// Zeroes in a copy are written like all else.
+pub const ZEROES_WRITTEN: u32 = 0;
+/// Runs of zeroes are passed over.
+pub const ZEROES_SKIPPED: u32 = 1;
+/// Runs of zeroes become holes.
+pub const ZEROES_HOLES: u32 = 2;
+/// Longest run that may be asked for, in sectors.
+pub const ZEROES_MAX: u32 = 0xffff;
+
+/// `arg` of a copy: what becomes of runs of zeroes of at least so many sectors.
+pub fn copy_arg(manner: u32, sectors: u32) -> u32 {
+    manner << 16 | sectors.min(ZEROES_MAX)
+}
+
+/// Manner and sectors of a copy's `arg`, if it makes sense.
+pub fn copy_manner(arg: u32) -> Option<(u32, u32)> {
+    let (manner, sectors) = (arg >> 16, arg & ZEROES_MAX);
+    match manner {
+        ZEROES_WRITTEN if sectors == 0 => Some((manner, 0)),
+        ZEROES_SKIPPED | ZEROES_HOLES if sectors > 0 => Some((manner, sectors)),
+        _ => None,
+    }
+}
 
 /// A call, as it lies in the lane's page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

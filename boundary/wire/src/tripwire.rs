@@ -4,7 +4,7 @@
 //! target, then change the number. Do not just update the number.
 
 use crate::boot::{ANSWER_AT, BELL_AT, BOOT_MAGIC, Boot, CALL_AT, LANES_MAX, LAST_WORDS_AT, LAST_WORDS_MAX, PAGE};
-use crate::io::{Answer, Call, Op};
+use crate::io::{Answer, Call, Op, RUN_HOLE, RUNS_MAX, ZEROES_MAX};
 use core::mem::{align_of, offset_of, size_of};
 
 const _: () = assert!(size_of::<Call>() == 64 && align_of::<Call>() == 8);
@@ -14,7 +14,7 @@ const _: () = assert!(size_of::<Answer>() == 64 && offset_of!(Answer, value) == 
 const _: () = assert!(size_of::<Boot>() == 80 && offset_of!(Boot, window_at) == 24 && offset_of!(Boot, wall_at) == 56);
 const _: () = assert!(LAST_WORDS_AT == 2048 && LAST_WORDS_AT + 8 + LAST_WORDS_MAX <= PAGE);
 const _: () = assert!(BELL_AT == 0 && CALL_AT == 64 && ANSWER_AT == 128 && PAGE == 4096 && LANES_MAX == 16);
-const _: () = assert!(BOOT_MAGIC == 0x0001_7261_7473_6e69);
+const _: () = assert!(BOOT_MAGIC == 0x0002_7261_7473_6e69);
 
 const _: () = assert!(Op::ALL.len() == 16);
 const _: () = {
@@ -29,3 +29,4 @@ const _: () = assert!(Op::Zero as u32 == 5 && Op::Discard as u32 == 6 && Op::All
 const _: () = assert!(Op::SetLength as u32 == 8 && Op::Holes as u32 == 9 && Op::Flush as u32 == 10);
 const _: () = assert!(Op::Related as u32 == 11 && Op::Emit as u32 == 12 && Op::Finish as u32 == 13);
 const _: () = assert!(Op::Wake as u32 == 14 && Op::Join as u32 == 15 && Op::Park as u32 == 16);
+const _: () = assert!(RUNS_MAX == 1024 && RUN_HOLE == 1 << 63 && ZEROES_MAX == 0xffff);

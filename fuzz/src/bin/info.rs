@@ -14,7 +14,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| target::run(data));
 mod target {
     use instar_fuzz::Reader;
     use instar_fuzz::files::Files;
-    use instar_ops::cx::Cx;
+    use instar_ops::cx::{Alone, Cx};
+    use instar_testkit::read_only::ReadOnly;
     use instar_wire::code::decode;
     use instar_wire::io::Granted;
     use instar_wire::op::{Request, Rules, Source, info};
@@ -35,6 +36,8 @@ mod target {
             decode::<info::Event>(event).expect("an event");
             Ok(())
         };
-        let _ = instar_ops::run(&request, &Cx { io: &files, emit: &emit });
+        let drive = ReadOnly(&files);
+        let crew = Alone { drive: &drive, emit: &emit };
+        let _ = instar_ops::run(&request, &Cx { io: &files, drive: &drive, crew: &crew, emit: &emit });
     }
 }

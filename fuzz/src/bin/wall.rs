@@ -117,7 +117,7 @@ mod target {
             Admitted::Zero(range, _) | Admitted::Discard(range) | Admitted::Allocate(range) => {
                 assert!(grant(range.file).writable && inside(range.at, range.len, all));
             }
-            Admitted::Copy(range, to, at) => {
+            Admitted::Copy(range, to, at, _) => {
                 let from = grant(range.file);
                 assert!(inside(range.at, range.len, if from.writable { all } else { from.len }));
                 assert!(grant(to).writable && inside(at, range.len, all));

@@ -60,7 +60,7 @@ fn model(s: &Step) -> Option<Violation> {
         Read => &["file", "at", "len", "arg"],
         Zero => &["file", "at", "len", "arg"],
         Write | Discard | Allocate | Holes => &["file", "at", "len"],
-        Copy => &["file", "at", "len", "file2", "at2"],
+        Copy => &["file", "at", "len", "file2", "at2", "arg"],
         SetLength => &["file", "len"],
         Flush => &["file"],
         Related | Emit | Finish => &["len"],

@@ -2,7 +2,7 @@
 //!
 //! A worker of ours never makes a call that is not admitted; so one that does is not ours any more, and its cell ends.
 
-use instar_wire::io::{Call, FileId, Op};
+use instar_wire::io::{Call, FileId, Op, copy_manner};
 
 /// Largest offset in a file.
 const OFFSET_MAX: u64 = i64::MAX as u64;
@@ -62,8 +62,8 @@ pub enum Admitted {
     Read(Range, Option<u32>),
     /// Write the slot's beginning to a range.
     Write(Range),
-    /// Copy a range to a file's offset.
-    Copy(Range, FileId, u64),
+    /// Copy a range to a file's offset; zeroes as manner and sectors say.
+    Copy(Range, FileId, u64, (u32, u32)),
     /// Zero a range; `true`: its space may go.
     Zero(Range, bool),
     /// Give up a range.
@@ -167,7 +167,8 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
             if call.file == call.file2 && call.at < end2 && call.at2 < end {
                 return Err(Violation::Range);
             }
-            Admitted::Copy(readable(call, frame)?, FileId(call.file2), call.at2)
+            let zeroes = copy_manner(call.arg).ok_or(Violation::Granule)?;
+            Admitted::Copy(readable(call, frame)?, FileId(call.file2), call.at2, zeroes)
         }
         Op::Zero if call.arg > 1 => return Err(Violation::Leftover),
         Op::Zero => Admitted::Zero(writable(call, frame)?, call.arg == 1),
@@ -208,7 +209,7 @@ impl Leftover {
             Op::SetLength => (false, true, false, true, true),
             Op::Write | Op::Discard | Op::Allocate | Op::Holes => (false, false, false, true, true),
             Op::Read | Op::Zero => (false, false, false, true, false),
-            Op::Copy => (false, false, false, false, true),
+            Op::Copy => (false, false, false, false, false),
         };
         Leftover { file, at, len, second, arg }
     }

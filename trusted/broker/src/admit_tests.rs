@@ -11,7 +11,7 @@ const GRANTS: [Grant; 2] = [Grant { len: LEN, writable: false }, Grant { len: LE
 const FILES: [u32; 4] = [0, 1, 2, u32::MAX];
 const OFFSETS: [u64; 9] = [0, 1, 512, LEN - 1, LEN, LEN + 1, i64::MAX as u64 - 512, i64::MAX as u64, u64::MAX];
 const LENGTHS: [u64; 11] = [0, 1, 512, EVENTS, EVENTS + 1, SLOT - 1, SLOT, SLOT + 1, LEN, i64::MAX as u64, u64::MAX];
-const ARGUMENTS: [u32; 8] = [0, 1, 2, 8, 9, 21, 22, u32::MAX];
+const ARGUMENTS: [u32; 12] = [0, 1, 2, 8, 9, 21, 22, 1 << 16, 1 << 16 | 1, 2 << 16 | 0xffff, 3 << 16 | 8, u32::MAX];
 
 fn frame(lane: usize) -> Frame<'static> {
     Frame { lane, lanes: 2, slot_len: SLOT, grants: &GRANTS, events_left: EVENTS }
@@ -26,7 +26,7 @@ fn used(op: Op) -> [bool; 5] {
         Op::SetLength => [true, false, true, false, false],
         Op::Write | Op::Discard | Op::Allocate | Op::Holes => [true, true, true, false, false],
         Op::Read | Op::Zero => [true, true, true, false, true],
-        Op::Copy => [true, true, true, true, false],
+        Op::Copy => [true; 5],
     }
 }
 
@@ -64,7 +64,10 @@ fn may(call: &Call, op: Op, lane: usize) -> bool {
         Op::Holes => readable,
         Op::Copy => {
             let apart = call.at.abs_diff(call.at2) >= call.len || call.file != call.file2;
-            readable && call.file2 == 1 && ends(call.at2) && apart
+            // Zeroes are written, or runs of at least one sector are passed over or become holes.
+            let (manner, sectors) = (call.arg >> 16, call.arg & 0xffff);
+            let sensible = if sectors == 0 { manner == 0 } else { manner == 1 || manner == 2 };
+            readable && call.file2 == 1 && ends(call.at2) && apart && sensible
         }
     }
 }
@@ -77,7 +80,7 @@ fn faithful(call: &Call, op: Op) -> Admitted {
         Op::Start => Admitted::Start,
         Op::Read => Admitted::Read(range, (call.arg != 0).then_some(call.arg)),
         Op::Write => Admitted::Write(range),
-        Op::Copy => Admitted::Copy(range, FileId(call.file2), call.at2),
+        Op::Copy => Admitted::Copy(range, FileId(call.file2), call.at2, (call.arg >> 16, call.arg & 0xffff)),
         Op::Zero => Admitted::Zero(range, call.arg == 1),
         Op::Discard => Admitted::Discard(range),
         Op::Allocate => Admitted::Allocate(range),

@@ -2,12 +2,13 @@
 
 use crate::admit::{Admitted, Frame, Past, Range, Violation, admit};
 use crate::plane;
+use crate::plane::copy::{Route, Stop, Zeroes, copy};
 use crate::session::{Mishap, Session, Why};
 use instar_sandbox::window::Turn;
 use instar_sandbox::{Cell, Fall, Next, Serve};
 use instar_wire::boot::{LAST_WORDS_AT, LAST_WORDS_MAX};
 use instar_wire::code::{Malformed, decode, encode};
-use instar_wire::io::{Answer, FileId, PIECE_LAST, PIECE_MORE, Related, Status};
+use instar_wire::io::{Answer, FileId, PIECE_LAST, PIECE_MORE, RUN_HOLE, RUNS_MAX, Related, Status};
 use instar_wire::op::{Outcome, Request};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -132,10 +133,7 @@ impl<'a> Desk<'a> {
             Admitted::Write(range) => {
                 self.on_file(range, |file, at, len| plane::write(file, at, len, turn).map(|()| (0, 0)))
             }
-            Admitted::Copy(range, to, to_at) => match (self.session.file(range.file), self.session.file(to)) {
-                (Some(from), Some(to_file)) => done(plane::copy(&from, range.at, &to_file, to_at, range.len), to),
-                _ => return Err(Violation::File),
-            },
+            Admitted::Copy(range, to, to_at, zeroes) => self.copy(range, to, to_at, Zeroes::from_manner(zeroes))?,
             Admitted::Zero(r, give_up) => done(plane::zero(&*self.file(r)?, r.at, r.len, give_up), r.file),
             Admitted::Discard(r) => done(plane::discard(&*self.file(r)?, r.at, r.len), r.file),
             Admitted::Allocate(r) => done(plane::allocate(&*self.file(r)?, r.at, r.len), r.file),
@@ -144,8 +142,8 @@ impl<'a> Desk<'a> {
                 done(plane::set_length(&file, len), id)
             }
             Admitted::Holes(r) => {
-                let run = plane::holes(&*self.file(r)?, r.at, r.len);
-                self.outcome(r.file, run.map(|(len, hole)| (len, hole.into())))
+                let runs = plane::holes(&*self.file(r)?, r.at, r.len, RUNS_MAX.min(turn.slot_len() / 8));
+                self.outcome(r.file, runs.map(|runs| tell_runs(&runs, turn)))
             }
             Admitted::Flush(id) => {
                 let file = self.session.file(id).ok_or(Violation::File)?;
@@ -160,6 +158,19 @@ impl<'a> Desk<'a> {
             }
             Admitted::Wake | Admitted::Join | Admitted::Park => Ok((0, 0)),
         })
+    }
+
+    fn copy(&self, range: Range, to: FileId, to_at: u64, zeroes: Zeroes) -> Result<Served, Violation> {
+        let (Some(from), Some(to_file)) = (self.session.file(range.file), self.session.file(to)) else {
+            return Err(Violation::File);
+        };
+        let route = Route { from: &from, at: range.at, to: &to_file, to_at };
+        let (id, result) = match copy(route, range.len, zeroes) {
+            Ok(()) => (to, Ok((0, 0))),
+            Err(Stop::Reading(error)) => (range.file, Err(error)),
+            Err(Stop::Writing(error)) => (to, Err(error)),
+        };
+        Ok(self.outcome(id, result))
     }
 
     fn file(&self, range: Range) -> Result<Arc<OwnedFd>, Violation> {
@@ -218,6 +229,13 @@ impl<'a> Desk<'a> {
         (talk.on_event)(&event).map_err(|Malformed| Violation::Message)?;
         Ok(Ok((0, 0)))
     }
+}
+
+/// Puts runs into the slot.
+fn tell_runs(runs: &[(u64, bool)], turn: &Turn<'_>) -> (u64, u64) {
+    let word = |(len, hole): &(u64, bool)| (len & !RUN_HOLE | if *hole { RUN_HOLE } else { 0 }).to_le_bytes();
+    turn.copy_in(0, &runs.iter().flat_map(word).collect::<Vec<u8>>());
+    (runs.len() as u64, 0)
 }
 
 impl Serve for Desk<'_> {

@@ -52,6 +52,14 @@ pub fn direct_alignments(file: BorrowedFd<'_>) -> Option<(u32, u32)> {
     told.then_some((stat.stx_dio_mem_align, stat.stx_dio_offset_align))
 }
 
+/// Has the target's range refer to the source's extents, where both lie in a file system that can do that.
+pub fn share_extents(from: BorrowedFd<'_>, at: u64, to: BorrowedFd<'_>, to_at: u64, len: u64) -> bool {
+    let range =
+        libc::file_clone_range { src_fd: from.as_raw_fd().into(), src_offset: at, src_length: len, dest_offset: to_at };
+    // SAFETY: the kernel reads the structure passed.
+    unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONERANGE, &raw const range) == 0 }
+}
+
 unsafe extern "C" {
     fn tzset();
 }

@@ -2,7 +2,8 @@
 #![allow(missing_docs)]
 
 use instar_broker::Session;
-use instar_broker::plane::{allocate, copy, discard, flush, holes, read, set_length, write, zero};
+use instar_broker::plane::copy::{self, Route, Stop, Zeroes};
+use instar_broker::plane::{allocate, discard, flush, holes, read, set_length, write, zero};
 use instar_broker::policy::Policy;
 use instar_sandbox::window::{Turn, Window};
 use instar_testkit::place::{repository, skipped, target};
@@ -61,6 +62,16 @@ fn read_only(path: &Path) -> OwnedFd {
     fs::File::open(path).expect("the file").into()
 }
 
+fn copy(from: &OwnedFd, at: u64, to: &OwnedFd, to_at: u64, len: u64) -> io::Result<()> {
+    copy_with(from, at, to, to_at, len, Zeroes::Written)
+}
+
+fn copy_with(from: &OwnedFd, at: u64, to: &OwnedFd, to_at: u64, len: u64, zeroes: Zeroes) -> io::Result<()> {
+    copy::copy(Route { from, at, to, to_at }, len, zeroes).map_err(|stop| match stop {
+        Stop::Reading(error) | Stop::Writing(error) => error,
+    })
+}
+
 fn raw_error(result: io::Result<()>) -> Option<i32> {
     result.expect_err("it cannot be done").raw_os_error()
 }
@@ -84,6 +95,41 @@ fn copies_arrive_within_and_between_file_systems() {
         // Within one file, apart from each other.
         copy(&source, 0, &source, 800 * K, 10).expect("a copy");
         assert_eq!(from.bytes("source")[800 * 1024..], bytes[..10]);
+    }
+}
+
+#[test]
+fn copies_do_with_zeroes_as_they_are_told() {
+    // Data, a short run of zeroes, data, a long one that ends with the copy.
+    let mut bytes = pattern(900 * K);
+    bytes[8 * 1024..12 * 1024].fill(0);
+    bytes[100 * 1024..500 * 1024].fill(0);
+    bytes[600 * 1024..].fill(0);
+    for ground in Ground::all() {
+        let source = ground.file("source", &bytes);
+        for (zeroes, at) in [
+            (Zeroes::Written, 0),
+            (Zeroes::Skipped(4 * K), 0),
+            (Zeroes::Skipped(512), 0),
+            (Zeroes::Skipped(64 * K), 4 * K),
+            (Zeroes::Skipped(16 << 20), 0),
+            (Zeroes::Holes(4 * K), 0),
+            (Zeroes::Holes(64 * K), 12 * K + 512),
+        ] {
+            let name = format!("{zeroes:?} from {at} on {}", ground.0.display());
+            let old = vec![0xee; bytes.len()];
+            let fresh = matches!(zeroes, Zeroes::Skipped(_));
+            let target = ground.file("target", if fresh { b"" } else { &old });
+            set_length(&target, bytes.len() as u64).expect("a length");
+            copy_with(&source, at, &target, at, bytes.len() as u64 - at, zeroes).expect("a copy");
+            let first = at as usize;
+            let before = if fresh { &vec![0; first] } else { &old[..first] };
+            assert!(ground.bytes("target") == [before, &bytes[first..]].concat(), "{name}");
+            flush(&target).expect("durable");
+            let saved = ground.blocks("target") * 512 < 700 * K;
+            let asked = !matches!(zeroes, Zeroes::Written | Zeroes::Skipped(0x100_0000));
+            assert_eq!(saved, asked, "{name}: {} blocks", ground.blocks("target"));
+        }
     }
 }
 
@@ -143,7 +189,7 @@ fn holes_are_found() {
     for ground in Ground::all() {
         let file = ground.file("disk", b"");
         set_length(&file, 1024 * K).expect("a length");
-        assert_eq!(holes(&file, 0, 1024 * K).expect("a run"), (1024 * K, true));
+        assert_eq!(holes(&file, 0, 1024 * K, 9).expect("a run"), [(1024 * K, true)]);
         rustix::io::pwrite(&file, &pattern(128 * K), 256 * K).expect("data");
         flush(&file).expect("durable");
         for (at, len, want) in [
@@ -156,13 +202,17 @@ fn holes_are_found() {
             (1024 * K, 5, (5, true)),
             (4096 * K, 5, (5, true)),
         ] {
-            assert_eq!(holes(&file, at, len).expect("a run"), want, "{at} {len} on {}", ground.0.display());
+            assert_eq!(holes(&file, at, len, 1).expect("a run"), [want], "{at} {len} on {}", ground.0.display());
         }
+        let all = [(256 * K, true), (128 * K, false), (640 * K, true)];
+        assert_eq!(holes(&file, 0, 1024 * K, 9).expect("runs"), all);
+        assert_eq!(holes(&file, 0, 1024 * K, 2).expect("runs"), all[..2]);
+        assert_eq!(holes(&file, 0, 0, 9).expect("nothing").len(), 1);
     }
     // What knows no holes is data all through.
     let device = read_only(Path::new("/dev/zero"));
-    let (len, _) = holes(&device, 0, 4096).expect("a run");
-    assert!(len <= 4096);
+    let runs = holes(&device, 0, 4096, 9).expect("a run");
+    assert!(runs.iter().map(|(len, _)| len).sum::<u64>() <= 4096);
 }
 
 /// The lane of a window of one slot.

@@ -51,12 +51,9 @@ impl<'a> Chain<'a> {
 
     /// A walker over all layers.
     pub fn cursor<'c>(&'c self, io: &'c dyn Io) -> ChainCursor<'c> {
-        let level = |layer: &'c Box<dyn Layer + 'a>| Level {
-            size: layer.size(),
-            cursor: layer.cursor(io),
-            batch: Batch::new(ASK),
-        };
-        ChainCursor { io, levels: self.layers.iter().map(level).collect() }
+        let layers = self.layers.iter().map(|layer| &**layer);
+        let levels = layers.map(|layer| Level { size: layer.size(), cursor: layer.cursor(io), batch: Batch::new(ASK) });
+        ChainCursor { io, levels: levels.collect() }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Hole {
 
 /// The way out of the cell for those who also write.
 pub trait Drive: Io {
+    /// Bytes that are best read or written at once.
+    fn slot_len(&self) -> usize;
     /// Writes `bytes` to `place`.
     fn write(&self, place: Place, bytes: &[u8]) -> Result<()>;
     /// Copies `len` bytes without looking at them.

@@ -2,15 +2,55 @@
 
 use instar_formats::{FORMATS, RAW, by_name};
 use instar_image::probe::probe;
-use instar_image::{File, Format, Granted, Io, Kind, Options, Result};
+use instar_image::{Drive, File, Format, Granted, Io, Kind, Options, Result};
 use instar_wire::op::{Part, Rules};
 
 /// The surroundings of a verb.
 pub struct Cx<'a> {
-    /// Files.
+    /// Files, to be read in small pieces.
     pub io: &'a dyn Io,
+    /// Files, to be read in large pieces and to be written.
+    pub drive: &'a dyn Drive,
+    /// All lanes.
+    pub crew: &'a dyn Crew,
     /// Takes an encoded event.
     pub emit: &'a dyn Fn(&[u8]) -> Result<()>,
+}
+
+/// What a lane has at hand while it does its share of a job.
+pub struct Hand<'h> {
+    /// The lane's number.
+    pub lane: usize,
+    /// Files.
+    pub drive: &'h dyn Drive,
+    /// Takes an encoded event.
+    pub emit: &'h dyn Fn(&[u8]) -> Result<()>,
+}
+
+/// The lanes, which can do a job together.
+pub trait Crew {
+    /// How many there are.
+    fn lanes(&self) -> usize;
+    /// Has every lane do the job; when all are done, tells one failure if there were any.
+    fn run(&self, job: &(dyn Fn(&Hand<'_>) -> Result<()> + Sync)) -> Result<()>;
+}
+
+/// A single lane, for those who have no cell.
+pub struct Alone<'a> {
+    /// Files.
+    pub drive: &'a dyn Drive,
+    /// Takes an encoded event.
+    pub emit: &'a dyn Fn(&[u8]) -> Result<()>,
+}
+
+impl Crew for Alone<'_> {
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    fn run(&self, job: &(dyn Fn(&Hand<'_>) -> Result<()> + Sync)) -> Result<()> {
+        job(&Hand { lane: 0, drive: self.drive, emit: self.emit })
+    }
 }
 
 impl<'a> Cx<'a> {

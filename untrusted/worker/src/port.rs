@@ -3,11 +3,15 @@
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
-use instar_image::Io;
+use core::cell::RefCell;
+use instar_image::file::{Hole, Zeroes};
+use instar_image::{Drive, Io, Place};
 use instar_wire::code::{decode, encode};
 use instar_wire::error::{Error, Kind, Result};
-use instar_wire::io::{Answer, Call, FileId, Granted, Op, PIECE_LAST, PIECE_MORE, Related, Role, Status};
+use instar_wire::io::{
+    Answer, Call, FileId, Granted, Op, PIECE_LAST, PIECE_MORE, RUN_HOLE, RUNS_MAX, Related, Role, Status, ZEROES_HOLES,
+    ZEROES_SKIPPED, copy_arg,
+};
 
 /// A lane as the start-up code hands it over: a page for calls, a slot for data, a bell.
 pub trait Door {
@@ -19,25 +23,43 @@ pub trait Door {
     fn put(&self, bytes: &[u8]);
     /// Copies bytes from the slot at `at`; beyond its end they are zero.
     fn get(&self, at: usize, bytes: &mut [u8]);
+    /// The number of this lane's next call.
+    fn next_seq(&self) -> u64;
+    /// Which lane it is.
+    fn number(&self) -> usize;
+    /// How many there are.
+    fn lanes(&self) -> usize;
+    /// Has every lane do the job, each with its own door; only lane 0 may ask for it, and not within a job.
+    fn on_all_lanes(&self, job: &(dyn Fn(&dyn Door) + Sync));
 }
+
+/// How long the files are that have been granted.
+pub type Lens = BTreeMap<FileId, u64>;
 
 /// A lane in use.
 pub struct Port<'a> {
     door: &'a dyn Door,
-    seq: Cell<u64>,
-    lens: RefCell<BTreeMap<FileId, u64>>,
+    lens: RefCell<Lens>,
 }
 
 impl<'a> Port<'a> {
-    /// The first user of a lane.
-    pub fn new(door: &'a dyn Door) -> Self {
-        Port { door, seq: Cell::new(0), lens: RefCell::default() }
+    /// The user of a lane, to whom these files are known.
+    pub fn new(door: &'a dyn Door, lens: Lens) -> Self {
+        Port { door, lens: RefCell::new(lens) }
+    }
+
+    /// The lane's door.
+    pub fn door(&self) -> &'a dyn Door {
+        self.door
+    }
+
+    /// The files that are known.
+    pub fn lens(&self) -> Lens {
+        self.lens.borrow().clone()
     }
 
     fn call(&self, op: Op, mut call: Call) -> Result<Answer> {
-        let seq = self.seq.get().wrapping_add(1);
-        self.seq.set(seq);
-        (call.seq, call.op) = (seq, op as u32);
+        (call.seq, call.op) = (self.door.next_seq(), op as u32);
         let answer = self.door.call(&call);
         let kind = match Status::from_code(answer.status) {
             Status::Done => return Ok(answer),
@@ -114,5 +136,67 @@ impl Io for Port<'_> {
             .map_err(|_| Kind::Io.what("the broker's grant makes no sense").file(from))?;
         self.know(&granted);
         Ok(granted)
+    }
+
+    fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {
+        let call = Call { file: file.0, at, len, ..Call::default() };
+        let answer = self.call(Op::Holes, call).map_err(|e| e.file(file).at(at))?;
+        let count = usize::try_from(answer.value).unwrap_or(0).min(RUNS_MAX);
+        let mut bytes = vec![0; count.saturating_mul(8)];
+        self.door.get(0, &mut bytes);
+        let runs = bytes.as_chunks().0.iter().map(|run| u64::from_le_bytes(*run));
+        Ok(runs.map(|run| Hole { len: run & !RUN_HOLE, is_hole: run & RUN_HOLE != 0 }).collect())
+    }
+}
+
+/// A change to a place that only says where it is.
+fn change(place: Place, len: u64) -> Call {
+    Call { file: place.file.0, at: place.at, len, ..Call::default() }
+}
+
+impl Port<'_> {
+    fn act(&self, op: Op, call: Call) -> Result<()> {
+        self.call(op, call).map(drop).map_err(|e| e.file(FileId(call.file)).at(call.at))
+    }
+}
+
+impl Drive for Port<'_> {
+    fn slot_len(&self) -> usize {
+        self.door.slot_len()
+    }
+
+    fn write(&self, place: Place, bytes: &[u8]) -> Result<()> {
+        let mut place = place;
+        for piece in bytes.chunks(self.door.slot_len()) {
+            self.door.put(piece);
+            self.act(Op::Write, change(place, piece.len() as u64))?;
+            place = place.ahead(piece.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn copy(&self, from: Place, to: Place, len: u64, zeroes: Zeroes) -> Result<()> {
+        let arg = match zeroes {
+            Zeroes::Written => 0,
+            Zeroes::Skipped(bytes) => copy_arg(ZEROES_SKIPPED, bytes / 512),
+            Zeroes::Holes(bytes) => copy_arg(ZEROES_HOLES, bytes / 512),
+        };
+        self.act(Op::Copy, Call { file2: to.file.0, at2: to.at, arg, ..change(from, len) })
+    }
+
+    fn zero(&self, place: Place, len: u64, give_up: bool) -> Result<()> {
+        self.act(Op::Zero, Call { arg: give_up.into(), ..change(place, len) })
+    }
+
+    fn allocate(&self, place: Place, len: u64) -> Result<()> {
+        self.act(Op::Allocate, change(place, len))
+    }
+
+    fn set_length(&self, file: FileId, len: u64) -> Result<()> {
+        self.act(Op::SetLength, Call { file: file.0, len, ..Call::default() })
+    }
+
+    fn flush(&self, file: FileId) -> Result<()> {
+        self.act(Op::Flush, Call { file: file.0, ..Call::default() })
     }
 }

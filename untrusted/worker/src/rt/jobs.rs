@@ -9,7 +9,7 @@ type Job<'a> = &'a (dyn Fn(&Lane) + Sync);
 
 /// The job under way: a pointer to a `Job` on lane 0's stack.
 static JOB: AtomicPtr<Job<'static>> = AtomicPtr::new(core::ptr::null_mut());
-/// The last sequence number of each lane but 0, whose own port counts.
+/// The last sequence number of each lane.
 static SEQS: [AtomicU64; instar_wire::boot::LANES_MAX] = [const { AtomicU64::new(0) }; instar_wire::boot::LANES_MAX];
 
 /// Makes a call that only lane control needs.

@@ -1,5 +1,6 @@
 //! A lane: its page, its slot, and how its bell is rung.
 
+use super::jobs;
 use crate::port::Door;
 use core::ptr::NonNull;
 use instar_wire::boot::{ANSWER_AT, Boot, CALL_AT, PAGE, Shape};
@@ -95,5 +96,21 @@ impl Door for Lane {
         unsafe {
             core::ptr::copy_nonoverlapping(self.slot.as_ptr().add(at.min(self.slot_len)), inside.as_mut_ptr(), have)
         }
+    }
+
+    fn next_seq(&self) -> u64 {
+        jobs::next_seq(self)
+    }
+
+    fn number(&self) -> usize {
+        self.number
+    }
+
+    fn lanes(&self) -> usize {
+        self.boot.lanes as usize
+    }
+
+    fn on_all_lanes(&self, job: &(dyn Fn(&dyn Door) + Sync)) {
+        jobs::on_all_lanes(self, &|lane| job(lane), &|| jobs::next_seq(self));
     }
 }

@@ -1,10 +1,10 @@
 //! The plane: moves bytes between files and slots, and asks the file system for space and holes.
 
+pub mod copy;
+
 use instar_sandbox::window::Turn;
 use instar_wire::boot::PAGE;
-use rustix::fs::{
-    FallocateFlags, OFlags, SeekFrom, copy_file_range, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, ftruncate, seek,
-};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, ftruncate, seek};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -52,43 +52,9 @@ pub fn write(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_direct(file) => buffered(file)?,
             Err(e) => return Err(e),
         }
-    }
-    Ok(())
-}
-
-/// Copies between files without the bytes passing through this process, where the file system can.
-pub fn copy(from: &OwnedFd, at: u64, to: &OwnedFd, to_at: u64, len: u64) -> io::Result<()> {
-    let (mut source, mut target, mut left) = (at, to_at, len);
-    while left > 0 {
-        let piece = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
-        match copy_file_range(from, Some(&mut source), to, Some(&mut target), piece) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => left -= n as u64,
-            Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) => {
-                return copy_through(from, source, to, target, left);
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
-fn copy_through(from: &OwnedFd, mut at: u64, to: &OwnedFd, mut to_at: u64, len: u64) -> io::Result<()> {
-    let mut buffer = vec![0; 256 << 10];
-    let mut left = len;
-    while left > 0 {
-        let piece = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let n = match rustix::io::pread(from, &mut buffer[..piece], at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => n,
-            Err(Errno::INTR) => continue,
-            Err(e) => return Err(e.into()),
-        };
-        write_all(to, to_at, &buffer[..n])?;
-        (at, to_at, left) = (at + n as u64, to_at + n as u64, left - n as u64);
     }
     Ok(())
 }
@@ -99,6 +65,8 @@ fn write_all(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => (at, bytes) = (at + n as u64, &bytes[n..]),
             Err(Errno::INTR) => {}
+            // An odd length, past the page cache: write it through the page cache.
+            Err(Errno::INVAL) if is_direct(file) => buffered(file)?,
             Err(e) => return Err(e.into()),
         }
     }
@@ -143,8 +111,20 @@ pub fn set_length(file: &OwnedFd, len: u64) -> io::Result<()> {
     Ok(ftruncate(file, len)?)
 }
 
+/// The runs of `len` bytes at `at`, the first `most` of them: their lengths, and whether they are holes.
+pub fn holes(file: &OwnedFd, at: u64, len: u64, most: usize) -> io::Result<Vec<(u64, bool)>> {
+    let (mut at, mut left) = (at, len);
+    let mut runs = Vec::new();
+    while runs.len() < most && (left > 0 || runs.is_empty()) {
+        let run = hole(file, at, left)?;
+        runs.push(run);
+        (at, left) = (at + run.0, left - run.0);
+    }
+    Ok(runs)
+}
+
 /// The run at `at`, at most `len` long: its length, and whether it is a hole.
-pub fn holes(file: &OwnedFd, at: u64, len: u64) -> io::Result<(u64, bool)> {
+fn hole(file: &OwnedFd, at: u64, len: u64) -> io::Result<(u64, bool)> {
     let data = match seek(file, SeekFrom::Data(at)) {
         Ok(data) => data,
         // No data from here to the end.
@@ -156,7 +136,8 @@ pub fn holes(file: &OwnedFd, at: u64, len: u64) -> io::Result<(u64, bool)> {
         return Ok((len.min(data - at), true));
     }
     let hole = seek(file, SeekFrom::Hole(at)).unwrap_or(u64::MAX);
-    Ok((len.min(hole.saturating_sub(at)), false))
+    // A file that changes meanwhile may tell nonsense; a run always has a length.
+    Ok((len.min(hole.saturating_sub(at).max(1)), false))
 }
 
 /// Makes everything written durable.
