@@ -3,8 +3,10 @@
 
 pub mod admit;
 pub mod lock;
+pub mod pace;
 pub mod plane;
 pub mod policy;
+pub mod publish;
 pub mod resolve;
 pub mod serve;
 pub mod session;

@@ -48,6 +48,13 @@ pub struct Claim {
 /// Looking at an image's metadata.
 pub const INSPECT: Claim = Claim { uses: &[], unshares: &[Right::Write, Right::Resize] };
 
+/// Reading an image's content.
+pub const READ: Claim = Claim { uses: &[Right::ConsistentRead], unshares: &[Right::Write, Right::Resize] };
+/// Making a new image of a file.
+pub const CREATE: Claim = Claim { uses: &[Right::Write, Right::Resize], unshares: &[Right::Resize] };
+/// Writing into an existing image.
+pub const WRITE: Claim = Claim { uses: &[Right::ConsistentRead, Right::Write], unshares: &[] };
+
 /// Why a claim was not granted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conflict {

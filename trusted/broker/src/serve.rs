@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Takes the events of a verb as they come; a message it cannot read ends the cell.
 pub type OnEvent<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<(), Malformed> + Send);
@@ -57,6 +59,7 @@ pub fn run(
         session,
         request: encode(request),
         pasts: (0..cell.window().shape().lanes).map(|_| Mutex::new(Past::default())).collect(),
+        moved: AtomicU64::new(0),
         talk: Mutex::new(Talk {
             on_event,
             events_left: events_max,
@@ -97,6 +100,8 @@ struct Desk<'a> {
     session: &'a Session,
     request: Vec<u8>,
     pasts: Vec<Mutex<Past>>,
+    /// Bytes moved so far.
+    moved: AtomicU64,
     talk: Mutex<Talk<'a>>,
 }
 
@@ -238,7 +243,14 @@ fn tell_runs(runs: &[(u64, bool)], turn: &Turn<'_>) -> (u64, u64) {
     (runs.len() as u64, 0)
 }
 
+/// What moving a byte is worth in a worker's processor time: as much as the slowest of ciphers needs for it.
+const NANOSECONDS_A_BYTE: u64 = 1000;
+
 impl Serve for Desk<'_> {
+    fn earned(&self) -> Duration {
+        Duration::from_nanos(self.moved.load(Ordering::Relaxed).saturating_mul(NANOSECONDS_A_BYTE))
+    }
+
     fn serve(&self, turn: &Turn<'_>) -> Next {
         let call = turn.call();
         let Some(past) = self.pasts.get(turn.lane()) else { return self.violate(Violation::Lane) };
@@ -251,11 +263,19 @@ impl Serve for Desk<'_> {
             grants: &grants,
             events_left: self.talk().events_left,
         };
-        let served = admit(&call, &mut past, &frame).and_then(|a| Ok((a, self.serve_admitted(a, turn)?)));
+        let served = admit(&call, &mut past, &frame).and_then(|admitted| {
+            if let Admitted::Write(range) | Admitted::Copy(range, ..) = &admitted {
+                self.session.pace(range.len);
+            }
+            Ok((admitted, self.serve_admitted(admitted, turn)?))
+        });
         let (admitted, served) = match served {
             Ok(served) => served,
             Err(violation) => return self.violate(violation),
         };
+        if let Admitted::Read(range, _) | Admitted::Write(range) | Admitted::Copy(range, ..) = &admitted {
+            self.moved.fetch_add(range.len, Ordering::Relaxed);
+        }
         let mut answer = Answer { seq: call.seq, ..Answer::default() };
         match served {
             Ok((value, value2)) => (answer.value, answer.value2) = (value, value2),

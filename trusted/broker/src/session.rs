@@ -2,6 +2,7 @@
 
 use crate::admit::Grant;
 use crate::lock::{self, Conflict};
+use crate::pace::Pace;
 use crate::policy::{self, Admitted, DEPTH_MAX, Policy, Refusal};
 use crate::resolve::{Miss, open_below};
 use instar_wire::code::Bytes;
@@ -68,7 +69,8 @@ pub struct Facts {
 /// An open file.
 #[derive(Clone)]
 struct Entry {
-    file: Arc<OwnedFd>,
+    /// None as long as it is only promised.
+    file: Option<Arc<OwnedFd>>,
     name: Vec<u8>,
     path: PathBuf,
     facts: Facts,
@@ -77,6 +79,22 @@ struct Entry {
     depth: usize,
     conflict: Option<Conflict>,
     _lock: Option<Arc<lock::Held>>,
+}
+
+/// A file that has just been opened.
+struct Arrival {
+    name: Vec<u8>,
+    path: PathBuf,
+    named_by: Option<FileId>,
+    depth: usize,
+    writable: bool,
+}
+
+impl Arrival {
+    /// One that the user named.
+    fn named(name: &[u8], path: PathBuf) -> Arrival {
+        Arrival { name: name.to_vec(), path, named_by: None, depth: 0, writable: false }
+    }
 }
 
 #[derive(Default)]
@@ -104,14 +122,46 @@ pub struct Session {
     policy: Policy,
     interpret: Option<Interpret>,
     locking: bool,
+    claim: lock::Claim,
     direct: bool,
+    pace: Option<Pace>,
     state: Mutex<State>,
 }
 
 impl Session {
     /// A session without files. `locking`: take the locks that QEMU takes.
     pub fn new(policy: Policy, locking: bool) -> Self {
-        Session { policy, interpret: None, locking, direct: false, state: Mutex::default() }
+        Session {
+            policy,
+            interpret: None,
+            locking,
+            claim: lock::INSPECT,
+            direct: false,
+            pace: None,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Whether locks are taken.
+    pub fn is_locking(&self) -> bool {
+        self.locking
+    }
+
+    /// No more than so many bytes a second are written from now on.
+    pub fn limit_rate(&mut self, bytes: u64) {
+        self.pace = Some(Pace::new(bytes)).filter(|_| bytes > 0);
+    }
+
+    /// Waits until so many bytes may be written.
+    pub fn pace(&self, bytes: u64) {
+        if let Some(pace) = &self.pace {
+            pace.wait(bytes);
+        }
+    }
+
+    /// The content of images will be read, and not only what is said about it.
+    pub fn read_content(&mut self) {
+        self.claim = lock::READ;
     }
 
     /// Reads past the page cache from now on.
@@ -145,21 +195,59 @@ impl Session {
         let file = rustix::fs::memfd_create("instar-blank", rustix::fs::MemfdFlags::CLOEXEC).map_err(mishap)?;
         rustix::fs::ftruncate(&file, len).map_err(mishap)?;
         let stat = fstat(&file).map_err(mishap)?;
-        self.admit_file(file, &stat, name.to_vec(), PathBuf::from("/"), None, 0).map_err(|why| Mishap {
-            name: name.to_vec(),
-            named_by: None,
-            why,
-        })
+        let arrival = Arrival::named(name, PathBuf::from("/"));
+        self.admit_file(file, &stat, arrival).map_err(|why| Mishap { name: name.to_vec(), named_by: None, why })
     }
 
     /// Opens a file that the user named; its directory's tree is from then on where its image may name others.
     ///
     /// `lock`: unless the session takes no locks anyway.
     pub fn open(&mut self, name: &[u8], lock: bool) -> Result<Granted, Mishap> {
+        self.open_named(name, lock, self.flags(), false)
+    }
+
+    /// Opens a file that the user named so that its content may be changed.
+    pub fn open_to_write(&mut self, name: &[u8], lock: bool) -> Result<Granted, Mishap> {
+        self.open_named(name, lock, self.flags() - OFlags::RDONLY | OFlags::RDWR, true)
+    }
+
+    /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
+    pub fn promise(&self, name: &[u8]) -> Granted {
+        let mut state = self.state();
+        let id = FileId(u32::try_from(state.entries.len()).unwrap_or(u32::MAX));
+        state.entries.push(Entry {
+            file: None,
+            name: name.to_vec(),
+            path: PathBuf::new(),
+            facts: Facts { len: 0, allocated: 0, device: false },
+            identity: (0, 0),
+            named_by: None,
+            depth: 0,
+            conflict: None,
+            _lock: None,
+        });
+        state.grants.push(Grant { len: 0, writable: true });
+        Granted { id, len: 0, writable: true, pinned: None, suggested: None }
+    }
+
+    /// Keeps a promise.
+    pub fn fulfil(&self, id: FileId, file: Arc<OwnedFd>) {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        if let Some(entry) = self.state().entries.get_mut(index) {
+            entry.file.get_or_insert(file);
+        }
+    }
+
+    /// Whether any open file is the one with this device and inode number.
+    pub fn has_open(&self, identity: (u64, u64)) -> bool {
+        self.state().entries.iter().any(|entry| entry.file.is_some() && entry.identity == identity)
+    }
+
+    fn open_named(&mut self, name: &[u8], lock: bool, flags: OFlags, writable: bool) -> Result<Granted, Mishap> {
         let path = Path::new(OsStr::from_bytes(name));
         let mishap = |why| Mishap { name: name.to_vec(), named_by: None, why };
         let system = |errno| mishap(Why::System(errno));
-        let file = openat(CWD, path, self.flags(), Mode::empty()).map_err(system)?;
+        let file = openat(CWD, path, flags, Mode::empty()).map_err(system)?;
         let stat = fstat(&file).map_err(system)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile | FileType::BlockDevice | FileType::CharacterDevice => {}
@@ -177,18 +265,11 @@ impl Session {
         self.policy.named.extend(policy::flatten(&absolute));
         let place = parent.zip(absolute.file_name()).map_or_else(|| absolute.clone(), |(p, name)| p.join(name));
         self.locking &= lock;
-        self.admit_file(file, &stat, name.to_vec(), place, None, 0).map_err(mishap)
+        self.admit_file(file, &stat, Arrival { writable, ..Arrival::named(name, place) }).map_err(mishap)
     }
 
-    fn admit_file(
-        &self,
-        file: OwnedFd,
-        stat: &Stat,
-        name: Vec<u8>,
-        path: PathBuf,
-        named_by: Option<FileId>,
-        depth: usize,
-    ) -> Result<Granted, Why> {
+    fn admit_file(&self, file: OwnedFd, stat: &Stat, arrival: Arrival) -> Result<Granted, Why> {
+        let Arrival { name, path, named_by, depth, writable } = arrival;
         let device = FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
         let len = match seek(&file, rustix::fs::SeekFrom::End(0)) {
             Ok(len) => len,
@@ -198,7 +279,7 @@ impl Session {
         let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
         let (mut conflict, mut held) = (None, None);
         if self.locking {
-            match lock::claim(&file, lock::INSPECT) {
+            match lock::claim(&file, if writable { lock::WRITE } else { self.claim }) {
                 Ok(Ok(lock)) => held = Some(Arc::new(lock)),
                 Ok(Err(c)) => conflict = Some(c),
                 Err(e) => return Err(Why::System(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
@@ -211,7 +292,7 @@ impl Session {
         }
         let id = FileId(u32::try_from(state.entries.len()).map_err(|_| Why::TooMany)?);
         state.entries.push(Entry {
-            file: Arc::new(file),
+            file: Some(Arc::new(file)),
             name,
             path,
             facts: Facts { len, allocated, device },
@@ -221,8 +302,8 @@ impl Session {
             conflict,
             _lock: held,
         });
-        state.grants.push(Grant { len, writable: false });
-        Ok(Granted { id, len, writable: false, pinned: None, suggested })
+        state.grants.push(Grant { len, writable });
+        Ok(Granted { id, len, writable, pinned: None, suggested })
     }
 
     /// Opens a file that an image names, if policy allows it.
@@ -257,8 +338,8 @@ impl Session {
         {
             return Err(refused(&name, Refusal::Cycle));
         }
-        self.admit_file(file, &stat, name.clone(), path, Some(related.from), from.depth + 1)
-            .map_err(|why| mishap(&name, why))
+        let arrival = Arrival { named_by: Some(related.from), depth: from.depth + 1, ..Arrival::named(&name, path) };
+        self.admit_file(file, &stat, arrival).map_err(|why| mishap(&name, why))
     }
 
     /// Opens what a name beyond plain files means.
@@ -272,9 +353,8 @@ impl Session {
         let file = self.open_admitted(&path).map_err(|why| mishap(&meant.shown, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&meant.shown, Why::System(e)))?;
         let depth = self.entry(related.from).map_or(0, |e| e.depth) + 1;
-        let granted = self
-            .admit_file(file, &stat, meant.shown.clone(), path, Some(related.from), depth)
-            .map_err(|why| mishap(&meant.shown, why))?;
+        let arrival = Arrival { named_by: Some(related.from), depth, ..Arrival::named(&meant.shown, path) };
+        let granted = self.admit_file(file, &stat, arrival).map_err(|why| mishap(&meant.shown, why))?;
         Ok(Granted { pinned: meant.pinned.map(Bytes), ..granted })
     }
 
@@ -317,7 +397,7 @@ impl Session {
 
     /// The open file of that number.
     pub fn file(&self, id: FileId) -> Option<Arc<OwnedFd>> {
-        self.entry(id).map(|e| e.file)
+        self.entry(id).and_then(|e| e.file)
     }
 
     /// What the user would call the file.

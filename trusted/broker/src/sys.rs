@@ -5,6 +5,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sets or tests a shared open-file-description lock on one byte.
 fn flock(kind: i32, at: i64) -> libc::flock {
@@ -50,6 +52,67 @@ pub fn direct_alignments(file: BorrowedFd<'_>) -> Option<(u32, u32)> {
     let result = unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_DIOALIGN, &raw mut stat) };
     let told = result == 0 && stat.stx_mask & libc::STATX_DIOALIGN != 0 && stat.stx_dio_offset_align != 0;
     told.then_some((stat.stx_dio_mem_align, stat.stx_dio_offset_align))
+}
+
+/// Has changes of a new file written over what was there, where the file system would put them elsewhere.
+pub fn stop_copy_on_write(file: BorrowedFd<'_>) {
+    const NOCOW: libc::c_long = 0x0080_0000;
+    let mut flags: libc::c_long = 0;
+    // SAFETY: the kernel writes and reads the number passed.
+    unsafe {
+        if libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut flags) == 0 {
+            flags |= NOCOW;
+            libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags);
+        }
+    }
+}
+
+/// `struct fsxattr` of the kernel.
+#[repr(C)]
+#[derive(Default)]
+struct ExtendedFlags {
+    flags: u32,
+    extent_len: u32,
+    extents: u32,
+    project: u32,
+    cow_extent_len: u32,
+    pad: [u8; 8],
+}
+
+/// Has space for a new file set aside in pieces of this length.
+pub fn hint_extents(file: BorrowedFd<'_>, len: u32) {
+    const GET: libc::c_ulong = 0x801c_581f;
+    const SET: libc::c_ulong = 0x401c_5820;
+    const HAS_EXTENT_LEN: u32 = 0x0000_0800;
+    let mut attributes = ExtendedFlags::default();
+    // SAFETY: the kernel writes and reads the structure passed, which is laid out as it wants it.
+    unsafe {
+        if libc::ioctl(file.as_raw_fd(), GET, &raw mut attributes) == 0 {
+            attributes.flags |= HAS_EXTENT_LEN;
+            attributes.extent_len = len;
+            libc::ioctl(file.as_raw_fd(), SET, &raw const attributes);
+        }
+    }
+}
+
+/// Whether SIGUSR1 has come since this was last asked; from the first question on it does nothing else.
+pub fn was_asked_how_far() -> bool {
+    extern "C" fn note(_: i32) {
+        ASKED.store(true, Ordering::Relaxed);
+    }
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let handler = note as extern "C" fn(i32);
+        // SAFETY: the handler only stores to an atomic; calls that it interrupts are taken up again.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+        }
+    });
+    ASKED.swap(false, Ordering::Relaxed)
 }
 
 /// Has the target's range refer to the source's extents, where both lie in a file system that can do that.

@@ -3,8 +3,8 @@
 use crate::args::Parsed;
 use crate::opening::Opened;
 use crate::render::sentence;
-use crate::settings::Settings;
-use crate::setup::{mishap_sentence, mishap_words};
+use crate::settings::{Face, Settings};
+use crate::setup::{mishap_sentence, mishap_words, system_words};
 use crate::{Told, stderr_text};
 use instar_broker::policy::Refusal;
 use instar_broker::serve::OnEvent;
@@ -40,6 +40,8 @@ pub enum End {
 pub struct Heard {
     /// For each image its layers, top first.
     pub images: Vec<Vec<Layer>>,
+    /// All of them are open.
+    pub is_complete: bool,
 }
 
 impl Heard {
@@ -81,6 +83,37 @@ impl Asking<'_> {
     /// An image whose file others write to is refused, unless it is raw and so has no structure to be wrong about.
     pub fn refuse_conflicts<'l>(&self, mut layers: impl Iterator<Item = (&'l FormatName, FileId)>) -> Result<(), Told> {
         layers.try_for_each(|(format, file)| if format.0 == b"raw" { Ok(()) } else { self.conflict(file) })
+    }
+
+    /// Refuses every file that others write to, raw ones as well: its content is about to be read.
+    pub fn refuse_users(&self, heard: &Heard) -> Result<(), Told> {
+        heard.files().try_for_each(|(_, file)| self.conflict(file))
+    }
+
+    /// Whether all images have been opened, and a failure has another reason.
+    pub fn has_all_open(&self, heard: &Heard) -> bool {
+        heard.is_complete && heard.images.len() == self.images.len()
+    }
+
+    /// Why bytes could not be read or written, in the few words that qemu-img has for it; natively all are told.
+    pub fn input_output(&self, error: &Error) -> Vec<u8> {
+        let mishap = error.cause.and_then(|number| self.session.mishap(number));
+        match mishap.map(|mishap| mishap.why) {
+            Some(Why::System(errno)) => system_words(errno).into_bytes(),
+            _ if self.settings.face == Face::Qemu => b"Input/output error".to_vec(),
+            _ => {
+                let place = match (error.file, error.at) {
+                    (Some(file), Some(at)) => format!(" at offset {at} of '")
+                        .into_bytes()
+                        .into_iter()
+                        .chain(stderr_text(self.settings).show(&self.session.name(file)).iter().copied())
+                        .chain([b'\''])
+                        .collect(),
+                    _ => Vec::new(),
+                };
+                [self.words(error), place].concat()
+            }
+        }
     }
 
     /// Refuses a file that others write to.

@@ -4,7 +4,9 @@
 pub mod args;
 mod asking;
 mod config;
+mod convert;
 mod info;
+mod making;
 mod opening;
 pub mod profile;
 pub mod render;
@@ -25,7 +27,11 @@ struct Command {
 }
 
 /// Every verb there is.
-const COMMANDS: &[Command] = &[Command { name: "info", run: info::run }, Command { name: "config", run: config::run }];
+const COMMANDS: &[Command] = &[
+    Command { name: "convert", run: convert::run },
+    Command { name: "info", run: info::run },
+    Command { name: "config", run: config::run },
+];
 
 /// The formats, as the help lists them.
 const FORMATS: &str = "bochs cloop dmg iso luks parallels qcow qcow2 qed raw vdi vhdx vmdk vpc";

@@ -31,6 +31,14 @@ pub struct Opened {
     pub notes: Vec<u8>,
 }
 
+impl Opened {
+    /// What the worker is to read: an image, or the bytes of a file that was named as no more than that.
+    pub fn content(&self) -> Source {
+        let raw = || Source::whole(Granted { pinned: Some("raw".into()), ..self.file.clone() });
+        self.source.clone().unwrap_or_else(raw)
+    }
+}
+
 /// The nodes of a tree in the order in which they lie upon each other.
 struct Stack<'a> {
     filters: Vec<&'a Node>,
@@ -75,11 +83,15 @@ pub fn is_filter(node: &Node) -> bool {
 
 /// Opens the image that is the verb's word number `at`.
 pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
-    let named = parsed.named(at, "format");
+    open_as(parsed, &parsed.named(at, "format"), session, settings)
+}
+
+/// Opens an image that the user named so.
+pub fn open_as(parsed: &Parsed, named: &Named<'_>, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
     let typed = named.name.to_vec();
     let profile = &settings.profile;
     let refuse = |complaint: Complaint| complain(&complaint, settings);
-    let Described { node, warnings } = describe(&named, profile).map_err(refuse)?;
+    let Described { node, warnings } = describe(named, profile).map_err(refuse)?;
     let refuse_open = |complaint: Complaint| complain(&complaint.not_opened(&typed), settings);
     let stack =
         Stack::of(&node).ok_or_else(|| refuse_open(Complaint::new(&[b"drivers cannot be stacked in this way"])))?;
@@ -99,6 +111,17 @@ pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settin
     let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(settings.face.prefix())).collect();
     let notes = stderr_lines(settings, &notes);
     Ok(Opened { typed, source, file, beside, node, notes })
+}
+
+/// The file and the part of it that a description means, if it is of a raw image in a plain file.
+pub fn plain_file(node: &Node) -> Option<(Vec<u8>, Part)> {
+    let stack = Stack::of(node).filter(|s| s.filters.is_empty() && s.part.is_none() && s.shims.is_empty())?;
+    let part = stack.format.filter(|f| f.driver_name() == Some("raw"));
+    let (Some(Leaf::File(path)), true) = (stack.leaf.leaf(), part.is_some() == stack.format.is_some()) else {
+        return None;
+    };
+    let size = |key| part.and_then(|part| part.size(key));
+    Some((path.to_vec(), Part { offset: size("offset"), size: size("size") }))
 }
 
 /// Refuses options that nobody knows, once everything is open.
@@ -248,7 +271,8 @@ pub fn interpret(name: &[u8], profile: &Profile) -> Result<Meant, Vec<u8>> {
     Ok(Meant { path: path.to_vec(), pinned: pinned.map(|p| p.as_bytes().to_vec()), shown })
 }
 
-fn complain(complaint: &Complaint, settings: &Settings) -> Told {
+/// What is told of a complaint.
+pub fn complain(complaint: &Complaint, settings: &Settings) -> Told {
     let stderr = stderr_lines(settings, &complaint.lines(settings.face.prefix()));
     Told { stdout: Vec::new(), stderr, code: 1 }
 }

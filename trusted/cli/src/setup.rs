@@ -8,9 +8,14 @@ use instar_broker::policy::Policy;
 use instar_broker::session::Why;
 use instar_broker::{Mishap, Session};
 use instar_sandbox::{Budget, Cell, WORKER, start};
+use instar_wire::boot::{LANES_MAX, Shape};
 use instar_wire::op::Rules;
 use std::path::PathBuf;
 
+/// Lanes of a worker that moves data, where there are as many processors and nobody asks for another number.
+const LANES: usize = 8;
+/// Bytes that such a worker reads or writes at once.
+const SLOT_LEN: usize = 1 << 20;
 /// The options that are settings.
 const SETTINGS: &[&str] = &["cell", "qemu-version", "unsafe-quirks", "ignore-quirks", "allow"];
 
@@ -62,7 +67,11 @@ pub fn rules(settings: &Settings) -> Rules {
 
 /// A cell as the settings want it.
 pub fn cell(parsed: &Parsed, settings: &Settings) -> Result<(Box<dyn Cell>, Vec<u8>), Told> {
-    let budget = Budget { heap_len: settings.memory_mib << 20, cpu: settings.cpu, ..Budget::default() };
+    start_cell(parsed, settings, Budget::default())
+}
+
+fn start_cell(parsed: &Parsed, settings: &Settings, budget: Budget) -> Result<(Box<dyn Cell>, Vec<u8>), Told> {
+    let budget = Budget { heap_len: settings.memory_mib << 20, cpu: settings.cpu, ..budget };
     let cell = start(settings.cell, &WORKER, budget)
         .map_err(|no_wall| Told::failure(settings, no_wall.to_string().as_bytes()))?;
     let mut note = Vec::new();
@@ -70,6 +79,21 @@ pub fn cell(parsed: &Parsed, settings: &Settings) -> Result<(Box<dyn Cell>, Vec<
         note = format!("instar: wall: {}\n", cell.wall()).into_bytes();
     }
     Ok((cell, note))
+}
+
+/// A cell for a worker that moves data: with several lanes, and time for as much as it moves.
+pub fn moving_cell(
+    parsed: &Parsed,
+    settings: &Settings,
+    lanes: Option<usize>,
+) -> Result<(Box<dyn Cell>, Vec<u8>), Told> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let lanes = lanes.unwrap_or(LANES).min(processors).clamp(1, LANES_MAX);
+    start_cell(
+        parsed,
+        settings,
+        Budget { shape: Shape { lanes, slot_len: SLOT_LEN }, earns: true, ..Budget::default() },
+    )
 }
 
 /// A mishap as qemu-img would word it, for an image called `image`.
@@ -100,7 +124,7 @@ pub fn mishap_words(mishap: &Mishap, settings: &Settings, text: Text) -> Vec<u8>
 }
 
 /// The operating system's words; the standard library adds the number, qemu-img does not.
-fn system_words(errno: rustix::io::Errno) -> String {
+pub fn system_words(errno: rustix::io::Errno) -> String {
     let error = std::io::Error::from(errno).to_string();
     error.split(" (os error").next().unwrap_or_default().to_owned()
 }

@@ -21,6 +21,11 @@ use window::{Turn, Window};
 pub trait Serve: Sync {
     /// Serves the call that lies in the lane's page; everything there is hostile.
     fn serve(&self, turn: &Turn<'_>) -> Next;
+
+    /// Processor time that the worker has earned by what it had done so far, beyond its budget.
+    fn earned(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// What becomes of a lane after its call was served.
@@ -49,6 +54,8 @@ pub struct Budget {
     pub stack_len: usize,
     /// Processor time of all lanes together.
     pub cpu: Duration,
+    /// It grows by what [`Serve::earned`] says.
+    pub earns: bool,
 }
 
 impl Default for Budget {
@@ -58,6 +65,7 @@ impl Default for Budget {
             heap_len: 128 << 20,
             stack_len: 256 << 10,
             cpu: Duration::from_secs(30),
+            earns: false,
         }
     }
 }

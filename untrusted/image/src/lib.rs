@@ -11,6 +11,7 @@ pub mod format;
 pub mod layer;
 pub mod num;
 pub mod probe;
+pub mod pump;
 pub mod read;
 pub mod sector;
 pub mod source;

@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod convert;
 pub mod cx;
 pub mod info;
 pub mod open;
+pub mod stripes;
 
 use cx::Cx;
 use instar_wire::error::Result;
@@ -15,5 +17,6 @@ use instar_wire::op::Request;
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     match request {
         Request::Info(request) => info::run(request, cx),
+        Request::Convert(request) => convert::run(request, cx),
     }
 }

@@ -1,5 +1,6 @@
 //! The verbs' messages: a request in, events out, an outcome last.
 
+pub mod convert;
 pub mod info;
 
 use crate::code::{Bytes, Secret};
@@ -12,6 +13,8 @@ message! {
     pub enum Request {
         /// Describe an image.
         Info(info::Request) = 1,
+        /// Copy images into another.
+        Convert(convert::Request) = 2,
     }
 }
 
@@ -25,9 +28,11 @@ impl Source {
 impl Request {
     /// The files granted with the request.
     pub fn files(&self) -> impl Iterator<Item = &Granted> {
-        match self {
-            Request::Info(request) => core::iter::once(&request.top.file).chain(&request.top.beside),
-        }
+        let (sources, target): (&[Source], Option<&Granted>) = match self {
+            Request::Info(request) => (core::slice::from_ref(&request.top), None),
+            Request::Convert(request) => (&request.sources, Some(&request.target.file)),
+        };
+        sources.iter().flat_map(|source| core::iter::once(&source.file).chain(&source.beside)).chain(target)
     }
 }
 

@@ -4,7 +4,9 @@ pub mod copy;
 
 use instar_sandbox::window::Turn;
 use instar_wire::boot::PAGE;
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, ftruncate, seek};
+use rustix::fs::{
+    FallocateFlags, FileType, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, fstat, ftruncate, seek,
+};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -106,9 +108,12 @@ pub fn allocate(file: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
     Ok(fallocate(file, FallocateFlags::KEEP_SIZE, at, len)?)
 }
 
-/// Sets the file's length.
+/// Sets the file's length. A device has the length it has, which must be enough.
 pub fn set_length(file: &OwnedFd, len: u64) -> io::Result<()> {
-    Ok(ftruncate(file, len)?)
+    if FileType::from_raw_mode(fstat(file)?.st_mode) != FileType::BlockDevice {
+        return Ok(ftruncate(file, len)?);
+    }
+    if len <= seek(file, SeekFrom::End(0))? { Ok(()) } else { Err(Errno::NOSPC.into()) }
 }
 
 /// The runs of `len` bytes at `at`, the first `most` of them: their lengths, and whether they are holes.

@@ -94,6 +94,9 @@ impl KvmCell {
         let mut waits = lane == 0 && self.first_call_waits;
         while waits || driver.come_to_call(lanes)? {
             waits = false;
+            if self.budget.earns {
+                meter.earn(serve.earned());
+            }
             if !lanes.follow(lane, serve.serve(&Turn::new(&self.window, lane))) {
                 break;
             }

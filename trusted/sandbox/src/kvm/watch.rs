@@ -119,6 +119,8 @@ impl Drop for Timer {
 /// The threads that run vCPUs, and what they may use together.
 pub struct Meter {
     budget: Duration,
+    /// Nanoseconds beyond the budget.
+    earned: AtomicU64,
     threads: Vec<Thread>,
 }
 
@@ -131,12 +133,17 @@ struct Thread {
 impl Meter {
     /// For so many lanes, whose threads have yet to come.
     pub fn new(budget: Duration, lanes: usize) -> Meter {
-        Meter { budget, threads: (0..lanes).map(|_| Thread::default()).collect() }
+        Meter { budget, earned: AtomicU64::new(0), threads: (0..lanes).map(|_| Thread::default()).collect() }
     }
 
     /// What all lanes together may use.
     pub fn budget(&self) -> Duration {
-        self.budget
+        self.budget.saturating_add(Duration::from_nanos(self.earned.load(Ordering::Relaxed)))
+    }
+
+    /// They may use so much more than the budget from now on.
+    pub fn earn(&self, earned: Duration) {
+        self.earned.store(u64::try_from(earned.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// This thread runs that lane from now on.
@@ -154,7 +161,7 @@ impl Meter {
             id => used(id).saturating_sub(thread.before.load(Ordering::Relaxed)),
         };
         let spent = Duration::from_nanos(self.threads.iter().map(spent).sum());
-        let left = self.budget.checked_sub(spent).filter(|left| !left.is_zero())?;
+        let left = self.budget().checked_sub(spent).filter(|left| !left.is_zero())?;
         Some(left / u32::try_from(self.threads.len()).unwrap_or(u32::MAX))
     }
 

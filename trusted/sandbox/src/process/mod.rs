@@ -74,7 +74,7 @@ impl ProcessCell {
 
     /// Serves one lane until the cell is over.
     fn serve_lane(&self, lane: usize, lanes: &Lanes, serve: &dyn Serve) -> Result<(), Fall> {
-        while self.await_bell(lane, lanes)? {
+        while self.await_bell(lane, lanes, serve)? {
             let turn = Turn::new(&self.window, lane);
             if !lanes.follow(lane, serve.serve(&turn)) {
                 break;
@@ -90,12 +90,12 @@ impl ProcessCell {
     /// Waits until the lane's bell rings; false when the cell is over.
     ///
     /// Time alone decides when the worker is looked after: it could keep the bell from ever timing out.
-    fn await_bell(&self, lane: usize, lanes: &Lanes) -> Result<bool, Fall> {
+    fn await_bell(&self, lane: usize, lanes: &Lanes, serve: &dyn Serve) -> Result<bool, Fall> {
         let bell = self.window.bell(lane);
         let rung = || matches!(bell.load(Ordering::Acquire), BELL_BROKER | BELL_BROKER_WORKER_ASLEEP);
         let since = Instant::now();
         if self.health().looked + PATIENCE <= since {
-            self.look_after(since)?;
+            self.look_after(since, serve)?;
         }
         for _ in 0..self.spin {
             if rung() {
@@ -121,10 +121,15 @@ impl ProcessCell {
                 Err(_) => thread::sleep(PATIENCE / 10),
             }
             if Instant::now() >= next && !rung() {
-                self.look_after(since)?;
+                self.look_after(since, serve)?;
                 next = Instant::now() + PATIENCE;
             }
         }
+    }
+
+    /// The processor time that the worker may use by now.
+    fn means(&self, serve: &dyn Serve) -> Duration {
+        if self.budget.earns { self.budget.cpu.saturating_add(serve.earned()) } else { self.budget.cpu }
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -132,7 +137,7 @@ impl ProcessCell {
     }
 
     /// Whether the worker, which has had the turn since then, still lives within its means.
-    fn look_after(&self, since: Instant) -> Result<(), Fall> {
+    fn look_after(&self, since: Instant, serve: &dyn Serve) -> Result<(), Fall> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let (now, used) = (Instant::now(), child::cpu_time(self.worker));
         let spent = self.health().spent(since, now, used);
@@ -142,7 +147,7 @@ impl ProcessCell {
                 (Some(signal), _) => Fall::Signal(signal),
                 (None, code) => child::explain(code.unwrap_or(-1)),
             }),
-            Ok(None) if spent > self.budget.cpu => Err(Fall::Cpu(self.budget.cpu)),
+            Ok(None) if spent > self.means(serve) => Err(Fall::Cpu(self.means(serve))),
             Ok(None) => Ok(()),
             Err(error) => Err(Fall::Host("the worker is lost", error.into())),
         }

@@ -1,0 +1,33 @@
+//! Stripes: a disk cut into pieces that lanes take one after the other.
+
+use crate::cx::Cx;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A stripe is at least this long, so that taking one costs nothing.
+const MIN: u64 = 1 << 20;
+/// A stripe is at most this long, so that no lane waits long for the last.
+const MAX: u64 = 64 << 20;
+/// A lane takes about so many of them.
+const SHARES: u64 = 16;
+
+/// What is left to be done.
+pub struct Stripes {
+    next: AtomicU64,
+    len: u64,
+    total: u64,
+}
+
+impl Stripes {
+    /// All of `total` bytes, for all lanes.
+    pub fn new(total: u64, cx: &Cx<'_>) -> Stripes {
+        let shares = (cx.crew.lanes() as u64).saturating_mul(SHARES).max(1);
+        let len = total.checked_div(shares).unwrap_or(0).clamp(MIN, MAX).next_multiple_of(MIN);
+        Stripes { next: AtomicU64::new(0), len, total }
+    }
+
+    /// The next one: where it begins and ends.
+    pub fn next(&self) -> Option<(u64, u64)> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed).checked_mul(self.len).filter(|at| *at < self.total)?;
+        Some((at, at.saturating_add(self.len).min(self.total)))
+    }
+}
