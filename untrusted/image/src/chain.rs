@@ -70,10 +70,11 @@ pub struct ChainCursor<'c> {
 }
 
 impl ChainCursor<'_> {
-    /// Adds runs from `out.at()` on until it is done.
+    /// Adds runs from `out.at()` on until it is done, or to where an error waits.
     pub fn fill(&mut self, out: &mut Batch<Found>) -> Result<()> {
-        let end = out.end();
-        ask(self.io, &mut self.levels, 0, end, out)
+        let (from, end) = (out.at(), out.end());
+        let told = ask(self.io, &mut self.levels, 0, end, out);
+        out.kept(from, told)
     }
 }
 
