@@ -10,3 +10,4 @@ pub mod place;
 pub mod program;
 pub mod read_only;
 pub mod run;
+pub mod twin;
