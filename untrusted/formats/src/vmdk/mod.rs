@@ -3,6 +3,8 @@
 pub mod descriptor;
 pub mod disk;
 mod locate;
+#[cfg(test)]
+mod locate_tests;
 pub mod open;
 pub mod sparse;
 #[cfg(test)]
