@@ -93,12 +93,13 @@ pub fn agree(oracle: &Oracle, folder: &Path, name: &str, formats: &[&dyn Format]
     let ours = content(&chain, &io, seed).unwrap_or_else(|e| panic!("{words}: {:?}", e.what));
     let format = formats[0].name();
     let raw = folder.join("twin.raw");
-    let ran = oracle.img().folder(folder).args(["convert", "-f", format, "-O", "raw", name, "twin.raw"]);
-    ran.must();
+    let ran = oracle.img().folder(folder).args(["convert", "-f", format, "-O", "raw", name, "twin.raw"]).go();
+    assert_eq!(ran.code(), Some(0), "{words}: {}", ran.err());
     let theirs = std::fs::read(raw).expect("the converted image");
     let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
     assert_eq!((differs, ours.len()), (None, theirs.len()), "{words}: first byte that differs, length");
-    let ran = oracle.img().folder(folder).args(["map", "--output=json", "-f", format, name]).must();
+    let ran = oracle.img().folder(folder).args(["map", "--output=json", "-f", format, name]).go();
+    assert_eq!(ran.code(), Some(0), "{words}: {}", ran.err());
     let told = map(&chain, &io).expect("a map");
     assert_eq!(told, parse(&ran.out()), "{words}: map");
 }

@@ -116,5 +116,5 @@ fn every_entry_of_the_map_means_what_it_means_to_qemu_img() {
 fn damage_to_the_map_is_survived() {
     let mut small = disordered(2);
     small.truncate(2000);
-    storm(&small, 600, |bytes| survives(&Vdi, &MemIo::new(bytes), 20 << 20));
+    storm(&small, 600, |bytes| survives(&Vdi, &MemIo::new(bytes), 5 << 20));
 }
