@@ -11,3 +11,4 @@ pub mod program;
 pub mod random;
 pub mod read_only;
 pub mod run;
+pub mod twin;

@@ -58,6 +58,12 @@ impl<T: Piece> Batch<T> {
         &self.runs
     }
 
+    /// What has been told from `from` on stands, and whoever asks for what follows hears of the error; it is one now
+    /// only if nothing has been told.
+    pub fn kept(&self, from: u64, result: Result<()>) -> Result<()> {
+        if self.at > from { Ok(()) } else { result }
+    }
+
     /// Adds `len` bytes of `what`. A run without length would never come to an end, so it is an error of the format.
     #[inline]
     pub fn push(&mut self, len: u64, what: T) -> Result<()> {

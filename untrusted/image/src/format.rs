@@ -57,6 +57,11 @@ pub trait Image {
         let _ = number;
         Err(Kind::Unsupported.what("Failed to load snapshot"))
     }
+    /// Whether the image was made on the layer below, which says this of itself; what is wrong if not.
+    fn stands_on(&self, below: &info::Image) -> Result<()> {
+        let _ = below;
+        Ok(())
+    }
     /// The file of the layer below, where the image itself knows best how to find it; a backing file is found by all.
     fn parent(&self) -> Result<Option<Granted>> {
         Ok(None)

@@ -4,15 +4,18 @@
 extern crate alloc;
 
 pub mod batch;
+pub mod blocks;
 pub mod cache;
 pub mod chain;
 pub mod file;
 pub mod format;
 pub mod layer;
 pub mod num;
+pub mod parent;
 pub mod probe;
 pub mod pump;
 pub mod read;
+pub mod row;
 pub mod sector;
 pub mod source;
 pub mod table;

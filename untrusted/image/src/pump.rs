@@ -60,6 +60,7 @@ impl<'c> Pump<'c> {
         match found.source {
             Source::Zero { .. } | Source::Beyond { .. } => self.blank(to, len).map(|()| len),
             Source::Raw { place, tweak: None, .. } if !self.manner.by_hand => {
+                self.reader.allowed(found)?;
                 let len = len.min(COPY_MAX);
                 self.drive.copy(place, to, len, self.manner.zeroes())?;
                 Ok(len)

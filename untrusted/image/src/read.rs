@@ -39,16 +39,23 @@ impl<'c> Reader<'c> {
 
     /// Fills `buf` with the first bytes of what was found.
     pub fn read(&mut self, found: &Found, buf: &mut [u8]) -> Result<()> {
+        if found.source.is_zero() {
+            buf.fill(0);
+            return Ok(());
+        }
+        self.allowed(found)?;
         match found.source {
-            Source::Zero { .. } | Source::Beyond { .. } => {
-                buf.fill(0);
-                Ok(())
-            }
+            Source::Zero { .. } | Source::Beyond { .. } => Ok(()),
             Source::Raw { place, tweak: None, .. } => self.io.read(place.file, place.at, buf),
             Source::Raw { place, tweak: Some(tweak), .. } => self.sealed(self.layer(found, place)?, place, tweak, buf),
-            Source::Packed { unit, skip } => self.packed(unit, skip, buf),
+            Source::Packed { unit, skip } => self.packed(self.layer(found, unit.place)?, unit, skip, buf),
             Source::Inline { place } => self.layer(found, place)?.inline(self.io, place, buf),
         }
+    }
+
+    /// Whether what was found may be read: all layers above were made on those below them.
+    pub fn allowed(&self, found: &Found) -> Result<()> {
+        self.chain.layers.iter().take(found.depth).try_for_each(|above| above.through())
     }
 
     fn layer(&self, found: &Found, place: Place) -> Result<&'c dyn Layer> {
@@ -82,21 +89,22 @@ impl<'c> Reader<'c> {
     }
 
     /// Unpacks a unit, unless it is the one unpacked last.
-    fn packed(&mut self, unit: Unit, skip: u64, buf: &mut [u8]) -> Result<()> {
+    fn packed(&mut self, layer: &dyn Layer, unit: Unit, skip: u64, buf: &mut [u8]) -> Result<()> {
         if self.unit == Some(unit) {
             give(&self.bytes, skip, buf);
             return Ok(());
         }
         let place = |e: Error| Error { file: Some(unit.place.file), at: Some(unit.place.at), ..e };
+        let measured = layer.measured(self.io, unit)?;
         // What is wanted whole need not be kept.
         if skip == 0 && buf.len() as u64 == unit.size {
-            return self.unpack(&unit, buf).map_err(place);
+            return self.unpack(&measured, buf).map_err(place);
         }
         self.unit = None;
         let size = crate::num::bounded(unit.size, UNIT_MAX, || place(too_long()))?;
         let mut bytes = core::mem::take(&mut self.bytes);
         bytes.resize(size, 0);
-        let done = self.unpack(&unit, &mut bytes);
+        let done = self.unpack(&measured, &mut bytes);
         self.bytes = bytes;
         done.map_err(place)?;
         self.unit = Some(unit);

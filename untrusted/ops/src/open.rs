@@ -3,6 +3,7 @@
 use crate::cx::Cx;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use instar_image::layer::Estranged;
 use instar_image::{Bytes, Chain, Error, File, Format, Granted, Image, Kind, Layer, Options, Result, Role, info};
 use instar_wire::op::{self, Part, Rules, Source};
 
@@ -122,9 +123,13 @@ pub fn chain(stack: &[Opened<'_>], top: Option<Box<dyn Layer>>) -> Result<Chain<
     let mut layers = Vec::new();
     let below = usize::from(top.is_some());
     layers.extend(top);
-    for opened in stack.iter().skip(below) {
+    for (depth, opened) in stack.iter().enumerate().skip(below) {
         let layer = opened.image.layer().map_err(|e| Error { file: e.file.or(Some(opened.granted.id)), ..e })?;
-        layers.push(layer);
+        let next = stack.get(depth.saturating_add(1));
+        layers.push(match next.map_or(Ok(()), |next| opened.image.stands_on(&next.told)) {
+            Ok(()) => layer,
+            Err(error) => Box::new(Estranged { layer, error }),
+        });
     }
     Ok(Chain { layers })
 }

@@ -2,6 +2,7 @@
 
 pub mod disk;
 pub mod extension;
+mod locate;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
-use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use instar_image::{Fact, File, Format, Image, Layer, Options, Result, format, info};
 use open::Checked;
 
 /// The format.
@@ -25,9 +26,11 @@ impl Format for Parallels {
         Ok(if open::is_ours(&file.read_as(0)?) { Claim::Yes } else { Claim::No })
     }
 
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
-        Ok(Box::new(ParallelsImage { file, checked }))
+        // Since 11.1 qemu-img takes blocks that do not lie wholly in the file for blocks that are not there.
+        let whole_only = options.as_qemu && (options.version == 0 || options.version >= 1101);
+        Ok(Box::new(ParallelsImage { file, checked, whole_only }))
     }
 }
 
@@ -35,6 +38,7 @@ impl Format for Parallels {
 struct ParallelsImage<'a> {
     file: File<'a>,
     checked: Checked,
+    whole_only: bool,
 }
 
 impl Image for ParallelsImage<'_> {
@@ -44,6 +48,10 @@ impl Image for ParallelsImage<'_> {
         told.limits.request = 512;
         told.extra = extra.then(|| self.extra());
         Ok(told)
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(&self.file, &self.checked, self.whole_only))
     }
 }
 

@@ -14,6 +14,9 @@ pub const BACKING_NO_PROBE: u64 = 4;
 /// `features` that a reader may meet.
 pub const FEATURES: u64 = BACKING_FILE | NEED_CHECK | BACKING_NO_PROBE;
 
+/// An entry of an L2 table: the cluster is zero. One that is 0 asks the backing file.
+pub const ZERO_CLUSTER: u64 = 1;
+
 /// The header, at the start of the file.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

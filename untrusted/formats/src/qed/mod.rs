@@ -1,6 +1,7 @@
 //! QEMU enhanced disks.
 
 pub mod disk;
+mod locate;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,7 @@ use crate::qcow::{backing, backing_finding};
 use alloc::boxed::Box;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Options, Result, info};
+use instar_image::{Fact, File, Format, Image, Layer, Options, Result, info};
 use open::Checked;
 
 /// The format.
@@ -58,5 +59,9 @@ impl Image for QedImage<'_> {
         };
         told.findings.push(backing_finding(name));
         Ok(told)
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(&self.file, &self.checked))
     }
 }

@@ -23,6 +23,8 @@ pub struct Checked {
     pub header_clusters: u32,
     /// Where the L1 table lies.
     pub l1_at: u64,
+    /// Which offsets of the file are clusters.
+    pub clusters: Clusters,
     /// It must be checked before it is written.
     pub needs_check: bool,
     /// Name of the backing file.
@@ -60,16 +62,19 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
     if !size.is_multiple_of(SECTOR) || size > size_max(cluster_len, table_clusters) {
         return Err(refuse(Kind::Corrupt, "QED image size is invalid"));
     }
-    if !table_fits(&header, round_up(file.len())) {
+    let clusters = Clusters::of(&header, round_up(file.len()));
+    let l1_at = header.l1_table_offset.get();
+    let Some(clusters) = clusters.filter(|clusters| clusters.has_table(l1_at)) else {
         return Err(refuse(Kind::Corrupt, "QED table offset is invalid"));
-    }
+    };
     let backing = if features & BACKING_FILE == 0 { None } else { backing_name(&header, file)? };
     Ok(Checked {
         size,
         cluster_len,
         table_clusters,
         header_clusters: header.header_size.get(),
-        l1_at: header.l1_table_offset.get(),
+        l1_at,
+        clusters,
         needs_check: features & NEED_CHECK != 0,
         backing_raw: features & BACKING_NO_PROBE != 0,
         backing,
@@ -82,22 +87,36 @@ fn size_max(cluster_len: u32, table_clusters: u32) -> u64 {
     entries.wrapping_mul(entries).wrapping_mul(cluster_len.into())
 }
 
-/// Whether the L1 table lies on clusters behind the header and begins its last one before the end of the file.
-/// A table of one cluster is never accepted: qemu-img takes its first and last cluster being the same for an overflow.
-fn table_fits(header: &Header, file_len: u64) -> bool {
-    let cluster_len = u64::from(header.cluster_size.get());
-    let Some(header_len) = cluster_len.checked_mul(header.header_size.get().into()) else {
-        return false;
-    };
-    let first = header.l1_table_offset.get();
-    let rest = cluster_len.saturating_mul(u64::from(header.table_size.get()).saturating_sub(1));
-    let Some(last) = first.checked_add(rest) else {
-        return false;
-    };
-    // A last cluster that is not whole does not count.
-    let clusters_end = file_len.saturating_sub(file_len % cluster_len);
-    let is_cluster = |at: u64| at.is_multiple_of(cluster_len) && at >= header_len && at < clusters_end;
-    last > first && is_cluster(first) && is_cluster(last)
+/// The clusters of the file that may hold tables or data: whole ones behind the header.
+#[derive(Clone, Copy)]
+pub struct Clusters {
+    /// Length of a cluster.
+    pub len: u64,
+    first: u64,
+    end: u64,
+    /// What a table has besides its first cluster, in bytes.
+    rest: u64,
+}
+
+impl Clusters {
+    fn of(header: &Header, file_len: u64) -> Option<Clusters> {
+        let len = u64::from(header.cluster_size.get());
+        let rest = len.saturating_mul(u64::from(header.table_size.get()).saturating_sub(1));
+        // A last cluster that is not whole does not count.
+        let end = file_len.saturating_sub(file_len % len);
+        Some(Clusters { len, first: len.checked_mul(header.header_size.get().into())?, end, rest })
+    }
+
+    /// Whether a cluster begins at `at`.
+    pub fn has(&self, at: u64) -> bool {
+        at.is_multiple_of(self.len) && at >= self.first && at < self.end
+    }
+
+    /// Whether a table can begin at `at`. One of a single cluster is never accepted: qemu-img takes its first and last
+    /// cluster being the same for an overflow.
+    pub fn has_table(&self, at: u64) -> bool {
+        at.checked_add(self.rest).is_some_and(|last| last > at && self.has(at) && self.has(last))
+    }
 }
 
 fn backing_name(header: &Header, file: &File<'_>) -> Result<Option<Vec<u8>>> {

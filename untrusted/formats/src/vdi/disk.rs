@@ -10,6 +10,10 @@ pub const SIGNATURE: u32 = 0xbeda_107f;
 pub const VERSION_1_1: u32 = 0x0001_0001;
 /// `block_size` of every VDI that qemu-img reads.
 pub const BLOCK_LEN: u32 = 1 << 20;
+/// `image_type` of a disk whose blocks were all set aside when it was made.
+pub const STATIC: u32 = 2;
+/// An entry of the block map from this one on leads nowhere: a block discarded, or never written to. Both are zeroes.
+pub const DISCARDED: u32 = 0xffff_fffe;
 
 /// The header, at the start of the file.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -1,6 +1,7 @@
 //! VirtualBox disks.
 
 pub mod disk;
+mod locate;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -9,7 +10,7 @@ use alloc::boxed::Box;
 use disk::{BLOCK_LEN, Header, SIGNATURE};
 use instar_image::probe::Claim;
 use instar_image::text::guid;
-use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use instar_image::{Fact, File, Format, Image, Layer, Options, Result, format, info};
 use open::Checked;
 
 /// The format.
@@ -51,6 +52,10 @@ impl Image for VdiImage<'_> {
             ])
         });
         Ok(told)
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(self.file.id(), &self.checked))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Virtual PC disks (VHD), which qemu-img calls `vpc`.
 
 pub mod disk;
+mod locate;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,7 @@ use alloc::vec::Vec;
 use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
-use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use instar_image::{Fact, File, Format, Granted, Image, Kind, Layer, Options, Result, format, info, parent};
 use open::{Checked, Parent};
 
 /// The format.
@@ -30,9 +31,9 @@ impl Format for Vpc {
         Ok(if open::find_footer(file)?.is_some() { Claim::Quiet } else { Claim::No })
     }
 
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
-        Ok(Box::new(VpcImage { file, checked }))
+        Ok(Box::new(VpcImage { file, checked, as_qemu: options.as_qemu }))
     }
 }
 
@@ -40,6 +41,7 @@ impl Format for Vpc {
 struct VpcImage<'a> {
     file: File<'a>,
     checked: Checked,
+    as_qemu: bool,
 }
 
 impl Image for VpcImage<'_> {
@@ -47,7 +49,7 @@ impl Image for VpcImage<'_> {
         let mut told = format::plain(&self.file, "vpc", self.checked.virtual_size);
         let growing = self.checked.blocks.as_ref().filter(|_| self.checked.footer.disk_type.get() != FIXED);
         told.cluster_size = growing.map(|blocks| blocks.block_len.into());
-        let parent = self.parent();
+        let parent = self.named();
         told.findings.push(info::Finding {
             check: "parent".into(),
             ok: parent.is_none(),
@@ -56,10 +58,35 @@ impl Image for VpcImage<'_> {
         told.extra = extra.then(|| self.extra());
         Ok(told)
     }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(&self.file, &self.checked, self.as_qemu))
+    }
+
+    /// qemu-img reads such a disk as if there were no parent.
+    fn parent(&self) -> Result<Option<Granted>> {
+        let Some(named) = self.named().filter(|_| !self.as_qemu) else { return Ok(None) };
+        // A place relative to this disk is the one that still holds after both were moved.
+        let of = |wanted: &'static [u8; 4]| named.locators.iter().filter(move |(code, _)| code == wanted);
+        let places = [b"W2ru", b"W2ku", b"MacX", b"Mac "].into_iter().flat_map(of).map(|(_, text)| text.as_slice());
+        let granted = parent::open(&self.file, places.chain([named.name.as_slice()]))?;
+        let file = File::new(self.file.io(), &granted);
+        let wrong = |kind: Kind, phrase| kind.what(phrase).file(granted.id);
+        let footer = match open::find_footer(&file)? {
+            Some(open::Found::Front(footer) | open::Found::End(footer)) => footer,
+            None => return Err(wrong(Kind::NotThisFormat, "the parent of a VHD is not a VHD")),
+        };
+        if footer.uuid != named.uuid {
+            let phrase = "the VHD names a parent with the identifier {}, this one has {}";
+            return Err(wrong(Kind::Corrupt, phrase).arg(uuid(&named.uuid)).arg(uuid(&footer.uuid)));
+        }
+        Ok(Some(granted))
+    }
 }
 
 impl VpcImage<'_> {
-    fn parent(&self) -> Option<&Parent> {
+    /// The parent, as the disk names it.
+    fn named(&self) -> Option<&Parent> {
         self.checked.blocks.as_ref()?.parent.as_ref()
     }
 
@@ -86,7 +113,7 @@ impl VpcImage<'_> {
             ("geometry", geometry),
             ("uuid", uuid(&footer.uuid).into()),
         ]);
-        if let Some(parent) = self.parent() {
+        if let Some(parent) = self.named() {
             told.add("parent", tell_parent(parent));
         }
         told

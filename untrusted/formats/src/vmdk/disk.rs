@@ -12,6 +12,14 @@ pub const COWD: &[u8; 4] = b"COWD";
 pub const AT_END: u64 = u64::MAX;
 /// `flags`: there is a second directory.
 pub const FLAG_SECOND_DIRECTORY: u32 = 1 << 1;
+/// `flags`: an entry of [`ZERO_GRAIN`] is a grain of zeroes.
+pub const FLAG_ZERO_GRAIN: u32 = 1 << 2;
+/// `flags`: a [`Marker`] stands before each grain and each table.
+pub const FLAG_MARKERS: u32 = 1 << 17;
+/// An entry of a grain table: zeroes.
+pub const ZERO_GRAIN: u32 = 1;
+/// Bytes of a [`Marker`] before a compressed grain, whose data follow at once: sector and length.
+pub const GRAIN_MARKER_LEN: u64 = 12;
 /// `compress_algorithm`: deflate.
 pub const DEFLATE: u16 = 1;
 /// `kind` of the marker before a footer.
@@ -107,6 +115,23 @@ pub const SE_CONST_MAGIC: u64 = 0xcafe_babe;
 pub const SE_VERSION: u64 = 0x0000_0002_0000_0001;
 /// `magic` of [`SeVolatile`].
 pub const SE_VOLATILE_MAGIC: u64 = 0xcafe_cafe;
+
+/// The bits of an entry of the grain directory that say what it is; below is the number of a table.
+pub const SE_TABLE_KIND: u64 = 0xffff_ffff_0000_0000;
+/// There is a table.
+pub const SE_TABLE: u64 = 1 << 60;
+/// The bits of an entry of a grain table that say what it is; without any the grain is not there.
+pub const SE_KIND: u64 = 0xf << 60;
+/// The grain was unmapped by the guest.
+pub const SE_UNMAPPED: u64 = 1 << 60;
+/// The grain is zero.
+pub const SE_ZERO: u64 = 2 << 60;
+/// The grain has a number.
+pub const SE_ALLOCATED: u64 = 3 << 60;
+/// Bits 0 to 11 of the number.
+pub const SE_LOW: u64 = 0xfff << 48;
+/// Bits 12 to 59 of the number.
+pub const SE_HIGH: u64 = 0xffff_ffff_ffff;
 
 /// The header of ESX's newer sparse disk that never changes. Offsets and sizes are in sectors.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -2,6 +2,7 @@
 
 pub mod descriptor;
 pub mod disk;
+mod locate;
 pub mod open;
 pub mod sparse;
 #[cfg(test)]
@@ -12,7 +13,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, FileId, Format, Image, Options, Result, format, info};
+use instar_image::{Fact, File, FileId, Format, Image, Kind, Layer, Options, Result, format, info};
 use open::{Body, Checked, Extent};
 
 /// The format.
@@ -71,6 +72,23 @@ impl Image for VmdkImage<'_> {
         told.findings = self.findings();
         told.extra = extra.then(|| Fact::fields([("descriptor", checked.text.as_slice().into())]));
         Ok(told)
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        locate::layer(&self.checked)
+    }
+
+    /// Whoever writes to a disk gives it a new identifier, and then what was made on it no longer fits.
+    fn stands_on(&self, below: &info::Image) -> Result<()> {
+        let cid = below.specific.as_ref().and_then(|specific| specific.get("cid"));
+        match cid {
+            Some(Fact::Count(cid)) if *cid != u64::from(self.checked.parent_cid) => Err(Kind::Corrupt
+                .what("the parent has changed: its content identifier is {}, not {}")
+                .arg(format!("{cid:08x}"))
+                .arg(format!("{:08x}", self.checked.parent_cid))
+                .file(self.file.id())),
+            _ => Ok(()),
+        }
     }
 }
 

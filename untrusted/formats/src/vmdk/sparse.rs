@@ -1,11 +1,12 @@
 //! The headers of VMware's sparse extents, checked.
 
 use super::disk::{
-    AT_END, Cowd, DEFLATE, FLAG_SECOND_DIRECTORY, Footer, Hosted, KDMV, MARKER_FOOTER, SE_CONST_MAGIC, SE_VERSION,
-    SE_VOLATILE_MAGIC, SeConst, SeVolatile,
+    AT_END, Cowd, DEFLATE, FLAG_MARKERS, FLAG_SECOND_DIRECTORY, FLAG_ZERO_GRAIN, Footer, Hosted, KDMV, MARKER_FOOTER,
+    SE_CONST_MAGIC, SE_VERSION, SE_VOLATILE_MAGIC, SeConst, SeVolatile,
 };
 use alloc::format;
 use core::mem::size_of;
+use instar_image::sector::SECTOR;
 use instar_image::{Error, File, Kind, Result};
 
 /// Sectors that a grain may have.
@@ -14,6 +15,8 @@ const GRAIN_MAX: u64 = 0x20_0000;
 const DIRECTORY_MAX: u32 = 32 << 20;
 /// Entries that a grain table may have.
 const TABLE_MAX: u32 = 512;
+/// Bytes of a table in ESX's newer kind.
+const SE_TABLE_LEN: u32 = 64 * 512;
 
 /// Grains found by way of a directory and its tables.
 pub struct Sparse {
@@ -27,10 +30,25 @@ pub struct Sparse {
     pub directory_count: u32,
     /// Entries of a table.
     pub table_count: u32,
-    /// Bytes of an entry: 4, or 8 in ESX's newer kind.
-    pub entry_len: u8,
+    /// What only ESX's newer kind has; its entries have eight bytes, all others' four.
+    pub se: Option<SeAreas>,
     /// Grains are compressed.
     pub compressed: bool,
+    /// Before each compressed grain stands how long it is.
+    pub marked: bool,
+    /// An entry can say that a grain is zero.
+    pub zeroable: bool,
+}
+
+/// What entries count from in ESX's newer kind.
+#[derive(Clone, Copy)]
+pub struct SeAreas {
+    /// Where the first table begins, in bytes.
+    pub tables_at: u64,
+    /// Bytes of a table.
+    pub table_len: u64,
+    /// Where the first grain begins, in bytes.
+    pub grains_at: u64,
 }
 
 /// The header of a hosted sparse disk: the one that counts, be it at the front or at the end.
@@ -61,8 +79,10 @@ pub fn hosted(file: &File<'_>, front: Hosted) -> Result<Sparse> {
         directory_at: header.gd_offset.get().wrapping_mul(512),
         directory_count: u32::try_from(entries & 0xffff_ffff).unwrap_or(u32::MAX),
         table_count,
-        entry_len: 4,
+        se: None,
         compressed: header.compress_algorithm.get() == DEFLATE,
+        marked: header.flags.get() & FLAG_MARKERS != 0,
+        zeroable: header.flags.get() & FLAG_ZERO_GRAIN != 0,
     };
     checked(&sparse)?;
     readable(file, sparse.directory_at, "Could not read l1 table from extent '{file}': Input/output error")?;
@@ -94,8 +114,10 @@ pub fn cowd(header: &Cowd) -> Result<Sparse> {
         directory_at: u64::from(header.l1dir_offset.get()).wrapping_mul(512),
         directory_count: header.l1dir_size.get(),
         table_count: 4096,
-        entry_len: 4,
+        se: None,
         compressed: false,
+        marked: false,
+        zeroable: false,
     };
     checked(&sparse)?;
     Ok(sparse)
@@ -119,14 +141,21 @@ pub fn se_sparse(file: &File<'_>) -> Result<Sparse> {
         return Err(Kind::Unsupported.what("Unsupported non-zero volatile header padding"));
     }
     let entries = header.grain_dir_size.get().wrapping_mul(512 / 8);
+    let areas = SeAreas {
+        tables_at: header.grain_tables_offset.get().saturating_mul(SECTOR),
+        table_len: SE_TABLE_LEN.into(),
+        grains_at: header.grains_offset.get().saturating_mul(SECTOR),
+    };
     let sparse = Sparse {
         sectors: header.capacity.get(),
         grain_sectors: header.grain_size.get(),
         directory_at: header.grain_dir_offset.get().wrapping_mul(512),
         directory_count: u32::try_from(entries & 0xffff_ffff).unwrap_or(u32::MAX),
-        table_count: 64 * 512 / 8,
-        entry_len: 8,
+        table_count: SE_TABLE_LEN / 8,
+        se: Some(areas),
         compressed: false,
+        marked: false,
+        zeroable: true,
     };
     checked(&sparse)?;
     readable(file, sparse.directory_at, "Could not read l1 table from extent '{file}': Input/output error")?;

@@ -1,0 +1,120 @@
+//! Where the bytes of a VHD are: in a row, or in blocks of which each has a bitmap of its sectors in front of it.
+
+use super::disk::{DIFFERENCING, FIXED, NOWHERE};
+use super::open::Checked;
+use alloc::boxed::Box;
+use core::ops::Range;
+use instar_image::blocks::{self, BlockCursor, Blocks, Root};
+use instar_image::num::split;
+use instar_image::row::Row;
+use instar_image::sector::SECTOR;
+use instar_image::{Cursor, File, FileId, Io, Layer, Place, Result, Source, Table};
+
+/// The disk's map. `as_qemu`: a disk that differs from another is read as if there were none.
+pub fn layer(file: &File<'_>, checked: &Checked, as_qemu: bool) -> Box<dyn Layer> {
+    let kind = checked.footer.disk_type.get();
+    let Some(table) = checked.blocks.as_ref().filter(|_| kind != FIXED) else {
+        return Box::new(Row { start: file.place(0), range: 0..checked.virtual_size });
+    };
+    let map = Map {
+        file: file.id(),
+        size: checked.virtual_size,
+        block_len: table.block_len.into(),
+        bitmap_len: table.bitmap_len,
+        root: Root::Table { at: table.table_at, count: table.table_count.into() },
+        differs: kind == DIFFERENCING && !as_qemu,
+    };
+    if map.differs { Box::new(Difference(map)) } else { blocks::layer(map) }
+}
+
+/// The blocks of a growing disk.
+struct Map {
+    file: FileId,
+    size: u64,
+    block_len: u64,
+    bitmap_len: u64,
+    root: Root,
+    differs: bool,
+}
+
+impl Blocks<4> for Map {
+    fn range(&self) -> Range<u64> {
+        0..self.size
+    }
+
+    fn file(&self) -> FileId {
+        self.file
+    }
+
+    fn block_len(&self) -> u64 {
+        self.block_len
+    }
+
+    fn root(&self) -> Root {
+        self.root
+    }
+
+    fn block(&self, _number: u64, entry: [u8; 4]) -> Result<Option<Source>> {
+        let entry = u32::from_be_bytes(entry);
+        if entry == NOWHERE {
+            return Ok(if self.differs { None } else { Some(Source::ZERO) });
+        }
+        let at = u64::from(entry).saturating_mul(SECTOR).saturating_add(self.bitmap_len);
+        Ok(Some(Source::raw(Place { file: self.file, at })))
+    }
+}
+
+/// A disk that differs from another in the sectors whose bits are set.
+struct Difference(Map);
+
+impl Layer for Difference {
+    fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
+        let Difference(map) = self;
+        Box::new(DifferenceCursor { map, blocks: BlockCursor::new(map, io), bitmap: Table::new(io, map.file) })
+    }
+}
+
+struct DifferenceCursor<'c> {
+    map: &'c Map,
+    blocks: BlockCursor<'c, Map, 4>,
+    bitmap: Table<'c, 1>,
+}
+
+impl Cursor for DifferenceCursor<'_> {
+    fn find(&mut self, at: u64, end: u64) -> Result<(u64, Option<Source>)> {
+        let (len, what) = self.blocks.find(at, end)?;
+        let Some(Source::Raw { place, .. }) = what else { return Ok((len, what)) };
+        let (_, skip, _) = split(at, self.map.block_len);
+        let (sector, into, _) = split(skip, SECTOR);
+        let bitmap_at = place.at.saturating_sub(skip).saturating_sub(self.map.bitmap_len);
+        // A block is at most 2 GiB, so that all bits are in reach: one piece of the table has half a million.
+        let bytes = self.bitmap.entries(bitmap_at, sector / 8, self.map.bitmap_len)?;
+        let (is_set, count) = bits(bytes, u32::try_from(sector % 8).unwrap_or(0));
+        let run = count.saturating_mul(SECTOR).saturating_sub(into).min(len);
+        Ok((run, what.filter(|_| is_set)))
+    }
+}
+
+/// The bit at `first`, counted from the highest of the first byte, and how many in a row are like it.
+fn bits(bytes: &[[u8; 1]], first: u32) -> (bool, u64) {
+    let mut bytes = bytes.iter().map(|[byte]| *byte);
+    let head = bytes.next().unwrap_or(0).wrapping_shl(first);
+    let is_set = head & 0x80 != 0;
+    let like = |byte: u8| if is_set { byte.leading_ones() } else { byte.leading_zeros() };
+    let whole = 8u32.saturating_sub(first);
+    let mut count = like(head).min(whole);
+    if count == whole {
+        for byte in bytes {
+            let more = like(byte);
+            count = count.saturating_add(more);
+            if more < 8 {
+                break;
+            }
+        }
+    }
+    (is_set, count.into())
+}
