@@ -25,7 +25,8 @@ pub fn open<'n>(file: &File<'_>, names: impl Iterator<Item = &'n [u8]>) -> Resul
         }
         tried.push(name);
     }
-    Err(first.unwrap_or_else(|| Kind::Corrupt.what("the image does not say which disk it differs from").file(file.id())))
+    Err(first
+        .unwrap_or_else(|| Kind::Corrupt.what("the image does not say which disk it differs from").file(file.id())))
 }
 
 /// A path of Windows, a URL of a file or a path of ours, as a path of ours.

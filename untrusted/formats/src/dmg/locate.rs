@@ -1,14 +1,14 @@
 //! Where the bytes of an Apple disk image are: in chunks, each kept in its own way.
 
 use super::disk::kind;
-use super::open::{Checked, is_data, invalid, unknown_kind};
+use super::open::{Checked, invalid, is_data, unknown_kind};
 use super::tables;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_codec::unpack::Codec;
 use instar_image::num::bounded;
 use instar_image::sector::SECTOR;
-use instar_image::{Cursor, File, Io, Kind, Layer, Place, Result, Source, Unit};
+use instar_image::{Cursor, File, FileId, Io, Kind, Layer, Place, Result, Source, Unit};
 
 /// The most chunks that are remembered: with the usual chunks, as many as an image of 1 TiB has.
 const CHUNKS_MAX: u64 = 1 << 20;
@@ -24,6 +24,7 @@ struct Chunk {
 
 /// The image's map: all chunks, by their first sector.
 struct DmgLayer {
+    file: FileId,
     size: u64,
     chunks: Vec<Chunk>,
 }
@@ -53,7 +54,7 @@ pub fn layer(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Layer>> {
         let phrase = "two chunks of the image are for sector {} of the disk";
         return Err(Kind::Corrupt.what(phrase).file(file.id()).arg(at));
     }
-    Ok(Box::new(DmgLayer { size: checked.virtual_size, chunks }))
+    Ok(Box::new(DmgLayer { file: file.id(), size: checked.virtual_size, chunks }))
 }
 
 /// The first sector that two chunks have.
@@ -87,7 +88,10 @@ impl Cursor for DmgCursor<'_> {
         let behind = self.0.chunks.partition_point(|chunk| chunk.start <= sector);
         let chunk = behind.checked_sub(1).and_then(|last| self.0.chunks.get(last));
         let Some(chunk) = chunk.filter(|chunk| sector.saturating_sub(chunk.start) < chunk.count) else {
-            return Err(Kind::Corrupt.what("no chunk of the image is for sector {} of the disk").arg(sector));
+            return Err(Kind::Corrupt
+                .what("no chunk of the image is for sector {} of the disk")
+                .file(self.0.file)
+                .arg(sector));
         };
         let size = chunk.count.saturating_mul(SECTOR);
         let skip = at.saturating_sub(chunk.start.saturating_mul(SECTOR));
@@ -100,9 +104,7 @@ impl Cursor for DmgCursor<'_> {
             kind::ZERO | kind::IGNORE => Ok((left, Some(Source::ZERO))),
             // The last sector may be there in part.
             kind::RAW if skip >= chunk.len => Ok((left, Some(Source::ZERO))),
-            kind::RAW => {
-                Ok((chunk.len.saturating_sub(skip).min(left), Some(Source::raw(chunk.place.ahead(skip)))))
-            }
+            kind::RAW => Ok((chunk.len.saturating_sub(skip).min(left), Some(Source::raw(chunk.place.ahead(skip))))),
             kind::ADC => packed(Codec::Adc),
             kind::ZLIB => packed(Codec::Zlib),
             kind::BZIP2 => packed(Codec::Bzip2),

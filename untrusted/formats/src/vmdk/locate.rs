@@ -83,7 +83,8 @@ impl Layer for Disk {
     /// The marker before a grain says how long it is; where it belongs is not looked at, nor does qemu-img.
     fn measured(&self, io: &dyn Io, unit: Unit) -> Result<Unit> {
         let ours = |part: &&Part| matches!(&part.body, Spread::Grains(grains) if grains.file == unit.place.file);
-        let Some(Part { body: Spread::Grains(Grains { marked: true, .. }), .. }) = self.extents.iter().find(ours) else {
+        let Some(Part { body: Spread::Grains(Grains { marked: true, .. }), .. }) = self.extents.iter().find(ours)
+        else {
             return Ok(unit);
         };
         let broken = || Kind::Corrupt.what("a compressed part is broken").file(unit.place.file).at(unit.place.at);
@@ -232,7 +233,10 @@ struct SeGrains {
 
 impl SeGrains {
     fn wrong(&self, entry: u64) -> Error {
-        Kind::Corrupt.what("an entry of a table makes no sense: 0x{}").arg(format!("{entry:016x}")).file(self.grains.file)
+        Kind::Corrupt
+            .what("an entry of a table makes no sense: 0x{}")
+            .arg(format!("{entry:016x}"))
+            .file(self.grains.file)
     }
 
     /// The byte at which the piece with this number begins, of pieces of this length.

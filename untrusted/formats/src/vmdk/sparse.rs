@@ -1,8 +1,8 @@
 //! The headers of VMware's sparse extents, checked.
 
 use super::disk::{
-    AT_END, Cowd, DEFLATE, FLAG_MARKERS, FLAG_SECOND_DIRECTORY, FLAG_ZERO_GRAIN, Footer, Hosted, KDMV, MARKER_FOOTER, SE_CONST_MAGIC, SE_VERSION,
-    SE_VOLATILE_MAGIC, SeConst, SeVolatile,
+    AT_END, Cowd, DEFLATE, FLAG_MARKERS, FLAG_SECOND_DIRECTORY, FLAG_ZERO_GRAIN, Footer, Hosted, KDMV, MARKER_FOOTER,
+    SE_CONST_MAGIC, SE_VERSION, SE_VOLATILE_MAGIC, SeConst, SeVolatile,
 };
 use alloc::format;
 use core::mem::size_of;
