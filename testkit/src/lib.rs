@@ -8,5 +8,7 @@ pub mod mem;
 pub mod oracle;
 pub mod place;
 pub mod program;
+pub mod random;
 pub mod read_only;
 pub mod run;
+pub mod twin;

@@ -40,6 +40,11 @@ impl Scratch {
         &self.0
     }
 
+    /// Writes a file in it.
+    pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        std::fs::write(self.0.join(name), bytes).expect("a file in a folder for temporary files");
+    }
+
     /// A folder in it.
     pub fn folder(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);

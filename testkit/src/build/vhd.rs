@@ -14,6 +14,12 @@ pub struct Vhd {
     pub block_len: u32,
     /// The blocks that hold data, each filled with one byte.
     pub blocks: Vec<(u32, u8)>,
+    /// The bitmap in front of every block, over and over: whose sectors were written.
+    pub bitmap: Vec<u8>,
+    /// Identifier.
+    pub uuid: [u8; 16],
+    /// Identifier of the parent.
+    pub parent_uuid: [u8; 16],
     /// Name of the parent.
     pub parent: String,
     /// Where the parent is: code and text.
@@ -29,6 +35,9 @@ impl Default for Vhd {
             geometry: (120, 4, 17),
             block_len: 2 << 20,
             blocks: Vec::new(),
+            bitmap: vec![0xff],
+            uuid: *b"disk identifier!",
+            parent_uuid: *b"parent identity!",
             parent: String::new(),
             locators: Vec::new(),
         }
@@ -51,7 +60,7 @@ pub fn footer(disk: &Vhd) -> Vec<u8> {
     out[58] = disk.geometry.1;
     out[59] = disk.geometry.2;
     out[60..64].copy_from_slice(&disk.kind.to_be_bytes());
-    out[68..84].copy_from_slice(b"disk identifier!");
+    out[68..84].copy_from_slice(&disk.uuid);
     seal(&mut out, 64);
     out
 }
@@ -79,7 +88,7 @@ pub fn build(disk: &Vhd) -> Vec<u8> {
     header[28..32].copy_from_slice(&entries.to_be_bytes());
     header[32..36].copy_from_slice(&disk.block_len.to_be_bytes());
     if disk.kind == 4 {
-        header[40..56].copy_from_slice(b"parent identity!");
+        header[40..56].copy_from_slice(&disk.parent_uuid);
         for (place, unit) in disk.parent.encode_utf16().take(255).enumerate() {
             header[64 + 2 * place..66 + 2 * place].copy_from_slice(&unit.to_be_bytes());
         }
@@ -102,7 +111,7 @@ pub fn build(disk: &Vhd) -> Vec<u8> {
     for (place, fill) in &disk.blocks {
         let sector = ((1536 + table_len + names.len() + data.len()) / 512) as u32;
         table[4 * *place as usize..][..4].copy_from_slice(&sector.to_be_bytes());
-        data.extend(vec![0xff; bitmap_len]);
+        data.extend(disk.bitmap.iter().cycle().take(bitmap_len));
         data.extend(vec![*fill; disk.block_len as usize]);
     }
     [footer.clone(), header, table, names, data, footer].concat()

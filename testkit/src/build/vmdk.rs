@@ -96,6 +96,82 @@ pub fn hosted(disk: &Hosted, descriptor: &Descriptor) -> Vec<u8> {
     out
 }
 
+/// What a grain is.
+#[derive(Clone, Copy)]
+pub enum Grain {
+    /// Data: this byte over and over.
+    Data(u8),
+    /// The same, compressed and marked if the flags say so.
+    Packed(u8),
+    /// The same, with this length in its marker.
+    Marked(u8, u32),
+    /// These bytes, whatever they are.
+    Bytes(&'static [u8]),
+    /// This entry of its table, wherever it leads.
+    Entry(u32),
+}
+
+/// A hosted sparse extent with its tables and some grains. The directory lies where the header says.
+pub fn sparse(disk: &Hosted, descriptor: &Descriptor, grains: &[(u64, Grain)]) -> Vec<u8> {
+    let grain_len = disk.grain as usize * 512;
+    let per_table = u64::from(disk.table_entries);
+    let tables = disk.capacity.div_ceil(disk.grain * per_table);
+    let table_sectors = (per_table * 4).div_ceil(512);
+    let first_table = disk.directory + (tables * 4).div_ceil(512);
+    let mut out = hosted(disk, descriptor);
+    out.resize(out.len().max((first_table + tables * table_sectors) as usize * 512), 0);
+    let put = |out: &mut Vec<u8>, at: u64, word: u32| {
+        out[at as usize..][..4].copy_from_slice(&word.to_le_bytes());
+    };
+    for table in 0..tables {
+        put(&mut out, disk.directory * 512 + 4 * table, (first_table + table * table_sectors) as u32);
+    }
+    for (number, grain) in grains {
+        let sector = (out.len() / 512) as u32;
+        let (table, index) = (number / per_table, number % per_table);
+        let at = (first_table + table * table_sectors) * 512 + 4 * index;
+        let packed = |fill: u8, len: Option<u32>| {
+            let bytes = zlib(&vec![fill; grain_len]);
+            let mark = len.unwrap_or(bytes.len() as u32);
+            let marker = [&(number * disk.grain).to_le_bytes()[..], &mark.to_le_bytes()].concat();
+            [if disk.flags & 1 << 17 == 0 { Vec::new() } else { marker }, bytes].concat()
+        };
+        match grain {
+            Grain::Data(fill) => out.extend(vec![*fill; grain_len]),
+            Grain::Packed(fill) => out.extend(packed(*fill, None)),
+            Grain::Marked(fill, len) => out.extend(packed(*fill, Some(*len))),
+            Grain::Bytes(bytes) => out.extend(*bytes),
+            Grain::Entry(entry) => {
+                put(&mut out, at, *entry);
+                continue;
+            }
+        }
+        out.resize(out.len().next_multiple_of(512), 0);
+        put(&mut out, at, sector);
+    }
+    out
+}
+
+/// A zlib stream of the bytes, none of them compressed.
+pub fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x78, 0x01];
+    let pieces: Vec<&[u8]> = bytes.chunks(65535).collect();
+    for (number, piece) in pieces.iter().enumerate() {
+        let len = piece.len() as u16;
+        out.push(u8::from(number + 1 == pieces.len()));
+        out.extend(len.to_le_bytes());
+        out.extend((!len).to_le_bytes());
+        out.extend(*piece);
+    }
+    let (mut a, mut b) = (1u32, 0u32);
+    for byte in bytes {
+        a = (a + u32::from(*byte)) % 65521;
+        b = (b + a) % 65521;
+    }
+    out.extend((b << 16 | a).to_be_bytes());
+    out
+}
+
 /// A stream: the same, with the header again at its end.
 pub fn stream(front: &Hosted, footer: &Hosted, descriptor: &Descriptor) -> Vec<u8> {
     let mut out = hosted(front, descriptor);

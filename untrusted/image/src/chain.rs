@@ -99,22 +99,23 @@ fn ask(io: &dyn Io, levels: &mut [Level<'_>], depth: usize, end: u64, out: &mut 
             }
         }
     }
-    // A layer that is shorter than those above it is followed by zeroes.
+    // A layer that is shorter than the one above it is followed by zeroes, and those count as the upper one's.
     if out.at() < end && !out.is_done() {
-        out.push(end.saturating_sub(out.at()), Found { depth, present: depth > 0, source: Source::ZERO })?;
+        let depth = depth.saturating_sub(1);
+        out.push(end.saturating_sub(out.at()), Found { depth, present: false, source: Source::ZERO })?;
     }
     Ok(())
 }
 
 /// Adds a run, whoever told it; what would lie beyond the end of its file is told as that.
 fn add(io: &dyn Io, out: &mut Batch<Found>, len: u64, found: Found) -> Result<()> {
-    let Source::Raw { place, .. } = found.source else { return out.push(len, found) };
+    let Source::Raw { place, sparse, .. } = found.source else { return out.push(len, found) };
     let inside = io.len(place.file).saturating_sub(place.at).min(len);
     if inside > 0 {
         out.push(inside, found)?;
     }
     if inside < len && !out.is_done() {
-        let source = Source::Beyond { place: place.ahead(inside) };
+        let source = Source::Beyond { place: place.ahead(inside), sparse };
         out.push(len.saturating_sub(inside), Found { source, ..found })?;
     }
     Ok(())

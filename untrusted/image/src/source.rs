@@ -54,6 +54,8 @@ pub enum Source {
     Beyond {
         /// Where.
         place: Place,
+        /// As of [`Source::Raw`]: what is not there may be told as a hole.
+        sparse: bool,
     },
     /// They are part of what a compressed unit makes.
     Packed {
@@ -112,7 +114,7 @@ impl Piece for Source {
             Source::Raw { place, tweak, sparse } => {
                 Source::Raw { place: place.ahead(n), tweak: tweak.map(|at| at.saturating_add(n)), sparse }
             }
-            Source::Beyond { place } => Source::Beyond { place: place.ahead(n) },
+            Source::Beyond { place, sparse } => Source::Beyond { place: place.ahead(n), sparse },
             Source::Packed { unit, skip } => Source::Packed { unit, skip: skip.saturating_add(n) },
             Source::Inline { place } => Source::Inline { place: place.ahead(n) },
         }

@@ -29,7 +29,7 @@ pub fn layer(file: &File<'_>, checked: &Checked, whole_only: bool) -> Box<dyn La
     let end = round_up(file.len());
     let after_table = round_up(count.saturating_mul(4).saturating_add(table_at));
     let said = sectors(checked.data_sector);
-    let start = if (after_table..end).contains(&said) { said } else { after_table };
+    let start = if (after_table..=end).contains(&said) { said } else { after_table };
     blocks::layer(Map {
         file: file.id(),
         size: checked.virtual_size,

@@ -2,11 +2,15 @@
 
 use super::Parallels;
 use super::disk::{BITMAP, Bitmap, EXTENSION, Extension, Feature, Header, IN_USE, MAGIC, MAGIC_EXT, VERSION};
+use alloc::format;
 use alloc::vec::Vec;
 use instar_codec::hash::Hash;
 use instar_image::probe::Claim;
-use instar_testkit::build::mutate::{noise, patched};
+use instar_testkit::build::mutate::{noise, patched, storm};
 use instar_testkit::build::trial::{claim, refusal, survived, told};
+use instar_testkit::mem::MemIo;
+use instar_testkit::place::Scratch;
+use instar_testkit::twin::{agree, agreed, create, scribble, survives};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// A disk of 8 sectors in clusters of 4, its format extension in the second cluster.
@@ -119,4 +123,72 @@ fn damage_is_survived() {
         let features = bytes.get(2072..).unwrap().to_vec();
         let _ = told(&Parallels, good(&features));
     });
+}
+
+#[test]
+fn disks_are_read_as_qemu_img_reads_them() {
+    let scratch = Scratch::new("parallels");
+    for (seed, cluster) in (0..6).zip(["1M", "64k", "4k"].iter().cycle()) {
+        let size = (4 << 20) + 1536 * seed;
+        create(scratch.path(), &format!("-f parallels -o cluster_size={cluster} a.hdd {size}"));
+        scribble(scratch.path(), "parallels", "a.hdd", 4 << 20, seed, 12);
+        agreed(scratch.path(), "a.hdd", &[&Parallels], seed);
+    }
+}
+
+/// A disk of 16 clusters and its table, with three clusters of data behind 8 sectors, cut to `len`.
+fn disk(magic: &[u8; 16], tracks: u32, data: u32, table: &[u32], len: usize) -> Vec<u8> {
+    let mut header = Header::new_zeroed();
+    header.magic = *magic;
+    header.version = VERSION.into();
+    header.tracks = tracks.into();
+    header.bat_entries = 16.into();
+    header.nb_sectors = (u64::from(tracks) * 16 - 1).into();
+    header.data_off = data.into();
+    let mut image = header.as_bytes().to_vec();
+    image.extend(table.iter().flat_map(|entry| entry.to_le_bytes()));
+    image.resize(4096, 0);
+    for fill in [b'a', b'b', b'c'] {
+        image.resize(image.len() + 512 * tracks as usize, fill);
+    }
+    image.resize(len, 0);
+    image
+}
+
+/// Magic, sectors of a cluster, where the data begin, the table, and the length of the file.
+type Case<'c> = (&'c [u8; 16], u32, u32, &'c [u32], usize);
+
+#[test]
+fn every_entry_of_the_table_means_what_it_means_to_qemu_img() {
+    let scratch = Scratch::new("parallels");
+    let whole = 4096 * 4;
+    let clusters: &[u32] = &[3, 0, 1, 2, 0, 0, 2];
+    let cases: &[Case<'_>] = &[
+        (MAGIC_EXT, 8, 0, clusters, whole),
+        (MAGIC_EXT, 8, 8, clusters, whole),
+        (MAGIC, 8, 0, &[24, 0, 8, 16, 0, 9], whole),
+        (MAGIC, 3, 0, &[8, 11, 0, 14, 9], 4096 + 4608),
+        (MAGIC, 3, 0, &[8, 11, 0, 14, 1], 4096 + 4608),
+        // Not all there, or not where data may be.
+        (MAGIC_EXT, 8, 0, clusters, whole - 2000),
+        (MAGIC_EXT, 8, 0, &[1, 0, 2, 100, u32::MAX], whole),
+        (MAGIC_EXT, 8, 16, clusters, whole),
+        (MAGIC, 8, 4, &[8, 1, 16], whole),
+        (MAGIC_EXT, 8, 1, clusters, whole),
+        (MAGIC_EXT, 8, 32, clusters, whole),
+        (MAGIC_EXT, 8, u32::MAX, clusters, whole),
+        (MAGIC_EXT, 8, 0, clusters, 90),
+    ];
+    for (seed, (magic, tracks, data, table, len)) in (0..).zip(cases) {
+        scratch.put("a.hdd", disk(magic, *tracks, *data, table, *len));
+        for oracle in instar_testkit::oracle::oracles().iter().filter(|oracle| oracle.since("10.0")) {
+            agree(oracle, scratch.path(), "a.hdd", &[&Parallels], seed);
+        }
+    }
+}
+
+#[test]
+fn damage_to_the_table_is_survived() {
+    let small = disk(MAGIC_EXT, 8, 8, &[3, 0, 1, 2, 0, 0, 2], 4096 + 100);
+    storm(&small, 100, |bytes| survives(&Parallels, &MemIo::new(bytes), 4 << 20));
 }

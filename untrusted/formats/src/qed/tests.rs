@@ -1,12 +1,17 @@
 //! QED headers: what is told, and what is refused with which words.
 
 use super::Qed;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::{Fact, File, Format, Options, info};
 use instar_testkit::build::mutate::{patched, storm};
+use instar_testkit::folder::Folder;
 use instar_testkit::mem::MemIo;
+use instar_testkit::oracle::maker;
+use instar_testkit::place::Scratch;
+use instar_testkit::twin::{agreed, chain, create, scribble, survives};
 
 /// Header, an L1 table of two clusters, clusters of 4 KiB.
 fn good() -> Vec<u8> {
@@ -84,5 +89,88 @@ fn last_cluster_of_the_table_must_be_whole() {
 fn no_header_makes_it_panic() {
     storm(&good(), 64, |bytes| {
         let _ = told(bytes);
+    });
+}
+
+#[test]
+fn images_are_read_as_qemu_img_reads_them() {
+    let scratch = Scratch::new("qed");
+    let folder = scratch.path();
+    let shapes = ["cluster_size=4k,table_size=2", "cluster_size=64k", "cluster_size=8k,table_size=16"];
+    for (seed, shape) in (0..6).zip(shapes.iter().cycle()) {
+        let (small, size) = (3 << 20, (6 << 20) + 512 * seed);
+        create(folder, &format!("-f qed -o {shape} base.qed {small}"));
+        scribble(folder, "qed", "base.qed", small, seed, 12);
+        agreed(folder, "base.qed", &[&Qed], seed);
+        create(folder, &format!("-f qed -o {shape} -b base.qed -F qed top.qed {size}"));
+        scribble(folder, "qed", "top.qed", size, seed + 100, 12);
+        agreed(folder, "top.qed", &[&Qed, &Qed], seed);
+    }
+    scratch.put("base.raw", vec![7; 1_000_000]);
+    create(folder, "-f qed -b base.raw -F raw top.qed 4M");
+    scribble(folder, "qed", "top.qed", 4 << 20, 3, 12);
+    agreed(folder, "top.qed", &[&Qed, crate::RAW], 1);
+}
+
+/// An image of 8 clusters: header, L1 table, L2 table in the fifth and sixth, and two of data; with these entries.
+fn clusters(l1: &[(usize, u64)], l2: &[(usize, u64)]) -> Vec<u8> {
+    let mut image = vec![0; 8 * 4096];
+    image[..4096].copy_from_slice(&good()[..4096]);
+    image[6 * 4096..7 * 4096].fill(b'a');
+    image[7 * 4096..].fill(b'b');
+    for (table, entries) in [(4096, l1), (4 * 4096, l2)] {
+        for (index, entry) in entries {
+            image[table + 8 * index..][..8].copy_from_slice(&entry.to_le_bytes());
+        }
+    }
+    image
+}
+
+#[test]
+fn every_entry_means_what_it_means_to_qemu_img() {
+    const C: u64 = 4096;
+    let scratch = Scratch::new("qed");
+    let top: &[(usize, u64)] = &[(0, 4 * C)];
+    let readable = [
+        clusters(top, &[(0, 6 * C), (1, 1), (2, 7 * C), (5, 6 * C)]),
+        clusters(top, &[(0, C), (1, 4 * C), (1023, 7 * C), (1020, 1)]),
+        clusters(&[(1, 4 * C)], &[(3, 6 * C)]),
+        clusters(&[(0, C)], &[]),
+        patched(&clusters(top, &[(0, 6 * C), (3, 1)]), 16, &[2]),
+        clusters(top, &[(0, 1)])[..6 * 4096].to_vec(),
+    ];
+    for (seed, image) in (0..).zip(&readable) {
+        scratch.put("a.qed", image);
+        agreed(scratch.path(), "a.qed", &[&Qed], seed);
+    }
+    let wrong = [
+        clusters(top, &[(0, 6 * C + 512)]),
+        clusters(top, &[(0, 2)]),
+        clusters(top, &[(0, 8 * C)]),
+        clusters(top, &[(0, 1 << 63)]),
+        clusters(&[(0, 1)], &[]),
+        clusters(&[(0, 4 * C + 512)], &[]),
+        clusters(&[(0, 7 * C)], &[]),
+        clusters(top, &[(0, 6 * C)])[..7 * 4096 - 512].to_vec(),
+        clusters(top, &[(0, 1)])[..6 * 4096 - 512].to_vec(),
+    ];
+    for image in wrong {
+        scratch.put("a.qed", &image);
+        let ran = maker().img().folder(scratch.path()).args(["convert", "-O", "raw", "a.qed", "a.raw"]).go();
+        assert_eq!(ran.code(), Some(1));
+        let io = Folder::new(scratch.path());
+        let chain = chain(&io, "a.qed", &[&Qed], &Options::default()).unwrap();
+        let error = instar_testkit::content::content(&chain, &io, 0).unwrap_err();
+        assert_eq!(error.kind, instar_image::Kind::Corrupt);
+    }
+}
+
+#[test]
+fn no_entry_makes_it_panic() {
+    let image = clusters(&[(0, 4 * 4096)], &[(0, 6 * 4096), (1, 1)]);
+    storm(&image[..7 * 4096], 64, |bytes| survives(&Qed, &MemIo::new(bytes), 1 << 20));
+    instar_testkit::build::mutate::fields(&image, 4096..4128, 3, |bytes| survives(&Qed, &MemIo::new(bytes), 1 << 20));
+    instar_testkit::build::mutate::fields(&image, 4 * 4096..4 * 4096 + 32, 3, |bytes| {
+        survives(&Qed, &MemIo::new(bytes), 1 << 20)
     });
 }

@@ -53,7 +53,7 @@ impl Cursor for RawCursor<'_> {
         let place = self.layer.start.ahead(at);
         let end = end.min(self.layer.have);
         if at >= end {
-            return Ok((u64::MAX, Some(Source::Beyond { place })));
+            return Ok((u64::MAX, Some(Source::Zero { reserved: Some(place) })));
         }
         if self.next != at || self.told.is_empty() {
             self.ask(at, end)?;

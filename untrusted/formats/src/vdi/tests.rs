@@ -2,11 +2,15 @@
 
 use super::Vdi;
 use super::disk::{Header, SIGNATURE, VERSION_1_1};
+use alloc::format;
 use alloc::vec::Vec;
 use instar_image::Fact;
 use instar_image::probe::Claim;
-use instar_testkit::build::mutate::patched;
+use instar_testkit::build::mutate::{patched, storm};
 use instar_testkit::build::trial::{claim, refusal, survived, told};
+use instar_testkit::mem::MemIo;
+use instar_testkit::place::Scratch;
+use instar_testkit::twin::{agreed, create, scribble, survives};
 use zerocopy::{FromZeros, IntoBytes};
 
 fn good() -> Vec<u8> {
@@ -67,4 +71,50 @@ fn each_refusal_has_its_phrase_and_its_turn() {
 #[test]
 fn damage_is_survived() {
     assert!(survived(&Vdi, &good(), 512) > 100);
+}
+
+#[test]
+fn disks_are_read_as_qemu_img_reads_them() {
+    let scratch = Scratch::new("vdi");
+    for (seed, kind) in (0..6).zip(["static=off", "static=on"].iter().cycle()) {
+        let size = (5 << 20) + 512 * seed;
+        create(scratch.path(), &format!("-f vdi -o {kind} a.vdi {size}"));
+        scribble(scratch.path(), "vdi", "a.vdi", size, seed, 12);
+        agreed(scratch.path(), "a.vdi", &[&Vdi], seed);
+    }
+}
+
+/// Blocks in disorder, twice in use, given up, never there, half there, and far beyond the file.
+fn disordered(kind: u32) -> Vec<u8> {
+    let map = [1, 0xffff_ffff, 0xffff_fffe, 0, 2, 5, 0xffff_fffd, 1, 2, 3];
+    let mut image = patched(&good(), 0x4c, &kind.to_le_bytes());
+    image = patched(&image, 0x170, &((10u64 << 20) - 512).to_le_bytes());
+    image = patched(&image, 0x180, &10u32.to_le_bytes());
+    for (place, entry) in map.into_iter().enumerate() {
+        image = patched(&image, 512 + 4 * place, &u32::to_le_bytes(entry));
+    }
+    image.truncate(1024);
+    for (fill, len) in [(b'a', 1 << 20), (b'b', 1 << 20), (b'c', 5000)] {
+        image.resize(image.len() + len, fill);
+    }
+    image
+}
+
+#[test]
+fn every_entry_of_the_map_means_what_it_means_to_qemu_img() {
+    let scratch = Scratch::new("vdi");
+    for kind in [1, 2, 4] {
+        scratch.put("a.vdi", disordered(kind));
+        agreed(scratch.path(), "a.vdi", &[&Vdi], kind.into());
+    }
+    // A map that the file does not have is all zeroes, which are the number of a block.
+    scratch.put("a.vdi", &disordered(1)[..512]);
+    agreed(scratch.path(), "a.vdi", &[&Vdi], 9);
+}
+
+#[test]
+fn damage_to_the_map_is_survived() {
+    let mut small = disordered(2);
+    small.truncate(2000);
+    storm(&small, 600, |bytes| survives(&Vdi, &MemIo::new(bytes), 5 << 20));
 }

@@ -1,12 +1,19 @@
 //! Tests of VHD.
 
 use super::Vpc;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
-use instar_image::Fact;
 use instar_image::probe::Claim;
-use instar_testkit::build::mutate::patched;
+use instar_image::{Fact, File, Format, Options};
+use instar_testkit::build::mutate::{fields, patched, storm};
 use instar_testkit::build::trial::{claim, refusal, survived, told};
-use instar_testkit::build::vhd::{Vhd, build, seal};
+use instar_testkit::build::vhd::{Vhd, build, footer, seal};
+use instar_testkit::content::content;
+use instar_testkit::folder::Folder;
+use instar_testkit::mem::MemIo;
+use instar_testkit::place::Scratch;
+use instar_testkit::twin::{agreed, chain, create, scribble, survives};
 
 fn small() -> Vhd {
     Vhd { size: 8 << 10, block_len: 4096, blocks: Vec::from([(1, b'v')]), ..Vhd::default() }
@@ -100,5 +107,176 @@ fn damage_is_survived() {
     for _ in 0..2000 {
         let at = noise.below(508) as usize;
         let _ = refusal(&Vpc, resealed(&image, at, &noise.next().to_le_bytes()[..4]));
+    }
+}
+
+#[test]
+fn disks_are_read_as_qemu_img_reads_them() {
+    let scratch = Scratch::new("vhd");
+    for (seed, kind) in (0..6).zip(["subformat=dynamic", "subformat=fixed"].iter().cycle()) {
+        let size = (9 << 20) + 77_824 * seed;
+        create(scratch.path(), &format!("-f vpc -o {kind} a.vhd {size}"));
+        scribble(scratch.path(), "vpc", "a.vhd", 9 << 20, seed, 12);
+        agreed(scratch.path(), "a.vhd", &[&Vpc], seed);
+    }
+}
+
+#[test]
+fn every_kind_of_disk_is_read_as_qemu_img_reads_it() {
+    let scratch = Scratch::new("vhd");
+    let blocks = || Vec::from([(3, b'a'), (0, b'b'), (5, b'c')]);
+    let shape = |kind, block_len, bitmap: &[u8]| Vhd {
+        kind,
+        size: 6 * u64::from(block_len) - 1024,
+        block_len,
+        bitmap: bitmap.to_vec(),
+        blocks: blocks(),
+        ..Vhd::default()
+    };
+    for (seed, disk) in (0..).zip([
+        shape(3, 4096, &[0]),
+        shape(3, 1 << 20, &[0xff, 0, 0x81]),
+        shape(3, 512 << 10, &[0x5a]),
+        // Read as if there were no parent, the bitmap notwithstanding.
+        shape(4, 4096, &[0x5a]),
+        shape(4, 1 << 20, &[0, 0xff]),
+        // A fixed disk that has what a growing one has; a kind that nobody knows.
+        shape(2, 4096, &[0xff]),
+        shape(9, 4096, &[0xff]),
+        Vhd { size: 5 << 10, ..shape(3, 1024, &[0x40]) },
+    ]) {
+        let image = build(&disk);
+        // Of the fixed one the footer is only at the front.
+        let image = if disk.kind == 2 { build(&Vhd { kind: 3, ..disk }) } else { image };
+        scratch.put("a.vhd", if seed == 5 { resealed(&image, 60, &[0, 0, 0, 2]) } else { image });
+        agreed(scratch.path(), "a.vhd", &[&Vpc], seed);
+    }
+    for (seed, size) in (0..).zip([65536u64, 65536 - 512, 65536 + 8192]) {
+        let mut image = alloc::vec![0; 65536];
+        image[4096..8192].fill(b'x');
+        image.extend(footer(&Vhd { kind: 2, size, ..Vhd::default() }));
+        scratch.put("a.vhd", &image);
+        agreed(scratch.path(), "a.vhd", &[&Vpc], seed);
+    }
+}
+
+/// What the disk holds, given what its parent does.
+fn model(disk: &Vhd, below: &[u8]) -> Vec<u8> {
+    let mut out = below.to_vec();
+    out.resize(usize::try_from(disk.size).unwrap(), 0);
+    for (number, sector) in out.chunks_mut(512).enumerate() {
+        let in_block = disk.block_len as usize / 512;
+        let (block, at) = (number / in_block, number % in_block);
+        let fill = disk.blocks.iter().find(|(place, _)| *place as usize == block);
+        let bits = disk.bitmap[at / 8 % disk.bitmap.len()];
+        if let Some((_, fill)) = fill.filter(|_| bits << (at % 8) & 0x80 != 0) {
+            sector.fill(*fill);
+        }
+    }
+    out
+}
+
+fn differing(block_len: u32, bitmap: &[u8], locators: &[(&[u8; 4], &str)], name: &str) -> Vhd {
+    Vhd {
+        kind: 4,
+        size: 12 * u64::from(block_len),
+        block_len,
+        blocks: Vec::from([(1, b'x'), (4, b'y'), (11, b'z')]),
+        bitmap: bitmap.to_vec(),
+        uuid: *b"child identifier",
+        parent_uuid: *b"disk identifier!",
+        parent: name.into(),
+        locators: locators.iter().map(|(code, text)| (**code, (*text).into())).collect(),
+        ..Vhd::default()
+    }
+}
+
+#[test]
+fn sectors_that_a_disk_does_not_have_are_its_parents() {
+    let scratch = Scratch::new("vhd");
+    for (seed, (block_len, bitmap)) in (0..).zip([
+        (4096, &[0x5a][..]),
+        (8192, &[0xff, 0x00]),
+        (1 << 20, &[0x01, 0x80, 0x7e, 0, 0, 0xff, 0xff, 0xaa, 0x55]),
+        (512 << 10, &[0]),
+        (2 << 20, &[0xff]),
+    ]) {
+        let base = Vhd {
+            size: 10 * u64::from(block_len),
+            block_len,
+            blocks: Vec::from([(0, b'a'), (4, b'b')]),
+            ..Vhd::default()
+        };
+        let child = differing(block_len, bitmap, &[(b"W2ru", ".\\base.vhd")], "");
+        let grandchild =
+            Vhd { blocks: Vec::from([(2, b'q'), (4, b'r')]), bitmap: Vec::from([0x0f]), ..child_of_child(&child) };
+        for (name, disk) in [("base.vhd", &base), ("child.vhd", &child), ("top.vhd", &grandchild)] {
+            scratch.put(name, build(disk));
+        }
+        let io = Folder::new(scratch.path());
+        let chain = chain(&io, "top.vhd", &[&Vpc, &Vpc, &Vpc], &Options::default()).unwrap();
+        let whole = content(&chain, &io, seed).unwrap();
+        let base = model(&Vhd { bitmap: Vec::from([0xff]), ..base }, &[]);
+        let expected = model(&grandchild, &model(&child, &base));
+        assert!(whole == expected, "blocks of {block_len}, bitmap {bitmap:?}");
+    }
+}
+
+fn child_of_child(child: &Vhd) -> Vhd {
+    Vhd {
+        uuid: *b"grandchild's own",
+        parent_uuid: child.uuid,
+        locators: Vec::from([(*b"W2ku", "C:\\VMs\\child.vhd".into())]),
+        ..differing(child.block_len, &[], &[], "")
+    }
+}
+
+fn parent_of(disk: &Vhd, files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, String> {
+    let mut io = MemIo::new(build(disk));
+    for (name, bytes) in files {
+        io = io.with(name, bytes.clone());
+    }
+    let parent = Vpc.open(File::new(&io, &io.top()), &Options::default()).unwrap().parent();
+    match parent {
+        Ok(found) => Ok(io.asked.borrow().last().filter(|_| found.is_some()).cloned().unwrap_or_default()),
+        Err(error) => Err(String::from_utf8(error.what.0).unwrap()),
+    }
+}
+
+#[test]
+fn parent_is_looked_for_where_it_is_likeliest() {
+    let base = build(&small());
+    let there = |names: &[&'static str]| names.iter().map(|name| (*name, base.clone())).collect::<Vec<_>>();
+    let all: &[(&[u8; 4], &str)] = &[(b"W2ku", "D:\\x\\absolute.vhd"), (b"Mac ", "?"), (b"W2ru", "..\\relative.vhd")];
+    let disk = differing(4096, &[0], all, "name.vhd");
+    let found = |names: &[&'static str]| parent_of(&disk, &there(names));
+    assert_eq!(found(&["name.vhd", "absolute.vhd", "../relative.vhd"]), Ok("../relative.vhd".into()));
+    assert_eq!(found(&["name.vhd", "absolute.vhd"]), Ok("absolute.vhd".into()));
+    assert_eq!(found(&["name.vhd"]), Ok("name.vhd".into()));
+    assert_eq!(found(&[]), Err("no such file".into()));
+    let nameless = differing(4096, &[0], &[], "");
+    assert_eq!(parent_of(&nameless, &[]), Err("the image does not say which disk it differs from".into()));
+    assert_eq!(parent_of(&small(), &[]), Ok(Vec::new()));
+    let other = build(&Vhd { uuid: *b"another identity", ..small() });
+    let mismatch = "the VHD names a parent with the identifier {}, this one has {}";
+    assert_eq!(parent_of(&disk, &[("name.vhd", other)]), Err(mismatch.into()));
+    let no_disk = alloc::vec![0; 4096];
+    assert_eq!(parent_of(&disk, &[("name.vhd", no_disk)]), Err("the parent of a VHD is not a VHD".into()));
+    // To qemu-img there is no parent.
+    let io = MemIo::new(build(&disk));
+    let options = Options { as_qemu: true, ..Options::default() };
+    assert!(matches!(Vpc.open(File::new(&io, &io.top()), &options).unwrap().parent(), Ok(None)));
+}
+
+#[test]
+fn damage_to_tables_and_bitmaps_is_survived() {
+    let image = build(&differing(4096, &[0x5a], &[], ""));
+    storm(&image[..image.len().min(6 << 10)], 0, |bytes| survives(&Vpc, &MemIo::new(bytes), 1 << 20));
+    fields(&image, 1536..1536 + 48, 7, |bytes| survives(&Vpc, &MemIo::new(bytes), 1 << 20));
+    for seed in 0..300u64 {
+        let at = usize::try_from(seed).unwrap() * 4 % 60 + 512;
+        let mut image = patched(&image, at, &seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[..4]);
+        seal(&mut image[512..1536], 36);
+        survives(&Vpc, &MemIo::new(image), 1 << 20);
     }
 }
