@@ -108,9 +108,8 @@ fn what_is_cut_or_damaged_does_no_harm() {
     for (codec, name, packed) in samples() {
         let mut out = vec![0; LEN];
         for len in (0..packed.len()).step_by(997) {
-            match unpack(codec, &packed[..len], &mut out) {
-                Ok(made) => assert!(made <= LEN && out[..made] == want[..made], "{name} cut to {len}"),
-                Err(Broken) => {}
+            if let Ok(made) = unpack(codec, &packed[..len], &mut out) {
+                assert!(made <= LEN && out[..made] == want[..made], "{name} cut to {len}");
             }
         }
         let mut x = 1u32;
