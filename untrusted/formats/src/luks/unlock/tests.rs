@@ -224,7 +224,8 @@ fn payload_is_read_from_any_place() {
     let io = MemIo::new(bytes);
     let file = File::new(&io, &io.top());
     let luks = Luks2::open(&file).unwrap();
-    let inside = Decrypted::two(file, &luks, &Secret(PASSWORD.to_vec())).unwrap();
+    let payload = Unlocked::two(&file, &luks, &Secret(PASSWORD.to_vec())).unwrap();
+    let inside = Decrypted { file, payload: &payload };
     let mut plain = vec![0; 8192];
     put(&mut plain, 0, QCOW2);
     put(&mut plain, 510, b"\x55\xaa");
