@@ -3,6 +3,8 @@
 pub mod disk;
 mod json;
 mod locate;
+#[cfg(test)]
+mod locate_tests;
 pub mod open;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use instar_image::{Error, File, FileId, Granted, Io, Kind, Result, Role, Secret}
 use instar_wire::op::Rules;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 /// More rounds of a key derivation than this are refused; before that, the cell's processor time may come to an end.
 /// Nothing ends the time of a test or of a fuzzer.

@@ -2,6 +2,8 @@
 
 pub mod disk;
 mod locate;
+#[cfg(test)]
+mod locate_tests;
 pub mod open;
 #[cfg(test)]
 mod tests;

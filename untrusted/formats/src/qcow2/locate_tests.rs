@@ -2,11 +2,12 @@
 
 use super::Qcow2;
 use crate::raw::Raw;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use instar_image::{Chain, File, Format, Options};
+use instar_image::{Chain, Error, File, Format, Kind, Layer, Options, Walk};
 use instar_testkit::build::mutate::{Noise, patched};
 use instar_testkit::content::content;
 use instar_testkit::folder::Folder;
@@ -41,7 +42,9 @@ fn scribble(folder: &Path, name: &str, size: u64, cluster_len: u64, seed: u64, p
         });
     }
     words.push(name.into());
-    maker().io().folder(folder).args(words).must();
+    // A cluster that lies somewhere already cannot be compressed; the others are.
+    let ran = maker().io().folder(folder).args(words).go();
+    assert!(packed || ran.code() == Some(0), "{}", ran.err());
 }
 
 /// Images with these options, at each of these lengths of clusters.
@@ -170,5 +173,126 @@ fn encrypted_clusters() {
         run.args(script).args(["--image-opts", open]).must();
         let key = ("encrypt.key-secret", "a long password that is cut");
         twin::agree_sealed(scratch.path(), "disk.qcow2", &Qcow2, key, number as u64);
+    }
+}
+
+fn opened(io: &MemIo) -> Box<dyn Layer> {
+    Qcow2.open(File::new(io, &io.top()), &Options::default()).unwrap().layer().unwrap()
+}
+
+#[test]
+fn snapshots_are_as_large_as_the_disk_is_now() {
+    let scratch = Scratch::new("qcow2-map");
+    let path = scratch.path();
+    scratch.put("base.raw", vec![0x55; 300 << 10]);
+    for (options, cluster_len) in [("cluster_size=4k", 4096), ("cluster_size=64k,extended_l2=on", 65536)] {
+        twin::create(path, &format!("-f qcow2 -b base.raw -F raw -o {options} disk.qcow2 1M"));
+        let mut size = 1 << 20;
+        for number in 0..3u64 {
+            scribble(path, "disk.qcow2", size, cluster_len, 300 + number, false);
+            let name = format!("snap{number}");
+            maker().img().folder(path).args(["snapshot", "-c", &name, "disk.qcow2"]).must();
+            size += 777 << 10;
+            maker().img().folder(path).args(["resize", "-q", "disk.qcow2", &format!("{size}")]).must();
+        }
+        scribble(path, "disk.qcow2", size, cluster_len, 310, false);
+        let io = Folder::new(path);
+        for number in 0..3 {
+            let image = Qcow2.open(File::new(&io, &io.open(b"disk.qcow2").unwrap()), &Options::default()).unwrap();
+            let below = Raw.open(File::new(&io, &io.open(b"base.raw").unwrap()), &Options::default()).unwrap();
+            let chain = Chain { layers: vec![image.snapshot(number).unwrap(), below.layer().unwrap()] };
+            let ours = content(&chain, &io, number as u64).unwrap();
+            let name = format!("snap{number}");
+            maker().img().folder(path).args(["convert", "-O", "raw", "-l", &name, "disk.qcow2", "out.raw"]).must();
+            assert!(ours == std::fs::read(path.join("out.raw")).unwrap(), "{name} of {options}");
+            assert!(image.snapshot(3).is_err());
+        }
+    }
+}
+
+/// An image with some of everything in clusters of 4 KiB, or of 16 KiB with subclusters, and where its tables lie.
+fn sample(extended: bool, version: u32) -> (Vec<u8>, usize, usize) {
+    let scratch = Scratch::new("qcow2-map");
+    let compat = if version == 2 { "0.10" } else { "1.1" };
+    let options = if extended { "extended_l2=on,cluster_size=16k" } else { "cluster_size=4k" };
+    twin::create(scratch.path(), &format!("-f qcow2 -o {options},compat={compat} disk.qcow2 1M"));
+    let words = ["-f", "qcow2", "-c", "write -P 1 0 64k", "-c", "write -P 2 80k 16k", "disk.qcow2"];
+    maker().io().folder(scratch.path()).args(words).must();
+    let bytes = std::fs::read(scratch.path().join("disk.qcow2")).unwrap();
+    let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    let l1 = usize::try_from(number(40)).unwrap();
+    let l2 = usize::try_from(number(l1) & 0x00ff_ffff_ffff_fe00).unwrap();
+    (bytes, l1, l2)
+}
+
+/// What is told before the first error, and the error.
+fn walked(bytes: Vec<u8>) -> (u64, Option<Error>) {
+    let io = MemIo::new(bytes);
+    let chain = Chain::single(opened(&io));
+    let mut walk = Walk::new(&chain, &io, 0, chain.size());
+    loop {
+        match walk.peek() {
+            Ok(Some((len, _))) => walk.advance(len),
+            Ok(None) => return (walk.at(), None),
+            Err(error) => return (walk.at(), Some(error)),
+        }
+    }
+}
+
+#[test]
+fn what_no_table_may_say_is_refused_where_it_stands() {
+    let unaligned = "Cluster allocation offset {} unaligned (L2 offset: {}, L2 index: {})";
+    let invalid = "Invalid cluster entry found (L2 offset: {}, L2 index: {})";
+    let pre_v3 = "Zero cluster entry found in pre-v3 image (L2 offset: {}, L2 index: {})";
+    let place = 0x8000_0000_0000_8000u64;
+    for (extended, version, entry, bits, phrase) in [
+        (false, 3, place + 512, 0, Some(unaligned)),
+        (false, 3, place + 512 + 1, 0, Some(unaligned)),
+        (false, 3, place | 0x3f << 56 | 0x1fe, 0, None),
+        (false, 3, 1 << 63, 0, None),
+        (false, 3, 1, 0, None),
+        (false, 2, place + 1, 0, Some(pre_v3)),
+        (false, 2, 1, 0, Some(pre_v3)),
+        (true, 3, place + 1, 0xff, None),
+        (true, 3, place, 1 << 35 | 1 << 3, Some(invalid)),
+        (true, 3, place, 1 << 63 | 1 << 31, Some(invalid)),
+        (true, 3, 0, 1 << 7, Some(invalid)),
+        (true, 3, 1 << 63, 1 << 7, Some(invalid)),
+        (true, 3, 0, 0xffff_ffff << 32, None),
+        (true, 3, place + 512, 0, Some(unaligned)),
+    ] {
+        let (bytes, _, l2) = sample(extended, version);
+        let (width, cluster_len) = if extended { (16, 16 << 10) } else { (8, 4 << 10) };
+        let bytes = patched(&bytes, l2 + 2 * width, &entry.to_be_bytes());
+        let bytes = if extended { patched(&bytes, l2 + 2 * width + 8, &u64::to_be_bytes(bits)) } else { bytes };
+        let (at, error) = walked(bytes);
+        let told = error.as_ref().map(|error| (core::str::from_utf8(&error.what.0).unwrap(), error.at));
+        assert_eq!(told, phrase.map(|phrase| (phrase, Some((l2 + 2 * width) as u64))), "{entry:x} {bits:x}");
+        assert_eq!(at, if phrase.is_some() { 2 * cluster_len } else { 1 << 20 });
+        assert!(error.is_none_or(|error| error.kind == Kind::Corrupt));
+    }
+    let (bytes, l1, l2) = sample(false, 3);
+    let (at, error) = walked(patched(&bytes, l1, &(l2 as u64 + 512).to_be_bytes()));
+    let error = error.unwrap();
+    assert_eq!((at, error.at), (0, Some(l1 as u64)));
+    assert_eq!(error.what.0, b"L2 table offset {} unaligned (L1 index: {})");
+    assert_eq!(walked(patched(&bytes, l1, &(1u64 << 40).to_be_bytes())), (1 << 20, None));
+}
+
+#[test]
+fn no_table_makes_it_panic() {
+    for extended in [false, true] {
+        let (bytes, l1, l2) = sample(extended, 3);
+        let mut noise = Noise::new(5);
+        for _ in 0..400 {
+            let mut bytes = bytes.clone();
+            for _ in 0..=noise.below(4) {
+                let at = [l1, l2 + 8 * noise.below(16) as usize, 4096][noise.below(3) as usize];
+                let value = noise.next() >> noise.below(64) << noise.below(20);
+                bytes = patched(&bytes, at, &value.to_be_bytes());
+            }
+            bytes.truncate(bytes.len() - [0, 0, 1, 5000, 40_000][noise.below(5) as usize]);
+            twin::survives(&Qcow2, &MemIo::new(bytes), 1 << 20);
+        }
     }
 }
