@@ -1,8 +1,10 @@
 //! The verbs' messages: a request in, events out, an outcome last.
 
+pub mod bench;
 pub mod compare;
 pub mod convert;
 pub mod info;
+pub mod snapshot;
 
 use crate::code::{Bytes, Secret};
 use crate::error::Error;
@@ -19,6 +21,10 @@ message! {
         Convert(convert::Request) = 2,
         /// Compare two images.
         Compare(compare::Request) = 3,
+        /// List snapshots.
+        Snapshot(snapshot::Request) = 4,
+        /// Measure an image's speed.
+        Bench(bench::Request) = 5,
     }
 }
 
@@ -36,6 +42,8 @@ impl Request {
             Request::Info(request) => (Vec::from([&request.top]), None),
             Request::Convert(request) => (request.sources.iter().collect(), Some(&request.target.file)),
             Request::Compare(request) => (Vec::from([&request.left, &request.right]), None),
+            Request::Snapshot(request) => (Vec::from([&request.source]), None),
+            Request::Bench(request) => (Vec::from([&request.source]), None),
         };
         sources.into_iter().flat_map(|source| core::iter::once(&source.file).chain(&source.beside)).chain(target)
     }
