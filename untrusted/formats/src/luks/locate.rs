@@ -17,16 +17,12 @@ struct Payload {
 
 /// The container's map.
 pub fn layer(file: &File<'_>, inside: &Unlocked) -> Result<Box<dyn Layer>> {
-    let unusable = || Kind::Unsupported.what("LUKS2 data segment counts its sectors in an unusable way").file(file.id());
+    let unusable =
+        || Kind::Unsupported.what("LUKS2 data segment counts its sectors in an unusable way").file(file.id());
     let tweak = inside.tweak.checked_mul(UNIT as u64).filter(|tweak| tweak.checked_add(inside.size).is_some());
     // Vectors are counted in shorter units than sectors may have, but sectors begin where a count of them does.
     let tweak = tweak.filter(|tweak| tweak.is_multiple_of(inside.sectors.sector_len() as u64)).ok_or_else(unusable)?;
-    Ok(Box::new(Payload {
-        start: file.place(inside.at),
-        size: inside.size,
-        tweak,
-        sectors: inside.sectors.clone(),
-    }))
+    Ok(Box::new(Payload { start: file.place(inside.at), size: inside.size, tweak, sectors: inside.sectors.clone() }))
 }
 
 impl Layer for Payload {

@@ -24,11 +24,8 @@ struct Map {
 /// The image's map.
 pub fn layer(file: &File<'_>, checked: &Checked, sectors: Option<Arc<Sectors>>) -> Box<dyn Layer> {
     let start = file.place(0);
-    let root = Root::Directory {
-        at: start.ahead(checked.l1_at).at,
-        count: checked.l1_count,
-        entries: checked.l2_count,
-    };
+    let root =
+        Root::Directory { at: start.ahead(checked.l1_at).at, count: checked.l1_count, entries: checked.l2_count };
     blocks::layer(Map { start, size: checked.size, root, cluster_bits: checked.cluster_bits, sectors })
 }
 

@@ -144,7 +144,10 @@ fn encrypted_clusters() {
         ("aes,cluster_size=4k,compat=0.10", false),
         ("luks,encrypt.iter-time=1", false),
         ("luks,encrypt.iter-time=1,cluster_size=4k,preallocation=metadata", false),
-        ("luks,encrypt.iter-time=1,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256", false),
+        (
+            "luks,encrypt.iter-time=1,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256",
+            false,
+        ),
         ("luks,encrypt.iter-time=1,extended_l2=on", false),
         ("luks,encrypt.iter-time=1,data_file=disk.data", false),
         ("aes,cluster_size=64k", true),

@@ -55,7 +55,10 @@ pub fn l1(file: &File<'_>, layout: &Layout, number: usize) -> Result<Table> {
         tables.push(Table { at: entry.fixed.l1_table_offset.get(), count: entry.fixed.l1_size.get().into() });
         Ok(())
     })?;
-    let l1 = tables.get(number).copied().ok_or_else(|| refuse(Kind::Unsupported, "Failed to load snapshot: Can't find snapshot"))?;
+    let l1 = tables
+        .get(number)
+        .copied()
+        .ok_or_else(|| refuse(Kind::Unsupported, "Failed to load snapshot: Can't find snapshot"))?;
     if l1.count > L1_LEN_MAX / 8 {
         return Err(refuse(Kind::TooBig, "Failed to load snapshot: Snapshot L1 table too large"));
     }
