@@ -115,11 +115,13 @@ fn compare(
     let chain = chain(&io, name, formats, &options).unwrap_or_else(|e| panic!("{title}: {e:?}"));
     let ours = content(&chain, &io, seed).unwrap_or_else(|e| panic!("{title}: {e:?}"));
     let raw = folder.join("twin.raw");
-    oracle.img().folder(folder).args(["convert", "-O", "raw"]).args(words).args(["twin.raw"]).must();
+    let ran = oracle.img().folder(folder).args(["convert", "-O", "raw"]).args(words).arg("twin.raw").go();
+    assert_eq!(ran.code(), Some(0), "{title}: {}", ran.err());
     let theirs = std::fs::read(raw).expect("the converted image");
     let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
     assert_eq!((differs, ours.len()), (None, theirs.len()), "{title}: first byte that differs, length");
-    let ran = oracle.img().folder(folder).args(["map", "--output=json"]).args(words).must();
+    let ran = oracle.img().folder(folder).args(["map", "--output=json"]).args(words).go();
+    assert_eq!(ran.code(), Some(0), "{title}: {}", ran.err());
     let told = map(&chain, &io).expect("a map");
     assert_eq!(told, parse(&ran.out()), "{title}: map");
 }

@@ -4,5 +4,6 @@
 mod config;
 mod disks;
 mod info;
+mod interrupted;
 mod native;
 mod surroundings;

@@ -12,11 +12,100 @@ pub struct Vhdx {
     pub blocks: Vec<(u32, u8)>,
     /// The log holds an entry that zeroes 4 KiB at this offset of the file.
     pub dirty: Option<u64>,
+    /// Bytes of a sector as the guest sees it.
+    pub sector: u32,
+    /// Further blocks: which, in which state, and what lies in the file for it.
+    pub more: Vec<(u32, u8, Vec<u8>)>,
+    /// Sector bitmaps: of which chunk, and its first bytes.
+    pub bitmaps: Vec<(u32, Vec<u8>)>,
+}
+
+/// What one entry of the log does.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Bytes become zero: from where, how many.
+    Zero(u64, u64),
+    /// A sector of 4096 bytes is written there.
+    Data(u64, Vec<u8>),
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where it begins in the log.
+    pub at: u64,
+    /// Its number.
+    pub sequence: u64,
+    /// Where its sequence begins.
+    pub tail: u64,
+    /// What it does.
+    pub changes: Vec<Change>,
+    /// How long the file is at least, before and after.
+    pub flushed: u64,
+    /// See above.
+    pub last: u64,
+}
+
+impl Entry {
+    /// Its bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let heads = (64 + 32 * self.changes.len()).next_multiple_of(4096);
+        let mut out = vec![0u8; 64];
+        out[..4].copy_from_slice(b"loge");
+        out[12..16].copy_from_slice(&(self.tail as u32).to_le_bytes());
+        out[16..24].copy_from_slice(&self.sequence.to_le_bytes());
+        out[24..28].copy_from_slice(&(self.changes.len() as u32).to_le_bytes());
+        out[32..48].copy_from_slice(LOG_GUID);
+        out[48..56].copy_from_slice(&self.flushed.to_le_bytes());
+        out[56..64].copy_from_slice(&self.last.to_le_bytes());
+        let mut sectors = Vec::new();
+        for change in &self.changes {
+            let (words, at) = match change {
+                Change::Zero(at, len) => ([&b"zero\0\0\0\0"[..], &len.to_le_bytes()].concat(), at),
+                Change::Data(at, bytes) => {
+                    sectors.extend([&b"data"[..], &self.sequence.to_le_bytes()[4..], &bytes[8..4092]].concat());
+                    sectors.extend(&self.sequence.to_le_bytes()[..4]);
+                    ([b"desc", &bytes[4092..4096], &bytes[..8]].concat(), at)
+                }
+            };
+            out.extend([&words[..], &at.to_le_bytes(), &self.sequence.to_le_bytes()].concat());
+        }
+        out.resize(heads, 0);
+        out.extend(sectors);
+        let len = out.len() as u32;
+        out[8..12].copy_from_slice(&len.to_le_bytes());
+        seal(&mut out);
+        out
+    }
+}
+
+/// Makes the log of an image, ours or anyone's, hold these entries.
+pub fn log(image: &mut [u8], entries: &[Entry]) {
+    let number = |image: &[u8], at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("eight bytes"));
+    let (at, len) = (number(image, 0x1_0048) as usize, (number(image, 0x1_0040) >> 32) as usize);
+    for entry in entries {
+        for (place, byte) in entry.bytes().into_iter().enumerate() {
+            image[at + (entry.at as usize + place) % len] = byte;
+        }
+    }
+    for header in [0x1_0000, 0x2_0000] {
+        image[header + 48..header + 64].copy_from_slice(LOG_GUID);
+        seal(&mut image[header..header + 4096]);
+    }
 }
 
 impl Default for Vhdx {
     fn default() -> Self {
-        Vhdx { size: 4 << 20, block_len: 1 << 20, parent: Vec::new(), blocks: Vec::new(), dirty: None }
+        Vhdx {
+            size: 4 << 20,
+            block_len: 1 << 20,
+            parent: Vec::new(),
+            blocks: Vec::new(),
+            dirty: None,
+            sector: 512,
+            more: Vec::new(),
+            bitmaps: Vec::new(),
+        }
     }
 }
 
@@ -60,15 +149,12 @@ pub fn guid(text: &str) -> [u8; 16] {
     out
 }
 
-fn header(disk: &Vhdx, number: u64) -> Vec<u8> {
+fn header(number: u64) -> Vec<u8> {
     let mut out = vec![0u8; 4096];
     out[..4].copy_from_slice(b"head");
     out[8..16].copy_from_slice(&number.to_le_bytes());
     out[16..32].copy_from_slice(b"file write guid!");
     out[32..48].copy_from_slice(b"data write guid!");
-    if disk.dirty.is_some() {
-        out[48..64].copy_from_slice(LOG_GUID);
-    }
     out[66..68].copy_from_slice(&1u16.to_le_bytes());
     out[68..72].copy_from_slice(&(MIB as u32).to_le_bytes());
     out[72..80].copy_from_slice(&(LOG_AT as u64).to_le_bytes());
@@ -119,7 +205,7 @@ fn metadata(disk: &Vhdx) -> Vec<u8> {
         ("caa16737-fa36-4d43-b3b6-33f0aa44e76b", [disk.block_len.to_le_bytes(), flags.to_le_bytes()].concat()),
         ("2fa54224-cd1b-4876-b211-5dbed83bf4b8", disk.size.to_le_bytes().to_vec()),
         ("beca12ab-b2e6-4523-93ef-c309e000c746", b"disk identifier!".to_vec()),
-        ("8141bf1d-a96f-4709-ba47-f233a8faab5f", 512u32.to_le_bytes().to_vec()),
+        ("8141bf1d-a96f-4709-ba47-f233a8faab5f", disk.sector.to_le_bytes().to_vec()),
         ("cda348c7-445d-4471-9cc9-e9885251c556", 4096u32.to_le_bytes().to_vec()),
     ];
     if !disk.parent.is_empty() {
@@ -140,44 +226,42 @@ fn metadata(disk: &Vhdx) -> Vec<u8> {
     out
 }
 
-fn log_entry(zeroed_at: u64, file_len: u64) -> Vec<u8> {
-    let mut out = vec![0u8; 4096];
-    out[..4].copy_from_slice(b"loge");
-    out[8..12].copy_from_slice(&4096u32.to_le_bytes());
-    out[16..24].copy_from_slice(&1u64.to_le_bytes());
-    out[24..28].copy_from_slice(&1u32.to_le_bytes());
-    out[32..48].copy_from_slice(LOG_GUID);
-    out[48..56].copy_from_slice(&file_len.to_le_bytes());
-    out[56..64].copy_from_slice(&file_len.to_le_bytes());
-    out[64..68].copy_from_slice(b"zero");
-    out[72..80].copy_from_slice(&4096u64.to_le_bytes());
-    out[80..88].copy_from_slice(&zeroed_at.to_le_bytes());
-    out[88..96].copy_from_slice(&1u64.to_le_bytes());
-    seal(&mut out);
-    out
-}
-
 /// The image.
 pub fn build(disk: &Vhdx) -> Vec<u8> {
     let block_len = disk.block_len as usize;
-    let mut out = vec![0u8; BLOCKS_AT + block_len * disk.blocks.len()];
+    let held = disk.more.iter().filter(|(_, _, data)| !data.is_empty()).count() + disk.blocks.len();
+    let mut out = vec![0u8; BLOCKS_AT + block_len * held + MIB * disk.bitmaps.len()];
     let len = out.len() as u64;
     let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, b"vhdxfile");
-    put(0x1_0000, &header(disk, 1));
-    put(0x2_0000, &header(disk, 2));
+    put(0x1_0000, &header(1));
+    put(0x2_0000, &header(2));
     put(0x3_0000, &regions());
     put(0x4_0000, &regions());
     put(METADATA_AT, &metadata(disk));
-    if let Some(at) = disk.dirty {
-        put(LOG_AT, &log_entry(at, len));
-    }
-    let chunk = ((1usize << 23) * 512) / block_len;
-    for (number, (place, fill)) in disk.blocks.iter().enumerate() {
+    let chunk = ((1usize << 23) * disk.sector as usize) / block_len;
+    let mut next = BLOCKS_AT;
+    for (place, fill) in &disk.blocks {
         let entry = *place as usize + *place as usize / chunk;
-        let at = BLOCKS_AT + number * block_len;
-        put(TABLE_AT + 8 * entry, &(at as u64 | 6).to_le_bytes());
-        put(at, &vec![*fill; block_len]);
+        put(TABLE_AT + 8 * entry, &(next as u64 | 6).to_le_bytes());
+        put(next, &vec![*fill; block_len]);
+        next += block_len;
+    }
+    for (place, state, data) in &disk.more {
+        let entry = *place as usize + *place as usize / chunk;
+        let at = if data.is_empty() { 0 } else { next };
+        put(TABLE_AT + 8 * entry, &(at as u64 | u64::from(*state)).to_le_bytes());
+        put(at.max(BLOCKS_AT), data);
+        next += if data.is_empty() { 0 } else { block_len };
+    }
+    for (place, bytes) in &disk.bitmaps {
+        put(TABLE_AT + 8 * (*place as usize * (chunk + 1) + chunk), &(next as u64 | 6).to_le_bytes());
+        put(next, bytes);
+        next += MIB;
+    }
+    if let Some(at) = disk.dirty {
+        let changes = vec![Change::Zero(at, 4096)];
+        log(&mut out, &[Entry { at: 0, sequence: 1, tail: 0, changes, flushed: len, last: len }]);
     }
     out
 }

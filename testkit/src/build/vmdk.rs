@@ -105,6 +105,8 @@ pub enum Grain {
     Packed(u8),
     /// The same, with this length in its marker.
     Marked(u8, u32),
+    /// These bytes, whatever they are.
+    Bytes(&'static [u8]),
     /// This entry of its table, wherever it leads.
     Entry(u32),
 }
@@ -138,6 +140,7 @@ pub fn sparse(disk: &Hosted, descriptor: &Descriptor, grains: &[(u64, Grain)]) -
             Grain::Data(fill) => out.extend(vec![*fill; grain_len]),
             Grain::Packed(fill) => out.extend(packed(*fill, None)),
             Grain::Marked(fill, len) => out.extend(packed(*fill, Some(*len))),
+            Grain::Bytes(bytes) => out.extend(*bytes),
             Grain::Entry(entry) => {
                 put(&mut out, at, *entry);
                 continue;

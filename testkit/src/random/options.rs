@@ -121,7 +121,7 @@ fn outside(dice: &mut Dice) -> Kind {
 
 fn qed(dice: &mut Dice) -> Kind {
     let cluster = 4096u64 << dice.below(8);
-    let options = format!("cluster_size={cluster},table_size={}", 1 << dice.below(5));
+    let options = format!("cluster_size={cluster},table_size={}", 2 << dice.below(4));
     Kind { backs: true, cluster, size_max: 16 << 20, ..Kind::plain("qed", options) }
 }
 

@@ -24,6 +24,24 @@ pub trait Io {
     }
 }
 
+impl<T: Io + ?Sized> Io for &T {
+    fn len(&self, file: FileId) -> u64 {
+        (**self).len(file)
+    }
+
+    fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Result<()> {
+        (**self).read(file, at, buf)
+    }
+
+    fn related(&self, from: FileId, role: Role, name: &[u8]) -> Result<Granted> {
+        (**self).related(from, role, name)
+    }
+
+    fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {
+        (**self).holes(file, at, len)
+    }
+}
+
 /// A run of a file that is all data or all hole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hole {

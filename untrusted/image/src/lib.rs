@@ -4,6 +4,7 @@
 extern crate alloc;
 
 pub mod batch;
+pub mod bits;
 pub mod blocks;
 pub mod cache;
 pub mod chain;

@@ -14,6 +14,8 @@ use instar_wire::error::{Error, Kind, Result};
 const PACKED_MAX: u64 = 32 << 20;
 /// Bytes of a unit that are held at once.
 const UNIT_MAX: u64 = 64 << 20;
+/// Where units lie one behind the other, so many bytes are read at once.
+const AHEAD: u64 = 512 << 10;
 
 /// Reads along a chain; one for each lane.
 pub struct Reader<'c> {
@@ -22,13 +24,17 @@ pub struct Reader<'c> {
     /// The unit last unpacked, and its bytes.
     unit: Option<Unit>,
     bytes: Vec<u8>,
+    /// A piece of a file with compressed bytes, and where it begins.
     packed: Vec<u8>,
+    packed_at: Option<Place>,
+    /// Where the unit last asked for begins.
+    last: Option<Place>,
 }
 
 impl<'c> Reader<'c> {
     /// A reader that has read nothing.
     pub fn new(chain: &'c Chain<'c>, io: &'c dyn Io) -> Self {
-        Reader { chain, io, unit: None, bytes: Vec::new(), packed: Vec::new() }
+        Reader { chain, io, unit: None, bytes: Vec::new(), packed: Vec::new(), packed_at: None, last: None }
     }
 
     /// Fills `buf` with the first bytes of what was found.
@@ -92,33 +98,66 @@ impl<'c> Reader<'c> {
 
     /// Unpacks a unit, unless it is the one unpacked last.
     fn packed(&mut self, layer: &dyn Layer, unit: Unit, skip: u64, buf: &mut [u8]) -> Result<()> {
-        if self.unit != Some(unit) {
-            self.unit = None;
-            let measured = layer.measured(self.io, unit)?;
-            self.unpack(&measured).map_err(|e| Error { file: Some(unit.place.file), at: Some(unit.place.at), ..e })?;
-            self.unit = Some(unit);
+        if self.unit == Some(unit) {
+            give(&self.bytes, skip, buf);
+            return Ok(());
         }
+        let place = |e: Error| Error { file: Some(unit.place.file), at: Some(unit.place.at), ..e };
+        let measured = layer.measured(self.io, unit)?;
+        // What is wanted whole need not be kept.
+        if skip == 0 && buf.len() as u64 == unit.size {
+            return self.unpack(&measured, buf).map_err(place);
+        }
+        self.unit = None;
+        let size = crate::num::bounded(unit.size, UNIT_MAX, || place(too_long()))?;
+        let mut bytes = core::mem::take(&mut self.bytes);
+        bytes.resize(size, 0);
+        let done = self.unpack(&measured, &mut bytes);
+        self.bytes = bytes;
+        done.map_err(place)?;
+        self.unit = Some(unit);
         give(&self.bytes, skip, buf);
         Ok(())
     }
 
-    fn unpack(&mut self, unit: &Unit) -> Result<()> {
-        let too_big = || Kind::TooBig.what("a compressed part is too long");
+    fn unpack(&mut self, unit: &Unit, out: &mut [u8]) -> Result<()> {
         let have = self.io.len(unit.place.file).saturating_sub(unit.place.at).min(unit.len);
-        let packed = crate::num::bounded(have, PACKED_MAX, too_big)?;
-        let size = crate::num::bounded(unit.size, UNIT_MAX, too_big)?;
-        self.packed.clear();
-        self.packed.resize(packed, 0);
-        if packed > 0 {
-            self.io.read(unit.place.file, unit.place.at, &mut self.packed)?;
-        }
-        self.bytes.clear();
-        self.bytes.resize(size, 0);
-        match unpack(unit.codec, &self.packed, &mut self.bytes) {
-            Ok(made) if made == size => Ok(()),
+        let len = crate::num::bounded(have, PACKED_MAX, too_long)?;
+        self.load(unit.place, have)?;
+        let skip = self.packed_at.map_or(0, |at| unit.place.at.saturating_sub(at.at));
+        let rest = usize::try_from(skip).ok().and_then(|skip| self.packed.get(skip..)).unwrap_or_default();
+        match unpack(unit.codec, rest.get(..len).unwrap_or(rest), out) {
+            Ok(made) if made == out.len() => Ok(()),
             _ => Err(Kind::Corrupt.what("a compressed part is broken")),
         }
     }
+
+    /// Has `len` compressed bytes from `place` at hand, and more of them if those before were just asked for as well.
+    fn load(&mut self, place: Place, len: u64) -> Result<()> {
+        let held = self.packed_at.filter(|held| held.file == place.file && held.at <= place.at);
+        let end = held.map_or(0, |held| held.at.saturating_add(self.packed.len() as u64));
+        let goes_on = self.last.is_some_and(|last| {
+            last.file == place.file && place.at.checked_sub(last.at).is_some_and(|step| step <= AHEAD)
+        });
+        self.last = Some(place);
+        if held.is_some() && place.at.saturating_add(len) <= end {
+            return Ok(());
+        }
+        let ahead = if goes_on { AHEAD } else { 0 };
+        let left = self.io.len(place.file).saturating_sub(place.at);
+        self.packed_at = None;
+        self.packed.clear();
+        self.packed.resize(crate::num::bounded(len.max(ahead).min(left), PACKED_MAX, too_long)?, 0);
+        if !self.packed.is_empty() {
+            self.io.read(place.file, place.at, &mut self.packed)?;
+        }
+        self.packed_at = Some(place);
+        Ok(())
+    }
+}
+
+fn too_long() -> Error {
+    Kind::TooBig.what("a compressed part is too long")
 }
 
 /// Copies to `buf` what `bytes` has from `skip` on; there is always enough.

@@ -1,6 +1,7 @@
 //! A table of numbers in a file, read a piece at a time.
 
 use crate::file::Io;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_wire::error::{Kind, Result};
 use instar_wire::io::FileId;
@@ -10,7 +11,7 @@ const PIECE: u64 = 64 << 10;
 
 /// Tables of entries of `N` bytes each, of which the piece last looked at is remembered.
 pub struct Table<'c, const N: usize> {
-    io: &'c dyn Io,
+    io: Box<dyn Io + 'c>,
     file: FileId,
     piece_at: u64,
     piece: Vec<u8>,
@@ -19,6 +20,11 @@ pub struct Table<'c, const N: usize> {
 impl<'c, const N: usize> Table<'c, N> {
     /// Nothing has been looked at.
     pub fn new(io: &'c dyn Io, file: FileId) -> Self {
+        Table::through(Box::new(io), file)
+    }
+
+    /// The same, of a file that is not read as it lies there.
+    pub fn through(io: Box<dyn Io + 'c>, file: FileId) -> Self {
         Table { io, file, piece_at: 0, piece: Vec::new() }
     }
 

@@ -9,6 +9,7 @@ use rustix::io::{Errno, pread};
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Bytes that pass through the buffer at once: few enough to stay in a processor's own cache.
 const PIECE: usize = 256 << 10;
@@ -107,7 +108,30 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Copies that go on at once. A file takes writes to its cached pages from one at a time; so one reads while the other
+/// writes, and more would only stand in each other's way.
+static PLACES: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
+
+/// One of the places, while the value lives.
+struct Place;
+
+impl Place {
+    fn take() -> Place {
+        let places = PLACES.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *PLACES.1.wait_while(places, |free| *free == 0).unwrap_or_else(PoisonError::into_inner) -= 1;
+        Place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *PLACES.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        PLACES.1.notify_one();
+    }
+}
+
 fn through_buffer(route: Route<'_>, len: u64, zeroes: Zeroes) -> Result<(), Stop> {
+    let _place = if is_direct(route.to) { None } else { Some(Place::take()) };
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(PIECE + ALIGNMENT, 0);
         let skip = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);

@@ -15,6 +15,9 @@ pub const VERSION_1: u32 = 0x0001_0000;
 /// `version` of the layout in use.
 pub const VERSION_2: u32 = 0x0002_0000;
 
+/// An entry of the catalog that leads nowhere.
+pub const NOWHERE: u32 = u32::MAX;
+
 /// The header, at the start of the file; it fills 512 bytes.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -1,13 +1,14 @@
 //! Bochs growing disks.
 
 pub mod disk;
+mod locate;
 pub mod open;
 #[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use instar_image::{Fact, File, Format, Image, Layer, Options, Result, format, info};
 use open::Checked;
 
 /// The format.
@@ -46,5 +47,9 @@ impl Image for BochsImage<'_> {
             ])
         });
         Ok(told)
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(&self.file, &self.checked))
     }
 }

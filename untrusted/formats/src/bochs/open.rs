@@ -65,7 +65,8 @@ fn check(header: &Header, early: u64) -> Result<Checked> {
         virtual_size: sectors.saturating_mul(512),
         catalog_at: header.header.get().into(),
         catalog_count: catalog,
-        bitmap_len: u64::from(header.bitmap.get()).next_multiple_of(512),
+        // qemu-img counts the sectors from one less, in 32 bits: none are very many.
+        bitmap_len: u64::from(header.bitmap.get().wrapping_sub(1) / 512).saturating_add(1).saturating_mul(512),
         extent_len: extent,
     })
 }

@@ -1,6 +1,7 @@
 //! Compressed loop images.
 
 pub mod disk;
+mod locate;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -8,7 +9,7 @@ mod tests;
 use alloc::boxed::Box;
 use disk::{Header, SCRIPT};
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use instar_image::{Fact, File, Format, Image, Layer, Options, Result, format, info};
 use open::Checked;
 
 /// The format.
@@ -46,5 +47,9 @@ impl Image for CloopImage<'_> {
             Fact::fields([("block-size", self.checked.block_len.into()), ("blocks", self.checked.block_count.into())])
         });
         Ok(told)
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(&self.file, &self.checked))
     }
 }

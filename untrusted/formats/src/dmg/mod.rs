@@ -1,6 +1,7 @@
 //! Apple disk images.
 
 pub mod disk;
+mod locate;
 pub mod open;
 pub mod tables;
 #[cfg(test)]
@@ -9,7 +10,7 @@ mod tests;
 use alloc::boxed::Box;
 use disk::Trailer;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Options, Result, format, info};
+use instar_image::{Fact, File, Format, Image, Layer, Options, Result, format, info};
 use open::{Checked, KINDS, Tables};
 
 /// The format.
@@ -58,5 +59,9 @@ impl Image for DmgImage<'_> {
             Fact::fields([("tables", place.into()), ("data-offset", self.checked.data_at.into()), ("chunks", chunks)])
         });
         Ok(told)
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        locate::layer(&self.file, &self.checked)
     }
 }

@@ -42,6 +42,8 @@ pub struct Census {
     pub known: [u64; 8],
     /// Kinds that nobody knows.
     pub unknown: Vec<u32>,
+    /// Chunks that are for some part of the disk, of whatever kind.
+    pub indexed: u64,
 }
 
 /// What an Apple disk image is, checked.
@@ -127,16 +129,22 @@ fn count(file: &File<'_>, tables: &Tables) -> Result<Census> {
         if what == kind::RAW && chunk.length.get().div_ceil(512) != chunk.count.get() {
             return Err(invalid());
         }
+        census.indexed = census.indexed.saturating_add(u64::from(is_data(what)));
         let known = KINDS.iter().zip(&mut census.known).find(|((kind, _), _)| *kind == what);
         match known {
             Some((_, count)) => *count = count.saturating_add(1),
-            None if what == kind::COMMENT || what == kind::END => {}
+            None if !is_data(what) => {}
             None if census.unknown.len() < UNKNOWN_MAX && !census.unknown.contains(&what) => census.unknown.push(what),
             None => {}
         }
         Ok(())
     })?;
     Ok(census)
+}
+
+/// Whether a chunk of this kind is for some part of the disk.
+pub fn is_data(what: u32) -> bool {
+    what != kind::COMMENT && what != kind::END
 }
 
 /// What is said of a kind of chunk that nobody knows.

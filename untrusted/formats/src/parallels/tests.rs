@@ -128,7 +128,7 @@ fn damage_is_survived() {
 #[test]
 fn disks_are_read_as_qemu_img_reads_them() {
     let scratch = Scratch::new("parallels");
-    for (seed, cluster) in (0..6).zip(["1M", "64k", "4k"].iter().cycle()) {
+    for (seed, cluster) in (0..).zip(["1M", "64k", "4k"]) {
         let size = (4 << 20) + 1536 * seed;
         create(scratch.path(), &format!("-f parallels -o cluster_size={cluster} a.hdd {size}"));
         scribble(scratch.path(), "parallels", "a.hdd", 4 << 20, seed, 12);
@@ -155,12 +155,15 @@ fn disk(magic: &[u8; 16], tracks: u32, data: u32, table: &[u32], len: usize) -> 
     image
 }
 
+/// Magic, sectors of a cluster, where the data begin, the table, and the length of the file.
+type Case<'c> = (&'c [u8; 16], u32, u32, &'c [u32], usize);
+
 #[test]
 fn every_entry_of_the_table_means_what_it_means_to_qemu_img() {
     let scratch = Scratch::new("parallels");
     let whole = 4096 * 4;
     let clusters: &[u32] = &[3, 0, 1, 2, 0, 0, 2];
-    let cases: &[(&[u8; 16], u32, u32, &[u32], usize)] = &[
+    let cases: &[Case<'_>] = &[
         (MAGIC_EXT, 8, 0, clusters, whole),
         (MAGIC_EXT, 8, 8, clusters, whole),
         (MAGIC, 8, 0, &[24, 0, 8, 16, 0, 9], whole),

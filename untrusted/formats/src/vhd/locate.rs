@@ -4,6 +4,7 @@ use super::disk::{DIFFERENCING, FIXED, NOWHERE};
 use super::open::Checked;
 use alloc::boxed::Box;
 use core::ops::Range;
+use instar_image::bits::{Order, alike};
 use instar_image::blocks::{self, BlockCursor, Blocks, Root};
 use instar_image::num::split;
 use instar_image::row::Row;
@@ -93,28 +94,8 @@ impl Cursor for DifferenceCursor<'_> {
         let bitmap_at = place.at.saturating_sub(skip).saturating_sub(self.map.bitmap_len);
         // A block is at most 2 GiB, so that all bits are in reach: one piece of the table has half a million.
         let bytes = self.bitmap.entries(bitmap_at, sector / 8, self.map.bitmap_len)?;
-        let (is_set, count) = bits(bytes, u32::try_from(sector % 8).unwrap_or(0));
+        let (is_set, count) = alike(bytes, u32::try_from(sector % 8).unwrap_or(0), Order::High);
         let run = count.saturating_mul(SECTOR).saturating_sub(into).min(len);
         Ok((run, what.filter(|_| is_set)))
     }
-}
-
-/// The bit at `first`, counted from the highest of the first byte, and how many in a row are like it.
-fn bits(bytes: &[[u8; 1]], first: u32) -> (bool, u64) {
-    let mut bytes = bytes.iter().map(|[byte]| *byte);
-    let head = bytes.next().unwrap_or(0).wrapping_shl(first);
-    let is_set = head & 0x80 != 0;
-    let like = |byte: u8| if is_set { byte.leading_ones() } else { byte.leading_zeros() };
-    let whole = 8u32.saturating_sub(first);
-    let mut count = like(head).min(whole);
-    if count == whole {
-        for byte in bytes {
-            let more = like(byte);
-            count = count.saturating_add(more);
-            if more < 8 {
-                break;
-            }
-        }
-    }
-    (is_set, count.into())
 }

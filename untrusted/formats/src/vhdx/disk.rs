@@ -176,6 +176,39 @@ pub struct LogDescriptor {
     pub sequence_number: U64,
 }
 
+/// The part of a block table's entry that is an offset.
+pub const OFFSET_MASK: u64 = !0xf_ffff;
+/// The part of it that is the block's state.
+pub const STATE_MASK: u64 = 7;
+/// State: not here, but in the parent if there is one.
+pub const NOT_PRESENT: u64 = 0;
+/// State: nobody knows.
+pub const UNDEFINED: u64 = 1;
+/// State: zeroes.
+pub const ZERO: u64 = 2;
+/// State: given up by the guest.
+pub const UNMAPPED: u64 = 3;
+/// State: the same, in the first version of the specification.
+pub const UNMAPPED_EARLY: u64 = 5;
+/// State: in the file. A sector bitmap has this one or none.
+pub const FULLY_PRESENT: u64 = 6;
+/// State: in the file are those sectors whose bits are set.
+pub const PARTIALLY_PRESENT: u64 = 7;
+/// Bytes of a block of the sector bitmap.
+pub const BITMAP_LEN: u64 = 1 << 20;
+
+/// A sector of data in the log, without its first and last bytes: those stand in its descriptor.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LogDataSector {
+    /// `data`, and the upper half of the entry's number.
+    pub leading: [u8; 8],
+    /// The data.
+    pub data: [u8; 4084],
+    /// The lower half of the entry's number.
+    pub trailing: [u8; 4],
+}
+
 /// The block table's region.
 pub const BAT: [u8; 16] = 0x6677_c22d_23f6_0042_9d64_115e_9bfd_4a08_u128.to_be_bytes();
 /// The metadata's region.
@@ -196,4 +229,5 @@ pub const PARENT_LOCATOR: [u8; 16] = 0x2d5f_d3a8_0bb3_4d45_abf7_d3d8_4834_ab0c_u
 const _: () = assert!(size_of::<Header>() == 80 && size_of::<RegionHead>() == 16 && size_of::<Region>() == 32);
 const _: () = assert!(size_of::<MetadataHead>() == 32 && size_of::<Item>() == 32 && size_of::<LogEntry>() == 64);
 const _: () = assert!(size_of::<LocatorHead>() == 20 && size_of::<LocatorEntry>() == 12);
+const _: () = assert!(size_of::<LogDataSector>() as u64 == LOG_SECTOR);
 const _: () = assert!(offset_of!(Header, log_offset) == 72 && size_of::<LogDescriptor>() == 32);

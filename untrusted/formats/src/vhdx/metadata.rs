@@ -29,7 +29,7 @@ pub struct Metadata {
     pub disk_size: u64,
     /// Identifier of the disk.
     pub disk_id: [u8; 16],
-    /// Bytes of a sector as the guest sees it: 512.
+    /// Bytes of a sector as the guest sees it: 512 or 4096.
     pub logical_sector: u32,
     /// Bytes of a sector of the disk.
     pub physical_sector: u32,
@@ -37,8 +37,8 @@ pub struct Metadata {
     pub parent: Option<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
-/// Reads and checks the metadata region at `at`.
-pub fn read(file: &File<'_>, at: u64) -> Result<Metadata> {
+/// Reads and checks the metadata region at `at`. `as_qemu`: only what qemu-img can read.
+pub fn read(file: &File<'_>, at: u64, as_qemu: bool) -> Result<Metadata> {
     let head: MetadataHead = file.read_as(at)?;
     let count = u32::from(head.entry_count.get());
     if &head.signature != b"metadata" || count > TABLE_MAX {
@@ -65,13 +65,13 @@ pub fn read(file: &File<'_>, at: u64) -> Result<Metadata> {
             (false, None) => None,
         },
     };
-    check(&metadata)?;
+    check(&metadata, as_qemu)?;
     Ok(metadata)
 }
 
-fn check(metadata: &Metadata) -> Result<()> {
+fn check(metadata: &Metadata, as_qemu: bool) -> Result<()> {
     let block_len = metadata.block_len;
-    if metadata.logical_sector != 512 {
+    if metadata.logical_sector != 512 && (metadata.logical_sector != 4096 || as_qemu) {
         return Err(not_supported());
     }
     if !(BLOCK_MIN..=BLOCK_MAX).contains(&block_len) || !block_len.is_power_of_two() {

@@ -2,9 +2,11 @@
 
 pub mod crc32c;
 pub mod disk;
+mod locate;
 pub mod log;
 pub mod metadata;
 pub mod open;
+pub mod replay;
 #[cfg(test)]
 mod tests;
 
@@ -13,9 +15,14 @@ use alloc::vec::Vec;
 use disk::IDENTIFIER;
 use instar_image::probe::Claim;
 use instar_image::text::guid;
-use instar_image::{Fact, File, Format, Image, Kind, Options, Result, format, info};
+use instar_image::{Fact, File, Format, Granted, Image, Kind, Layer, Options, Result, format, info, parent};
 use log::State;
 use open::Checked;
+
+/// Keys of a parent locator: where the parent may be. What is relative to this disk still holds after both were moved.
+const PATHS: [&str; 3] = ["relative_path", "volume_path", "absolute_win32_path"];
+/// Keys of it: the identifier of the parent's data. There are two only while a child is merged into its parent.
+const LINKS: [&str; 2] = ["parent_linkage", "parent_linkage2"];
 
 /// The format.
 pub struct Vhdx;
@@ -30,7 +37,7 @@ impl Format for Vhdx {
     }
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
-        let checked = open::open(&file)?;
+        let checked = open::open(&file, options.as_qemu)?;
         if options.as_qemu && checked.metadata.parent.is_some() {
             let refused = Kind::Unsupported.what("Could not open '{file}': Operation not supported");
             return Err(refused.file(file.id()));
@@ -50,7 +57,7 @@ impl Image for VhdxImage<'_> {
         let mut told = format::plain(&self.file, "vhdx", self.checked.virtual_size);
         told.cluster_size = Some(self.checked.metadata.block_len.into());
         told.limits.request = 512;
-        let parent = self.parent();
+        let parent = self.told_parent();
         told.findings.push(info::Finding {
             check: "parent".into(),
             ok: parent.is_none(),
@@ -59,10 +66,40 @@ impl Image for VhdxImage<'_> {
         told.extra = extra.then(|| self.extra());
         Ok(told)
     }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(&self.file, &self.checked))
+    }
+
+    /// The parent must be in the state in which it was when this disk was made.
+    fn parent(&self) -> Result<Option<Granted>> {
+        if self.checked.metadata.parent.is_none() {
+            return Ok(None);
+        }
+        let granted = parent::open(&self.file, PATHS.iter().filter_map(|key| self.located(key)))?;
+        let header = open::head(&File::new(self.file.io(), &granted)).map_err(|error| match error.kind {
+            Kind::NotThisFormat => Kind::NotThisFormat.what("the parent of a VHDX is not a VHDX").file(granted.id),
+            _ => error.file(granted.id),
+        })?;
+        let has = guid(&header.data_write_guid);
+        let mut wanted = LINKS.iter().filter_map(|key| self.located(key));
+        if wanted.clone().any(|wanted| is_guid(wanted, &has)) {
+            return Ok(Some(granted));
+        }
+        let wanted = wanted.next().unwrap_or(b"(none)");
+        let phrase = "the VHDX was made on its parent in the state {}, this one is in the state {}";
+        Err(Kind::Corrupt.what(phrase).file(granted.id).arg(wanted).arg(has))
+    }
 }
 
 impl VhdxImage<'_> {
-    fn parent(&self) -> Option<Fact> {
+    /// The value that the parent locator has for a key.
+    fn located(&self, key: &str) -> Option<&[u8]> {
+        let pairs = self.checked.metadata.parent.as_ref()?;
+        pairs.iter().find(|(known, _)| known == key.as_bytes()).map(|(_, value)| value.as_slice())
+    }
+
+    fn told_parent(&self) -> Option<Fact> {
         let pairs = self.checked.metadata.parent.as_ref()?;
         let told = pairs
             .iter()
@@ -90,9 +127,15 @@ impl VhdxImage<'_> {
             ("physical-sector-size", metadata.physical_sector.into()),
             ("fixed", metadata.leave_allocated.into()),
         ]);
-        if let Some(parent) = self.parent() {
+        if let Some(parent) = self.told_parent() {
             told.add("parent", parent);
         }
         told
     }
+}
+
+/// Whether a text in braces is this identifier.
+fn is_guid(text: &[u8], id: &str) -> bool {
+    let inner = text.strip_prefix(b"{").and_then(|text| text.strip_suffix(b"}")).unwrap_or(text);
+    inner.eq_ignore_ascii_case(id.as_bytes())
 }

@@ -2,10 +2,13 @@
 
 use super::crc32c::of_structure;
 use super::disk::{
-    BAT, HEADER_LEN, HEADERS_AT, Header, IDENTIFIER, METADATA, REGIONS_AT, Region, RegionHead, TABLE_LEN, TABLE_MAX,
+    BAT, BITMAP_LEN, FULLY_PRESENT, HEADER_LEN, HEADERS_AT, Header, IDENTIFIER, METADATA, OFFSET_MASK,
+    PARTIALLY_PRESENT, REGIONS_AT, Region, RegionHead, STATE_MASK, TABLE_LEN, TABLE_MAX,
 };
 use super::log::{self, State};
 use super::metadata::{self, Metadata};
+use super::replay::{Overlay, Replayed};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::size_of;
 use instar_image::sector::INVALID;
@@ -14,10 +17,6 @@ use zerocopy::FromBytes;
 
 /// Sectors that one block of the sector bitmap describes.
 const CHUNK_SECTORS: u64 = 1 << 23;
-/// The part of a block table's entry that is an offset.
-const OFFSET_MASK: u64 = !0xf_ffff;
-/// The state of a block that is in the file.
-const FULLY_PRESENT: u64 = 6;
 /// The table is read in pieces of this length.
 const PIECE: u64 = 1 << 20;
 
@@ -25,8 +24,10 @@ const PIECE: u64 = 1 << 20;
 pub struct Checked {
     /// The header that counts.
     pub header: Header,
-    /// Its log; a dirty one is refused.
+    /// Its log.
     pub log: State,
+    /// What is different once the log has been replayed.
+    pub overlay: Option<Arc<Overlay>>,
     /// Sizes, identifiers, parent.
     pub metadata: Metadata,
     /// Size of the disk in bytes: whole sectors.
@@ -57,29 +58,35 @@ pub fn readable(at: u64) -> Result<u64> {
     Ok(at)
 }
 
-/// Reads and checks everything.
-pub fn open(file: &File<'_>) -> Result<Checked> {
-    check(file).map_err(|error| error.file(file.id()))
+/// Reads and checks everything. `as_qemu`: only what qemu-img can read.
+pub fn open(file: &File<'_>, as_qemu: bool) -> Result<Checked> {
+    let checked = head(file).and_then(|header| {
+        let (log, overlay) = log::read(file, &header, as_qemu)?;
+        let Some(overlay) = overlay else { return check(file, header, log, as_qemu) };
+        let view = Replayed { io: file.io(), overlay: &overlay };
+        let start = file.place(0);
+        let replayed = File::slice(&view, file.id(), start.at, overlay.len_from(start));
+        let checked = check(&replayed, header, log, as_qemu)?;
+        Ok(Checked { overlay: Some(Arc::new(overlay)), ..checked })
+    });
+    checked.map_err(|error| error.file(file.id()))
 }
 
-fn check(file: &File<'_>) -> Result<Checked> {
+/// The header of a file that says what it is.
+pub fn head(file: &File<'_>) -> Result<Header> {
     if &file.read_as::<[u8; 8]>(0)? != IDENTIFIER {
         return Err(Kind::NotThisFormat.what(INVALID));
     }
-    let header = header(file)?;
-    let log = log::state(file, &header)?;
-    if log == State::Dirty {
-        return Err(Kind::Unsupported.what(
-            "VHDX image file '{file}' opened read-only, but contains a log that needs to be replayed\n\
-             To replay the log, run:\nqemu-img check -r all '{file}'",
-        ));
-    }
+    header(file)
+}
+
+fn check(file: &File<'_>, header: Header, log: State, as_qemu: bool) -> Result<Checked> {
     let mut regions = Regions { taken: Vec::new(), table: None, metadata: None };
     regions.read(file, &header)?;
     let (Some(table), Some(metadata_at)) = (&regions.table, regions.metadata) else {
         return Err(invalid());
     };
-    let metadata = metadata::read(file, readable(metadata_at)?)?;
+    let metadata = metadata::read(file, readable(metadata_at)?, as_qemu)?;
     let block_len = u64::from(metadata.block_len);
     let chunk_ratio = CHUNK_SECTORS.saturating_mul(metadata.logical_sector.into()) / block_len.max(1);
     let blocks = metadata.disk_size.div_ceil(block_len.max(1));
@@ -97,6 +104,7 @@ fn check(file: &File<'_>) -> Result<Checked> {
     let checked = Checked {
         header,
         log,
+        overlay: None,
         virtual_size: metadata.disk_size & !0x1ff,
         table_at: readable(table.start)?,
         table_count,
@@ -186,6 +194,7 @@ fn check_table(file: &File<'_>, checked: &Checked, regions: &Regions) -> Result<
     let file_end = file.len().next_multiple_of(512);
     let len = num::mul(checked.table_count, size_of::<u64>() as u64, invalid)?;
     let end = num::add(checked.table_at, len, invalid)?;
+    let differs = checked.metadata.parent.is_some();
     let period = checked.chunk_ratio.saturating_add(1);
     let (mut at, mut index, mut block) = (checked.table_at, 0u64, 0u64);
     while at < end {
@@ -197,17 +206,18 @@ fn check_table(file: &File<'_>, checked: &Checked, regions: &Regions) -> Result<
         for entry in piece.as_chunks().0 {
             let entry = u64::from_le_bytes(*entry);
             index = index.saturating_add(1);
-            if index.is_multiple_of(period) {
-                continue;
-            }
+            let is_bitmap = index.is_multiple_of(period);
             let left = checked.metadata.disk_size.saturating_sub(block.saturating_mul(block_len));
-            block = block.saturating_add(1);
-            if entry & 7 != FULLY_PRESENT {
-                continue;
-            }
+            let (whole, len) = if is_bitmap { (BITMAP_LEN, BITMAP_LEN) } else { (block_len, left.min(block_len)) };
+            block = block.saturating_add(u64::from(!is_bitmap));
+            let held = match entry & STATE_MASK {
+                FULLY_PRESENT => !is_bitmap || differs,
+                PARTIALLY_PRESENT => !is_bitmap && differs,
+                _ => false,
+            };
             let start = entry & OFFSET_MASK;
-            let inside = start.checked_add(left.min(block_len)).is_some_and(|end| end <= file_end);
-            if start.checked_add(block_len).is_none() || !inside || !regions.is_free(start, block_len) {
+            let inside = start.checked_add(len).is_some_and(|end| end <= file_end);
+            if held && (start.checked_add(whole).is_none() || !inside || !regions.is_free(start, whole)) {
                 return Err(invalid().at(start));
             }
         }

@@ -1,5 +1,8 @@
 //! Where the bytes of a VMware disk are: in its extents one after the other, each in a row or in grains.
 
+#[cfg(test)]
+mod tests;
+
 use super::disk::{
     GRAIN_MARKER_LEN, SE_ALLOCATED, SE_HIGH, SE_KIND, SE_LOW, SE_TABLE, SE_TABLE_KIND, SE_UNMAPPED, SE_ZERO, ZERO_GRAIN,
 };
@@ -15,7 +18,7 @@ use instar_image::row::Row;
 use instar_image::sector::{SECTOR, readable};
 use instar_image::{Batch, Cursor, Error, FileId, Io, Kind, Layer, Place, Result, Source, Unit};
 
-/// Compressed bytes of a grain, in grains: more would be no compression.
+/// The most compressed bytes that a marker may promise for a grain, in grains; without a marker there is one.
 const PACKED_MAX: u64 = 2;
 
 /// The disk's map.
@@ -179,11 +182,11 @@ impl Grains {
 
     fn packed(&self, number: u64, place: Place) -> Source {
         let before = number.saturating_mul(self.grain_len).saturating_add(self.range.start);
-        let place = if self.marked { place.ahead(GRAIN_MARKER_LEN) } else { place };
+        let (place, grains) = if self.marked { (place.ahead(GRAIN_MARKER_LEN), PACKED_MAX) } else { (place, 1) };
         let unit = Unit {
             codec: Codec::Zlib,
             place,
-            len: self.grain_len.saturating_mul(PACKED_MAX),
+            len: self.grain_len.saturating_mul(grains),
             // The last grain may have been compressed whole, or only as far as the disk goes.
             size: self.grain_len.min(self.range.end.saturating_sub(before)),
         };

@@ -3,8 +3,6 @@
 pub mod descriptor;
 pub mod disk;
 mod locate;
-#[cfg(test)]
-mod locate_tests;
 pub mod open;
 pub mod sparse;
 #[cfg(test)]

@@ -1,18 +1,19 @@
 //! Tests of where a VMware disk's bytes are.
 
-use super::Vmdk;
+use crate::vmdk::Vmdk;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use instar_codec::unpack::{Codec, unpack};
 use instar_image::{Kind, Options};
-use instar_testkit::build::mutate::{fields, patched, storm};
+use instar_testkit::build::mutate::{fields, noise, patched};
 use instar_testkit::build::vmdk::{Descriptor, Grain, Hosted, cowd, se_sparse, sparse};
 use instar_testkit::content::content;
 use instar_testkit::folder::Folder;
 use instar_testkit::mem::MemIo;
 use instar_testkit::oracle::{maker, newest};
-use instar_testkit::place::Scratch;
+use instar_testkit::place::{Scratch, skipped};
 use instar_testkit::twin::{agreed, chain, create, scribble, survives};
 
 const MARKED: u32 = 3 | 1 << 16 | 1 << 17;
@@ -197,8 +198,16 @@ fn esx_entries_mean_what_they_mean_to_qemu_img() {
     assert_eq!(refused.what.0, b"Invalid granularity, image may be corrupt");
 }
 
+/// 65536 nines, deflated by zlib.
+const NINES: &[u8] = b"\x78\xda\xed\xc1\x21\x01\0\0\0\x80\xa0\xec\xff\xc3\x1e\x01\x0a\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+    \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x6a\x04\x47\0\x88";
+
 #[test]
 fn compressed_grains_are_unpacked() {
+    if unpack(Codec::Zlib, NINES, &mut [0; 65536]).is_err() {
+        return skipped("nothing unpacks zlib yet: compressed grains");
+    }
     let scratch = Scratch::new("vmdk");
     let folder = scratch.path();
     create(folder, "-f raw base.raw 5000k");
@@ -215,18 +224,21 @@ fn compressed_grains_are_unpacked() {
         (Hosted { capacity: 2000, ..disk(MARKED | 4) }, packed),
         (Hosted { grain: 8, ..disk(MARKED | 4) }, packed),
         // Without markers; with a marker that promises too much, but not more than there can be.
-        (disk(3), &packed[..2]),
+        (disk(3), &[(0, Grain::Bytes(NINES))][..]),
         (disk(MARKED), &[(0, Grain::Marked(5, 100_000))]),
     ]) {
         scratch.put("a.vmdk", sparse(&disk, &Descriptor::default(), grains));
         agreed(folder, "a.vmdk", &[&Vmdk], seed);
     }
+    let unmarked = sparse(&disk(3), &Descriptor::default(), &[(0, Grain::Packed(5))]);
     let whole = sparse(&disk(MARKED), &Descriptor::default(), &[(0, Grain::Packed(5))]);
     for image in [
         sparse(&disk(MARKED), &Descriptor::default(), &[(0, Grain::Marked(5, 0))]),
         sparse(&disk(MARKED), &Descriptor::default(), &[(0, Grain::Marked(5, 100))]),
         sparse(&disk(MARKED), &Descriptor::default(), &[(0, Grain::Marked(5, 131_073))]),
         sparse(&disk(MARKED), &Descriptor::default(), &[(0, Grain::Marked(5, u32::MAX))]),
+        // More compressed bytes than bytes.
+        unmarked,
         whole[..whole.len() - 1024].to_vec(),
         whole[..65536 + 5].to_vec(),
     ] {
@@ -259,19 +271,19 @@ fn damage_to_tables_is_survived() {
     let image =
         sparse(&disk, &Descriptor::default(), &[(0, Grain::Packed(7)), (1, Grain::Entry(1)), (3, Grain::Packed(9))]);
     let survive = |bytes: Vec<u8>| survives(&Vmdk, &MemIo::new(bytes), 1 << 20);
-    storm(&image, 80, survive);
+    noise(&image, 0..80, 5, 200, survive);
     for at in [26 * 512, 27 * 512, 65536] {
-        fields(&image, at..at + 32, 5, survive);
+        fields(&image, at..at + 16, 5, survive);
     }
-    let text = Descriptor::of("vmfs", &["RW 8192 SESPARSE \"se\"", "RW 64 VMFSSPARSE \"cowd\""]).text();
+    let text = Descriptor::of("vmfs", &["RW 64 VMFSSPARSE \"cowd\"", "RW 8192 SESPARSE \"se\""]).text();
     let pair = |se: Vec<u8>, cowd: Vec<u8>| {
-        survives(&Vmdk, &MemIo::new(text.clone()).with("se", se).with("cowd", cowd), 8 << 20);
+        survives(&Vmdk, &MemIo::new(text.clone()).with("se", se).with("cowd", cowd), 100 << 10);
     };
     let (whole_se, whole_cowd) = (se(&[]), cowd(64, 8, &[(0, 1), (3, 2)], None));
-    for range in [0..32, 128..208, 8 * 512..8 * 512 + 8, SE_TABLES..SE_TABLES + 32] {
+    for range in [16..24, 128..152, 192..208, 8 * 512..8 * 512 + 8, SE_TABLES..SE_TABLES + 16] {
         fields(&whole_se, range, 5, |bytes| pair(bytes, whole_cowd.clone()));
     }
-    for range in [0..32, 4 * 512..4 * 512 + 8, 5 * 512..5 * 512 + 16] {
+    for range in [12..28, 4 * 512..4 * 512 + 4, 5 * 512..5 * 512 + 8] {
         fields(&whole_cowd, range, 5, |bytes| pair(whole_se.clone(), bytes));
     }
 }

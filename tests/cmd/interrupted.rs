@@ -1,0 +1,159 @@
+//! What a copy leaves behind that does not come to its end: what was there before, and nothing else.
+
+use instar_testkit::oracle::maker;
+use instar_testkit::place::{Scratch, skipped};
+use instar_testkit::program::{Cell, program};
+use instar_testkit::run::{End, Run};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MIB: usize = 1 << 20;
+
+/// Bytes without zeroes.
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n * 31 % 255) as u8 + 1).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn run_quietly(program: &str, words: &[&str]) -> Option<String> {
+    let out = Command::new(program).args(words).output().ok()?;
+    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+#[test]
+fn a_signal_leaves_what_was_there_before() {
+    let scratch = Scratch::new("signals");
+    for (number, signal) in [Signal::KILL, Signal::TERM, Signal::INT].into_iter().enumerate() {
+        for cell in Cell::all() {
+            for former in [None, Some(b"what was there before".as_slice())] {
+                let folder = scratch.folder(&format!("{number}-{}-{}", cell.name(), former.is_some()));
+                fs::write(folder.join("in.raw"), bytes(8 * MIB)).expect("a source");
+                former.iter().for_each(|bytes| fs::write(folder.join("out.raw"), bytes).expect("a former target"));
+                let before = names(&folder);
+                // So slow that it is still at it when the signal comes.
+                let words = ["convert", "-r", "1M", "-f", "raw", "-O", "raw", "in.raw", "out.raw"];
+                let mut held = program().native(*cell).folder(&folder).args(words).hold();
+                thread::sleep(Duration::from_millis(300 + 200 * number as u64));
+                let pid = Pid::from_child(&held.child);
+                kill_process(pid, signal).expect("it is still running");
+                let status = held.child.wait().expect("its end");
+                use std::os::unix::process::ExitStatusExt;
+                assert_eq!(status.signal(), Some(signal.as_raw()), "{signal:?}");
+                assert_eq!(names(&folder), before, "{signal:?} {cell:?}");
+                let now = fs::read(folder.join("out.raw")).ok();
+                assert_eq!(now.as_deref(), former, "{signal:?} {cell:?}");
+            }
+        }
+    }
+}
+
+/// A small file system of its own, for as long as the value lives.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf, size: &str) -> Option<Small> {
+        fs::create_dir_all(&at).expect("a folder");
+        let option = format!("size={size}");
+        run_quietly("mount", &["-t", "tmpfs", "-o", &option, "none", at.to_str()?])?;
+        Some(Small(at))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = run_quietly("umount", &["-l", &self.0.display().to_string()]);
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there_before() {
+    let scratch = Scratch::new("full");
+    let Some(small) = Small::mount(scratch.path().join("small"), "4m") else {
+        return skipped("a full disk: this user cannot mount one");
+    };
+    let source = scratch.path().join("in.raw");
+    fs::write(&source, bytes(8 * MIB)).expect("a source");
+    let target = small.0.join("out.raw");
+    let convert = |run: Run| run.args(["convert", "-f", "raw", "-O", "raw"]).arg(&source).arg(&target);
+    for cell in Cell::all() {
+        for former in [None, Some(b"what was there before".as_slice())] {
+            former.iter().for_each(|bytes| fs::write(&target, bytes).expect("a former target"));
+            for more in [&[][..], &["-t", "none"], &["-o", "preallocation=falloc"], &["-o", "preallocation=full"]] {
+                let ran = convert(program().qemu("10.0.2", *cell)).args(more).go();
+                assert_eq!(ran.end, End::Code(1), "{more:?} {}", ran.err());
+                assert!(
+                    ran.err().contains("No space left on device") && ran.err().lines().count() == 1,
+                    "{}",
+                    ran.err()
+                );
+                assert_eq!(fs::read(&target).ok().as_deref(), former, "{cell:?} {more:?}");
+                assert_eq!(names(&small.0).len(), usize::from(former.is_some()), "{more:?}");
+            }
+        }
+        fs::remove_file(&target).expect("the former target");
+    }
+}
+
+/// A loop device, for as long as the value lives.
+struct Loop(String);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = run_quietly("losetup", &["-d", &self.0]);
+    }
+}
+
+#[test]
+fn a_broken_disk_is_told_and_can_be_salvaged() {
+    let scratch = Scratch::new("broken");
+    let image = scratch.path().join("disk.raw");
+    fs::write(&image, bytes(4 * MIB)).expect("a disk");
+    let Some(device) = run_quietly("losetup", &["-f", "--show", &image.display().to_string()]).map(Loop) else {
+        return skipped("a broken disk: this user has no loop devices");
+    };
+    // The device goes on beyond the end of its file, and there nothing can be read.
+    let file = fs::OpenOptions::new().write(true).open(&image).expect("the disk");
+    file.set_len(3 * MIB as u64).expect("a shorter one");
+    let _ = run_quietly("blockdev", &["--flushbufs", &device.0]);
+    let convert = |run: Run, more: &[&str], target: &str| {
+        let run = run.folder(scratch.path()).args(["convert", "-f", "raw", "-O", "raw"]).args(more);
+        run.limit(Duration::from_secs(120)).arg(&device.0).arg(target)
+    };
+    let theirs = convert(maker().img(), &[], "theirs.raw").go();
+    assert_eq!(theirs.end, End::Code(1));
+    for cell in Cell::all() {
+        let ran = convert(program().qemu("10.0.2", *cell), &["-m", "1"], "ours.raw").go();
+        assert_eq!(ran.end, End::Code(1), "{}", ran.err());
+        assert!(ran.err().starts_with("qemu-img: error while reading at byte "), "{}", ran.err());
+        assert!(ran.err().ends_with(": Input/output error\n") && ran.err().lines().count() == 1, "{}", ran.err());
+        assert!(!scratch.path().join("ours.raw").exists());
+        let ran = convert(program().qemu("10.0.2", *cell), &["--salvage"], "ours.raw").go();
+        assert_eq!(ran.end, End::Code(0), "{}", ran.err());
+        let (first, all) = (ran.err().lines().next().unwrap_or_default().to_owned(), 4 * MIB);
+        assert!(first.starts_with("qemu-img: warning: error while reading offset 3145728: "), "{first}");
+        let saved = fs::read(scratch.path().join("ours.raw")).expect("a copy");
+        assert!(saved.len() == all && saved[..3 * MIB] == bytes(3 * MIB) && saved[3 * MIB..].iter().all(|b| *b == 0));
+        fs::remove_file(scratch.path().join("ours.raw")).expect("the copy");
+    }
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let scratch = Scratch::new("rate");
+    fs::write(scratch.path().join("in.raw"), bytes(2 * MIB)).expect("a source");
+    let started = Instant::now();
+    let words = ["convert", "-r", "2M", "-f", "raw", "-O", "raw", "in.raw", "out.raw"];
+    program().native(Cell::Process).folder(scratch.path()).args(words).must();
+    assert!(started.elapsed() > Duration::from_millis(300), "{:?}", started.elapsed());
+    assert!(fs::read(scratch.path().join("out.raw")).expect("a copy") == bytes(2 * MIB));
+}
