@@ -50,7 +50,7 @@ fn version_1_is_read_as_by_the_oracle() {
         create.args(["-f", "luks", "-o", &words, "disk.luks", "100k"]).must();
         scribble(&scratch, image, seed as u64);
         // A container that is cut ends with what zeroes decrypt to.
-        for cut in [0, 100, 512, 5000] {
+        for cut in [0, 612] {
             let path = scratch.path().join("disk.luks");
             let file = std::fs::File::options().write(true).open(&path).unwrap();
             file.set_len(file.metadata().unwrap().len() - cut).unwrap();

@@ -293,7 +293,7 @@ impl Map {
             want = want.wrapping_add(step);
             number(bytes.first_chunk()) & mask == want && (N == 8 || number(bytes.last_chunk()) == parts)
         };
-        rest.clone().take(most).take_while(goes_on).count() as u64
+        u64::try_from(rest.clone().take(most).take_while(goes_on).count()).unwrap_or(0)
     }
 
     /// Adds the parts of a cluster that are not all alike, without the first `skip` bytes.

@@ -139,23 +139,17 @@ fn chains_of_mixed_clusters() {
 
 #[test]
 fn encrypted_clusters() {
-    for (number, (more, packed)) in [
-        ("aes", false),
-        ("aes,cluster_size=4k,compat=0.10", false),
-        ("luks,encrypt.iter-time=1", false),
-        ("luks,encrypt.iter-time=1,cluster_size=4k,preallocation=metadata", false),
-        (
-            "luks,encrypt.iter-time=1,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256",
-            false,
-        ),
-        ("luks,encrypt.iter-time=1,extended_l2=on", false),
-        ("luks,encrypt.iter-time=1,data_file=disk.data", false),
-        ("aes,cluster_size=64k", true),
-        ("luks,encrypt.iter-time=1,cluster_size=64k", true),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    // Keys are derived in as few rounds as the oracle makes, and slowly all the same.
+    let luks = "luks,encrypt.iter-time=1";
+    let essiv = "encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256";
+    let cases = [
+        ("aes,cluster_size=4k,compat=0.10".into(), false),
+        ("aes,cluster_size=64k".into(), true),
+        (format!("{luks},cluster_size=4k,preallocation=metadata"), false),
+        (format!("{luks},{essiv}"), true),
+        (format!("{luks},extended_l2=on,data_file=disk.data"), false),
+    ];
+    for (number, (more, packed)) in cases.into_iter().enumerate() {
         let scratch = Scratch::new("qcow2-map");
         let secret = ["secret,id=key,data=a long password that is cut"];
         let words = format!("-f qcow2 -o encrypt.key-secret=key,encrypt.format={more} disk.qcow2 1500k");
