@@ -158,13 +158,14 @@ fn encrypted_clusters() {
         let open = "driver=qcow2,encrypt.key-secret=key,file.filename=disk.qcow2";
         let mut noise = Noise::new(number as u64);
         let mut script: Vec<String> = Vec::new();
+        if packed {
+            // First of all: where a cluster lies already, none can be compressed.
+            script.extend(["-c", "write -c -P 7 128k 64k", "-c", "write -c -P 8 1280k 64k"].map(String::from));
+        }
         for _ in 0..12 {
             let at = noise.below(2900) * 512;
             let what = ["write -P 9", "write -P 3", "discard", "write -z"][noise.below(4) as usize];
             script.extend(["-c".into(), format!("{what} {at} {}", (1 + noise.below(99)) * 512)]);
-        }
-        if packed {
-            script.extend(["-c".into(), "write -c -P 7 128k 64k".into()]);
         }
         let run = maker().io().folder(scratch.path()).args(["--object"]).args(secret);
         run.args(script).args(["--image-opts", open]).must();
