@@ -3,6 +3,7 @@
 
 pub mod args;
 mod asking;
+mod compare;
 mod config;
 mod convert;
 mod info;
@@ -28,6 +29,7 @@ struct Command {
 
 /// Every verb there is.
 const COMMANDS: &[Command] = &[
+    Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },
     Command { name: "info", run: info::run },
     Command { name: "config", run: config::run },

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod compare;
 pub mod convert;
 pub mod cx;
 pub mod info;
@@ -18,5 +19,6 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     match request {
         Request::Info(request) => info::run(request, cx),
         Request::Convert(request) => convert::run(request, cx),
+        Request::Compare(request) => compare::run(request, cx),
     }
 }

@@ -92,7 +92,7 @@ pub const VERBS: &[Verb] = &[
         interim: "help,h quiet,q object: cache,T: image-opts a-format,f: left-format:=a-format b-format,F: \
                   right-format:=b-format force-share,U strict,s progress,p",
         new: "help,h a-format,f: b-format,F: image-opts strict,s cache,T: force-share,U progress,p quiet,q object:",
-        native: "",
+        native: "output:",
     },
     Verb {
         name: "convert",
