@@ -3,10 +3,15 @@
 use super::Cloop;
 use alloc::vec;
 use alloc::vec::Vec;
+use instar_codec::unpack::Codec;
 use instar_image::probe::Claim;
-use instar_testkit::build::cloop::build;
-use instar_testkit::build::mutate::patched;
+use instar_image::{Chain, File, FileId, Format, Options, Place, Source, Unit};
+use instar_testkit::build::cloop::{build, zlib_stored};
+use instar_testkit::build::mutate::{noise, patched};
 use instar_testkit::build::trial::{claim, refusal, survived, told};
+use instar_testkit::content::runs;
+use instar_testkit::mem::MemIo;
+use instar_testkit::twin;
 
 fn good() -> Vec<u8> {
     build(1024, &vec![7; 5000])
@@ -46,4 +51,30 @@ fn table_beyond_the_file_costs_nothing() {
 #[test]
 fn damage_is_survived() {
     assert!(survived(&Cloop, &good(), 190) > 100);
+}
+
+#[test]
+fn each_block_is_a_unit() {
+    let data: Vec<u8> = (0..5000u32).map(|n| (n * n) as u8).collect();
+    let image = build(1024, &data);
+    let io = MemIo::new(image.clone());
+    let layer = Cloop.open(File::new(&io, &io.top()), &Options::default()).unwrap().layer().unwrap();
+    assert!(!layer.is_open());
+    let chain = Chain::single(layer);
+    let told = runs(&chain, &io, 2).unwrap();
+    assert_eq!(told.len(), 5);
+    for ((len, found), block) in told.iter().zip(data.chunks(1024)) {
+        let mut block = block.to_vec();
+        block.resize(1024, 0);
+        let packed = zlib_stored(&block);
+        let at = image.windows(packed.len()).position(|bytes| bytes == packed).unwrap();
+        let place = Place { file: FileId(0), at: at as u64 };
+        let unit = Unit { codec: Codec::Zlib, place, len: packed.len() as u64, size: 1024 };
+        assert_eq!((*len, found.source), (1024, Source::Packed { unit, skip: 0 }));
+    }
+}
+
+#[test]
+fn damaged_maps_are_survived() {
+    noise(&good(), 128..300, 1, 2000, |bytes| twin::survives(&Cloop, &MemIo::new(bytes), 1 << 16));
 }
