@@ -1,7 +1,7 @@
 //! What `--extra-detail` adds, as text and as JSON.
 
 use super::{Shelf, line_of, section};
-use instar_testkit::build::luks2;
+use instar_testkit::build::{luks2, vhdx};
 use instar_testkit::images::SECRET;
 use instar_testkit::oracle::maker;
 use serde_json::{Value, json};
