@@ -6,7 +6,7 @@ use rustix::fs::{SeekFrom, seek};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -26,11 +26,12 @@ impl Folder {
     pub fn open(&self, name: &[u8]) -> Result<Granted> {
         let path = self.path.join(OsStr::from_bytes(name));
         let file = File::open(path).map_err(|_| Kind::Io.what("no such file"))?;
-        let len = file.metadata().map_err(|_| Kind::Io.what("no length"))?.len();
+        let (len, allocated) =
+            file.metadata().map(|m| (m.len(), m.blocks() * 512)).map_err(|_| Kind::Io.what("no length"))?;
         let mut files = self.files.lock().expect("no panic before");
         files.push(Arc::new(file));
         let id = FileId(files.len() as u32 - 1);
-        Ok(Granted { id, len, writable: false, pinned: None, suggested: None })
+        Ok(Granted { id, len, allocated, writable: false, pinned: None, suggested: None })
     }
 
     fn file(&self, id: FileId) -> Arc<File> {

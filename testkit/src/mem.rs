@@ -34,7 +34,7 @@ impl MemIo {
 
     fn granted(&self, id: usize) -> Granted {
         let len = self.files.borrow().get(id).map_or(0, Vec::len) as u64;
-        Granted { id: FileId(id as u32), len, writable: false, pinned: None::<Bytes>, suggested: None }
+        Granted { id: FileId(id as u32), len, allocated: len, writable: false, pinned: None::<Bytes>, suggested: None }
     }
 }
 

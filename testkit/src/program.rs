@@ -90,12 +90,6 @@ impl Program {
         self.folder.join("qemu-img")
     }
 
-    /// Whether it has a verb.
-    pub fn knows(&self, verb: &str) -> bool {
-        let ran = self.qemu("10.0.2", Cell::Process).args([verb, "--help"]).go();
-        ran.end == crate::run::End::Code(0)
-    }
-
     /// The instar face.
     pub fn native(&self, cell: Cell) -> Run {
         let run = Run::new(self.folder.join("instar")).called("instar");

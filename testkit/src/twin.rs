@@ -5,7 +5,7 @@ use crate::content::{content, runs};
 use crate::folder::Folder;
 use crate::oracle::{Oracle, maker, newest};
 use instar_image::layer::Estranged;
-use instar_image::{Chain, File, Format, Io, Options, Result, Role, Source};
+use instar_image::{Chain, File, Format, Io, Options, Result, Role, Secret, Source};
 use std::path::Path;
 
 /// One entry of what `map` tells.
@@ -86,22 +86,44 @@ pub fn scribble(folder: &Path, format: &str, name: &str, size: u64, seed: u64, c
 
 /// Asserts that the image is read as `oracle` reads it, and that the same is said of where its bytes are.
 pub fn agree(oracle: &Oracle, folder: &Path, name: &str, formats: &[&dyn Format], seed: u64) {
-    let words = format!("{} of {name}, seed {seed}", oracle.version);
+    compare(oracle, folder, name, formats, None, &["-f", formats[0].name(), name], seed);
+}
+
+/// The same of an image that only opens with a password, which has this name in qemu-img's options.
+pub fn agree_sealed(folder: &Path, name: &str, format: &dyn Format, key: (&str, &str), seed: u64) {
+    let (option, secret) = key;
+    let object = format!("secret,id=key,data={secret}");
+    let options = format!("driver={},{option}=key,file.filename={name}", format.name());
+    let words = ["--object", &object, "--image-opts", &options];
+    compare(maker(), folder, name, &[format], Some(Secret(secret.into())), &words, seed);
+}
+
+/// `words` is what qemu-img is told of the image.
+fn compare(
+    oracle: &Oracle,
+    folder: &Path,
+    name: &str,
+    formats: &[&dyn Format],
+    key: Option<Secret>,
+    words: &[&str],
+    seed: u64,
+) {
+    let title = format!("{} of {name}, seed {seed}", oracle.version);
     let io = Folder::new(folder);
-    let options = Options { as_qemu: true, version: version(oracle), ..Options::default() };
-    let chain = chain(&io, name, formats, &options).unwrap_or_else(|e| panic!("{words}: {:?}", e.what));
-    let ours = content(&chain, &io, seed).unwrap_or_else(|e| panic!("{words}: {:?}", e.what));
-    let format = formats[0].name();
+    let version = version(oracle);
+    let options = Options { as_qemu: true, open_data_file: true, version, key, ..Options::default() };
+    let chain = chain(&io, name, formats, &options).unwrap_or_else(|e| panic!("{title}: {e:?}"));
+    let ours = content(&chain, &io, seed).unwrap_or_else(|e| panic!("{title}: {e:?}"));
     let raw = folder.join("twin.raw");
-    let ran = oracle.img().folder(folder).args(["convert", "-f", format, "-O", "raw", name, "twin.raw"]).go();
-    assert_eq!(ran.code(), Some(0), "{words}: {}", ran.err());
+    let ran = oracle.img().folder(folder).args(["convert", "-O", "raw"]).args(words).arg("twin.raw").go();
+    assert_eq!(ran.code(), Some(0), "{title}: {}", ran.err());
     let theirs = std::fs::read(raw).expect("the converted image");
     let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
-    assert_eq!((differs, ours.len()), (None, theirs.len()), "{words}: first byte that differs, length");
-    let ran = oracle.img().folder(folder).args(["map", "--output=json", "-f", format, name]).go();
-    assert_eq!(ran.code(), Some(0), "{words}: {}", ran.err());
+    assert_eq!((differs, ours.len()), (None, theirs.len()), "{title}: first byte that differs, length");
+    let ran = oracle.img().folder(folder).args(["map", "--output=json"]).args(words).go();
+    assert_eq!(ran.code(), Some(0), "{title}: {}", ran.err());
     let told = map(&chain, &io).expect("a map");
-    assert_eq!(told, parse(&ran.out()), "{words}: map");
+    assert_eq!(told, parse(&ran.out()), "{title}: map");
 }
 
 /// A version as formats are told it.
@@ -135,6 +157,8 @@ pub fn map(chain: &Chain<'_>, io: &dyn Io) -> Result<Vec<Told>> {
             Source::Zero { reserved } => {
                 add(Told { zero: true, data: false, offset: reserved.map(|place| place.at), ..base });
             }
+            Source::Raw { tweak: Some(_), .. } => add(base),
+            Source::Hollow { .. } => panic!("a chain says nothing of the kind"),
             Source::Raw { place, sparse: true, .. } => {
                 let mut done = 0;
                 while done < len {

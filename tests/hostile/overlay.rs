@@ -59,6 +59,7 @@ impl<'a> Overlay<'a> {
         Granted {
             id: FileId(0),
             len: self.len as u64,
+            allocated: self.len as u64,
             writable: false,
             pinned: pinned.map(Into::into),
             suggested: None,

@@ -203,6 +203,8 @@ message! {
         pub id: FileId,
         /// Its length in bytes.
         pub len: u64,
+        /// The space that it takes: less than its length where it has holes.
+        pub allocated: u64,
         /// Whether it may be written.
         pub writable: bool,
         /// The format the *user* named for it, if any.

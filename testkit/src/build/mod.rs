@@ -3,6 +3,7 @@
 pub mod bochs;
 pub mod cloop;
 pub mod dmg;
+pub mod fragmented;
 pub mod luks2;
 pub mod mutate;
 pub mod partition;

@@ -239,8 +239,14 @@ message! {
 
 /// A request as the broker hands it over, in which the attack hides.
 pub fn request(attack: &Attack, file: Option<&Granted>) -> Request {
-    let granted =
-        file.cloned().unwrap_or(Granted { id: FileId(0), len: 0, writable: false, pinned: None, suggested: None });
+    let granted = file.cloned().unwrap_or(Granted {
+        id: FileId(0),
+        len: 0,
+        allocated: 0,
+        writable: false,
+        pinned: None,
+        suggested: None,
+    });
     let file = Granted { pinned: Some(Bytes(encode(attack))), ..granted };
     Request::Info(info::Request {
         top: Source::whole(file),

@@ -88,7 +88,14 @@ fn torture<T: Code + Debug + PartialEq>(value: &T) {
 }
 
 fn granted(pinned: Option<&str>) -> Granted {
-    Granted { id: FileId(3), len: 1 << 40, writable: true, pinned: pinned.map(Bytes::from), suggested: None }
+    Granted {
+        id: FileId(3),
+        len: 1 << 40,
+        allocated: 4096,
+        writable: true,
+        pinned: pinned.map(Bytes::from),
+        suggested: None,
+    }
 }
 
 fn facts() -> Fact {

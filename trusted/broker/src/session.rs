@@ -227,7 +227,7 @@ impl Session {
             _lock: None,
         });
         state.grants.push(Grant { len: 0, writable: true });
-        Granted { id, len: 0, writable: true, pinned: None, suggested: None }
+        Granted { id, len: 0, allocated: 0, writable: true, pinned: None, suggested: None }
     }
 
     /// Keeps a promise.
@@ -303,7 +303,7 @@ impl Session {
             _lock: held,
         });
         state.grants.push(Grant { len, writable });
-        Ok(Granted { id, len, writable, pinned: None, suggested })
+        Ok(Granted { id, len, allocated, writable, pinned: None, suggested })
     }
 
     /// Opens a file that an image names, if policy allows it.

@@ -8,6 +8,7 @@ use crate::source::{Piece, Source};
 use crate::table::Table;
 use alloc::boxed::Box;
 use core::ops::Range;
+use instar_codec::cipher::Sectors;
 use instar_wire::error::{Kind, Result};
 use instar_wire::io::FileId;
 
@@ -47,6 +48,10 @@ pub trait Blocks<const N: usize>: Sync {
         let _ = entry;
         Ok(None)
     }
+    /// What decrypts the bytes of sources that have a tweak.
+    fn cipher(&self) -> Option<&Sectors> {
+        None
+    }
     /// Where the bytes of the block with this number in this part are, which has this entry.
     fn block(&self, number: u64, entry: [u8; N]) -> Result<Option<Source>>;
 }
@@ -65,6 +70,10 @@ impl<B: Blocks<N>, const N: usize> Layer for InBlocks<B, N> {
 
     fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
         Box::new(BlockCursor::new(&self.0, io))
+    }
+
+    fn cipher(&self) -> Option<&Sectors> {
+        self.0.cipher()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::batch::Batch;
 use crate::file::Io;
 use crate::layer::{Cursor, Layer};
-use crate::source::{Piece, Source};
+use crate::source::{Piece, Place, Source};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_wire::error::Result;
@@ -73,16 +73,29 @@ impl ChainCursor<'_> {
     /// Adds runs from `out.at()` on until it is done, or to where an error waits.
     pub fn fill(&mut self, out: &mut Batch<Found>) -> Result<()> {
         let (from, end) = (out.at(), out.end());
-        let told = ask(self.io, &mut self.levels, 0, end, out);
+        let told = ask(self.io, &mut self.levels, 0, end, None, out);
         out.kept(from, told)
     }
 }
 
 /// Has the topmost of `levels` answer up to `end`, and those below it where it does not know.
-fn ask(io: &dyn Io, levels: &mut [Level<'_>], depth: usize, end: u64, out: &mut Batch<Found>) -> Result<()> {
+///
+/// `kept`: where the layer above has space for what it does not have. If nobody has it, that is told.
+fn ask(
+    io: &dyn Io,
+    levels: &mut [Level<'_>],
+    depth: usize,
+    end: u64,
+    kept: Option<Place>,
+    out: &mut Batch<Found>,
+) -> Result<()> {
+    let from = out.at();
+    let nobody = |at: u64| {
+        let reserved = kept.map(|place| place.ahead(at.saturating_sub(from)));
+        Found { depth: depth.saturating_sub(1), present: false, source: Source::Zero { reserved } }
+    };
     let Some((level, below)) = levels.split_first_mut() else {
-        let depth = depth.saturating_sub(1);
-        return out.push(end.saturating_sub(out.at()), Found { depth, present: false, source: Source::ZERO });
+        return out.push(end.saturating_sub(from), nobody(from));
     };
     let stop = end.min(level.size);
     while out.at() < stop && !out.is_done() {
@@ -90,9 +103,11 @@ fn ask(io: &dyn Io, levels: &mut [Level<'_>], depth: usize, end: u64, out: &mut 
         level.cursor.fill(&mut level.batch)?;
         for run in level.batch.runs() {
             let until = out.at().saturating_add(run.len);
+            let next = depth.saturating_add(1);
             match run.what {
+                None => ask(io, below, next, until, None, out)?,
+                Some(Source::Hollow { place }) => ask(io, below, next, until, Some(place), out)?,
                 Some(source) => add(io, out, run.len, Found { depth, present: true, source })?,
-                None => ask(io, below, depth.saturating_add(1), until, out)?,
             }
             if out.at() < until || out.is_done() {
                 return Ok(());
@@ -101,15 +116,15 @@ fn ask(io: &dyn Io, levels: &mut [Level<'_>], depth: usize, end: u64, out: &mut 
     }
     // A layer that is shorter than the one above it is followed by zeroes, and those count as the upper one's.
     if out.at() < end && !out.is_done() {
-        let depth = depth.saturating_sub(1);
-        out.push(end.saturating_sub(out.at()), Found { depth, present: false, source: Source::ZERO })?;
+        out.push(end.saturating_sub(out.at()), nobody(out.at()))?;
     }
     Ok(())
 }
 
-/// Adds a run, whoever told it; what would lie beyond the end of its file is told as that.
+/// Adds a run, whoever told it; what would lie beyond the end of its file is told as that. What is encrypted is not:
+/// the zeroes there would be decrypted.
 fn add(io: &dyn Io, out: &mut Batch<Found>, len: u64, found: Found) -> Result<()> {
-    let Source::Raw { place, sparse, .. } = found.source else { return out.push(len, found) };
+    let Source::Raw { place, sparse, tweak: None } = found.source else { return out.push(len, found) };
     let inside = io.len(place.file).saturating_sub(place.at).min(len);
     if inside > 0 {
         out.push(inside, found)?;

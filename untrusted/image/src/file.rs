@@ -87,17 +87,18 @@ pub struct File<'a> {
     id: FileId,
     start: u64,
     len: u64,
+    allocated: u64,
 }
 
 impl<'a> File<'a> {
     /// All of a granted file.
     pub fn new(io: &'a dyn Io, granted: &Granted) -> Self {
-        Self::slice(io, granted.id, 0, granted.len)
+        File { allocated: granted.allocated, ..Self::slice(io, granted.id, 0, granted.len) }
     }
 
     /// `len` bytes of a file from `start`, as if they were a file.
     pub fn slice(io: &'a dyn Io, id: FileId, start: u64, len: u64) -> Self {
-        File { io, id, start, len }
+        File { io, id, start, len, allocated: len }
     }
 
     /// Its number.
@@ -108,6 +109,11 @@ impl<'a> File<'a> {
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// The space that it takes, as far as that is known: of a part of a file, nothing is.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
     }
 
     /// The byte of the file that this part of it has at `at`.

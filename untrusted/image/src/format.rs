@@ -17,7 +17,7 @@ pub struct Options {
     pub raw_offset: Option<u64>,
     /// Length of a raw image in its file.
     pub raw_size: Option<u64>,
-    /// Also open what holds the guest's bytes when that is another file, although nobody will read them.
+    /// Also open what holds the guest's bytes when that is another file: they will be read, or qemu-img would do so.
     pub open_data_file: bool,
     /// Refuse what qemu-img refuses although it could be read.
     pub as_qemu: bool,
@@ -46,6 +46,10 @@ pub trait Image {
     /// Its internal snapshots, handed out in bounded pieces.
     fn snapshots(&self, each: &mut dyn FnMut(Vec<info::Snapshot>) -> Result<()>) -> Result<()> {
         let _ = each;
+        Ok(())
+    }
+    /// Opens the lock that its bytes are under, if there is one: who has no key is refused as if it could not be opened.
+    fn unlock(&self) -> Result<()> {
         Ok(())
     }
     /// Where its bytes are. Asked once; what it takes to answer is read here and not when the image is opened.

@@ -45,7 +45,7 @@ impl<'c> Reader<'c> {
         }
         self.allowed(found)?;
         match found.source {
-            Source::Zero { .. } | Source::Beyond { .. } => Ok(()),
+            Source::Zero { .. } | Source::Beyond { .. } | Source::Hollow { .. } => Ok(()),
             Source::Raw { place, tweak: None, .. } => self.io.read(place.file, place.at, buf),
             Source::Raw { place, tweak: Some(tweak), .. } => self.sealed(self.layer(found, place)?, place, tweak, buf),
             Source::Packed { unit, skip } => self.packed(self.layer(found, unit.place)?, unit, skip, buf),
@@ -73,19 +73,27 @@ impl<'c> Reader<'c> {
         let whole = before.saturating_add(len).next_multiple_of(sector);
         let number = |at: u64| at / (TWEAK_UNIT as u64);
         if before == 0 && whole == len {
-            self.io.read(place.file, place.at, buf)?;
+            self.padded(place, buf)?;
             cipher.decrypt(number(tweak), buf);
             return Ok(());
         }
-        let from = place.at.saturating_sub(before);
         self.unit = None;
-        self.bytes.clear();
-        self.bytes.resize(usize::try_from(whole).unwrap_or(0), 0);
-        let have = usize::try_from(self.io.len(place.file).saturating_sub(from).min(whole)).unwrap_or(0);
-        self.io.read(place.file, from, self.bytes.get_mut(..have).unwrap_or_default())?;
-        cipher.decrypt(number(tweak.saturating_sub(before)), &mut self.bytes);
-        give(&self.bytes, before, buf);
+        let mut bytes = core::mem::take(&mut self.bytes);
+        bytes.clear();
+        bytes.resize(usize::try_from(whole).unwrap_or(0), 0);
+        self.padded(Place { at: place.at.saturating_sub(before), ..place }, &mut bytes)?;
+        cipher.decrypt(number(tweak.saturating_sub(before)), &mut bytes);
+        give(&bytes, before, buf);
+        self.bytes = bytes;
         Ok(())
+    }
+
+    /// Reads, with zeroes beyond the end of the file.
+    fn padded(&self, place: Place, buf: &mut [u8]) -> Result<()> {
+        let have = self.io.len(place.file).saturating_sub(place.at).min(buf.len() as u64);
+        let (inside, beyond) = buf.split_at_mut(usize::try_from(have).unwrap_or(buf.len()));
+        beyond.fill(0);
+        if inside.is_empty() { Ok(()) } else { self.io.read(place.file, place.at, inside) }
     }
 
     /// Unpacks a unit, unless it is the one unpacked last.
@@ -140,7 +148,9 @@ impl<'c> Reader<'c> {
         self.packed_at = None;
         self.packed.clear();
         self.packed.resize(crate::num::bounded(len.max(ahead).min(left), PACKED_MAX, too_long)?, 0);
-        self.io.read(place.file, place.at, &mut self.packed)?;
+        if !self.packed.is_empty() {
+            self.io.read(place.file, place.at, &mut self.packed)?;
+        }
         self.packed_at = Some(place);
         Ok(())
     }

@@ -64,6 +64,11 @@ pub enum Source {
         /// Bytes of it before the run.
         skip: u64,
     },
+    /// The layer below has them, although this one keeps space for them. Only a layer says so, never a chain.
+    Hollow {
+        /// Where they would lie.
+        place: Place,
+    },
     /// They only exist once a log has been replayed; the layer has them.
     Inline {
         /// Where they would lie.
@@ -82,7 +87,7 @@ impl Source {
 
     /// Whether the bytes are zeroes without being looked at.
     pub fn is_zero(&self) -> bool {
-        matches!(self, Source::Zero { .. } | Source::Beyond { .. })
+        matches!(self, Source::Zero { .. } | Source::Beyond { .. } | Source::Hollow { .. })
     }
 }
 
@@ -116,6 +121,7 @@ impl Piece for Source {
             }
             Source::Beyond { place, sparse } => Source::Beyond { place: place.ahead(n), sparse },
             Source::Packed { unit, skip } => Source::Packed { unit, skip: skip.saturating_add(n) },
+            Source::Hollow { place } => Source::Hollow { place: place.ahead(n) },
             Source::Inline { place } => Source::Inline { place: place.ahead(n) },
         }
     }

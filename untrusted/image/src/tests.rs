@@ -19,7 +19,8 @@ impl Disk {
     }
 
     fn granted(&self) -> Granted {
-        Granted { id: FileId(0), len: self.bytes.len() as u64, writable: false, pinned: None, suggested: None }
+        let len = self.bytes.len() as u64;
+        Granted { id: FileId(0), len, allocated: len, writable: false, pinned: None, suggested: None }
     }
 }
 

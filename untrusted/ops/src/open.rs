@@ -105,6 +105,7 @@ pub fn stack<'a>(
     let mut layers = Vec::new();
     loop {
         let opened = descent.open(false)?;
+        opened.image.unlock()?;
         tell(op::Step::Layer(op::Layer {
             file: opened.granted.id,
             format: opened.format.name().into(),

@@ -34,8 +34,14 @@ impl Serve for Slow {
 
 /// Tell what a file of 1 MiB is.
 fn request() -> Request {
-    let file =
-        Granted { id: FileId(0), len: 1 << 20, writable: false, pinned: Some(Bytes(b"raw".to_vec())), suggested: None };
+    let file = Granted {
+        id: FileId(0),
+        len: 1 << 20,
+        allocated: 0,
+        writable: false,
+        pinned: Some(Bytes(b"raw".to_vec())),
+        suggested: None,
+    };
     Request::Info(info::Request {
         top: Source::whole(file),
         rules: Rules { as_qemu: false, version: 0 },

@@ -2,6 +2,9 @@
 
 pub mod disk;
 mod json;
+mod locate;
+#[cfg(test)]
+mod locate_tests;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -10,13 +13,14 @@ pub mod version2;
 
 use alloc::boxed::Box;
 use alloc::vec;
+use core::cell::OnceCell;
 use disk::{Header1, MAGIC};
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::sector::round_up;
-use instar_image::{Fact, File, Format, Image, Kind, Options, Result, Secret, info};
+use instar_image::{Fact, File, Format, Image, Kind, Layer, Options, Result, Secret, info};
 use open::Luks1;
-use unlock::Decrypted;
+use unlock::{Decrypted, Unlocked, needed};
 use version2::Luks2;
 
 /// The format: version 1, and where qemu-img's ways are not asked for, version 2.
@@ -48,6 +52,7 @@ impl Format for Luks {
                 file,
                 header: None,
                 key,
+                unlocked: OnceCell::new(),
             }));
         }
         let header = options.beside.as_ref().map(|header| File::new(file.io(), header));
@@ -58,7 +63,7 @@ impl Format for Luks {
         let size = round_up(file.len()).checked_sub(luks.payload_at).ok_or_else(|| {
             Kind::Corrupt.what("Could not refresh total sector count: Input/output error").file(file.id())
         })?;
-        Ok(Box::new(Container { size, inner: Inner::One(luks), file, header, key }))
+        Ok(Box::new(Container { size, inner: Inner::One(luks), file, header, key, unlocked: OnceCell::new() }))
     }
 }
 
@@ -74,9 +79,23 @@ struct Container<'a> {
     size: u64,
     inner: Inner,
     key: Option<Secret>,
+    /// What the passphrase has opened, once it was asked to.
+    unlocked: OnceCell<Unlocked>,
 }
 
 impl Container<'_> {
+    fn unlocked(&self) -> Result<&Unlocked> {
+        if let Some(unlocked) = self.unlocked.get() {
+            return Ok(unlocked);
+        }
+        let key = needed(self.key.as_ref(), &self.file, "key-secret")?;
+        let unlocked = match &self.inner {
+            Inner::One(luks) => Unlocked::one(&self.header.unwrap_or(self.file), luks, self.size, key)?,
+            Inner::Two(luks) => Unlocked::two(&self.file, luks, key)?,
+        };
+        Ok(self.unlocked.get_or_init(|| unlocked))
+    }
+
     /// What qemu-img hides; the format of what is inside only shows to those who know the passphrase.
     fn hidden(&self) -> Result<Option<Fact>> {
         let mut facts = match &self.inner {
@@ -84,11 +103,8 @@ impl Container<'_> {
             Inner::Two(_) if self.key.is_none() => return Ok(None),
             Inner::Two(_) => Fact::fields([]),
         };
-        if let Some(key) = &self.key {
-            let inside = match &self.inner {
-                Inner::One(luks) => Decrypted::one(self.file, self.header.unwrap_or(self.file), luks, self.size, key)?,
-                Inner::Two(luks) => Decrypted::two(self.file, luks, key)?,
-            };
+        if self.key.is_some() {
+            let inside = Decrypted { file: self.file, payload: self.unlocked()? };
             facts.add("inner-format", inside.inner_format()?);
         }
         Ok(Some(facts))
@@ -111,5 +127,13 @@ impl Image for Container<'_> {
             findings: vec![info::Finding { check: "encryption".into(), ok: true, detail: "luks".into() }],
             ..plain(&self.file, "luks", self.size)
         })
+    }
+
+    fn unlock(&self) -> Result<()> {
+        self.unlocked().map(|_| ())
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        locate::layer(&self.file, self.unlocked()?)
     }
 }

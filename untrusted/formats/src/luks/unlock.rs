@@ -5,6 +5,7 @@ use super::json::Json;
 use super::open::{Luks1, Suite as Names};
 use super::version2::{Luks2, first_segment, members};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_codec::argon2::{Cost, Limit, Refused, Variant};
@@ -19,7 +20,7 @@ use instar_image::{Error, File, FileId, Granted, Io, Kind, Result, Role, Secret}
 use instar_wire::op::Rules;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 /// More rounds of a key derivation than this are refused; before that, the cell's processor time may come to an end.
 /// Nothing ends the time of a test or of a fuzzer.
@@ -67,81 +68,86 @@ struct Digest {
     value: Vec<u8>,
 }
 
-/// Where the payload lies, and how it is encrypted.
-struct Payload {
-    at: u64,
-    size: u64,
-    encryption: Vec<u8>,
-    sector_len: usize,
+/// What an unlocked container's payload is, without the file it lies in.
+pub struct Unlocked {
+    /// Where it begins.
+    pub at: u64,
+    /// Its length.
+    pub size: u64,
     /// What is added to the numbers of sectors.
-    tweak: u64,
+    pub tweak: u64,
+    /// The cipher with its key.
+    pub sectors: Arc<Sectors>,
 }
 
-/// The payload of an unlocked container.
-pub struct Decrypted<'a> {
-    file: File<'a>,
-    payload: Payload,
-    sectors: Sectors,
+/// The passphrase, or qemu-img's words for its absence: there, the key goes by this name.
+pub fn needed<'k>(key: Option<&'k Secret>, file: &File<'_>, name: &'static str) -> Result<&'k Secret> {
+    key.ok_or_else(|| Kind::Key.what("Parameter '{}' is required for cipher").file(file.id()).arg(name))
 }
 
-impl<'a> Decrypted<'a> {
-    /// Unlocks a container of version 1, whose payload in `file` has been found to be `size` bytes long.
-    pub fn one(file: File<'a>, header: File<'a>, luks: &Luks1, size: u64, key: &Secret) -> Result<Self> {
+impl Unlocked {
+    /// Unlocks version 1, whose payload has been found to be `size` bytes long.
+    pub fn one(header: &File<'_>, luks: &Luks1, size: u64, key: &Secret) -> Result<Self> {
         let encryption = spec(&luks.suite);
-        let payload = Payload { at: luks.payload_at, size, encryption, sector_len: 512, tweak: 0 };
-        Decrypted::unlock(file, header, slots_of_one(luks, &payload.encryption), payload, key)
+        let sectors = unlock(header, slots_of_one(luks, &encryption), &encryption, 512, key)?;
+        Ok(Unlocked { at: luks.payload_at, size, tweak: 0, sectors })
     }
 
     /// Unlocks a container of version 2.
-    pub fn two(file: File<'a>, luks: &Luks2, key: &Secret) -> Result<Self> {
+    pub fn two(file: &File<'_>, luks: &Luks2, key: &Secret) -> Result<Self> {
         let Some((id, segment)) = luks.text.get("segments").and_then(first_segment) else {
             return Err(corrupt("LUKS2 header describes no data segment"));
         };
         if segment.get("type").and_then(Json::text) != Some(b"crypt") || segment.get("integrity").is_some() {
             return Err(Kind::Unsupported.what("LUKS2 data segment is not merely encrypted").file(file.id()));
         }
-        let payload = Payload {
-            at: luks.payload_at,
-            size: luks.size,
-            encryption: text(segment, "encryption")?.to_vec(),
-            sector_len: num::bounded(count(segment, "sector_size")?, SECTOR_MAX, || {
-                corrupt("LUKS2 sectors are too long")
-            })?,
-            tweak: count(segment, "iv_tweak")?,
-        };
+        let encryption = text(segment, "encryption")?;
+        let too_long = || corrupt("LUKS2 sectors are too long");
+        let sector_len = num::bounded(count(segment, "sector_size")?, SECTOR_MAX, too_long)?;
         let slots = members(luks.text.get("keyslots"));
         let used = slots.iter().filter_map(|(number, slot)| {
             let digest = digest_of(luks.text.get("digests")?, number, id)?;
             let usable = slot.get("type").and_then(Json::text) == Some(b"luks2");
             usable.then(|| slot_of_two(number, slot, digest))
         });
-        Decrypted::unlock(file, file, used, payload, key)
+        let tweak = count(segment, "iv_tweak")?;
+        let sectors = unlock(file, used, encryption, sector_len, key)?;
+        Ok(Unlocked { at: luks.payload_at, size: luks.size, tweak, sectors })
     }
+}
 
-    /// The first slot that the passphrase opens counts. A slot that cannot be tried only matters if no other opens.
-    fn unlock(
-        file: File<'a>,
-        header: File<'a>,
-        slots: impl Iterator<Item = Result<Slot>>,
-        payload: Payload,
-        key: &Secret,
-    ) -> Result<Self> {
-        let wrong = || Kind::Key.what("Invalid password, cannot unlock any keyslot");
-        let mut hindrance = None;
-        for slot in slots {
-            match slot.and_then(|slot| slot.open(&header, &key.0)) {
-                Ok(Some(master)) => {
-                    let sectors = Suite::parse(&payload.encryption).and_then(|s| s.keyed(&master, payload.sector_len));
-                    let sectors = sectors.ok_or_else(|| unsupported(&payload.encryption).file(file.id()))?;
-                    return Ok(Decrypted { file, payload, sectors });
-                }
-                Ok(None) => {}
-                Err(error) => hindrance = hindrance.or(Some(error)),
+/// The first slot that the passphrase opens counts. A slot that cannot be tried only matters if no other opens.
+fn unlock(
+    header: &File<'_>,
+    slots: impl Iterator<Item = Result<Slot>>,
+    encryption: &[u8],
+    sector_len: usize,
+    key: &Secret,
+) -> Result<Arc<Sectors>> {
+    let wrong = || Kind::Key.what("Invalid password, cannot unlock any keyslot");
+    let mut hindrance = None;
+    for slot in slots {
+        match slot.and_then(|slot| slot.open(header, &key.0)) {
+            Ok(Some(master)) => {
+                let sectors = Suite::parse(encryption).and_then(|s| s.keyed(&master, sector_len));
+                return sectors.map(Arc::new).ok_or_else(|| unsupported(encryption).file(header.id()));
             }
+            Ok(None) => {}
+            Err(error) => hindrance = hindrance.or(Some(error)),
         }
-        Err(hindrance.unwrap_or_else(wrong).file(header.id()))
     }
+    Err(hindrance.unwrap_or_else(wrong).file(header.id()))
+}
 
+/// The payload of an unlocked container as if it were a file.
+pub struct Decrypted<'a> {
+    /// The file that it lies in.
+    pub file: File<'a>,
+    /// What is known of it.
+    pub payload: &'a Unlocked,
+}
+
+impl Decrypted<'_> {
     /// The name of the format inside: `raw` if there is a partition table, `unknown` if there is nothing known.
     pub fn inner_format(&self) -> Result<&'static str> {
         let cache = Cache::new(self);
@@ -160,14 +166,15 @@ impl Io for Decrypted<'_> {
     }
 
     fn read(&self, _file: FileId, at: u64, buf: &mut [u8]) -> Result<()> {
-        let sector_len = self.sectors.sector_len();
+        let Unlocked { sectors, tweak, .. } = self.payload;
+        let sector_len = sectors.sector_len();
         let mut piece = vec![0; PIECE_LEN.min(buf.len().saturating_add(sector_len)).next_multiple_of(sector_len)];
         let (mut at, mut rest) = (at, buf);
         while !rest.is_empty() {
             let skip = at % u64::try_from(sector_len).unwrap_or(SECTOR);
             let start = at.saturating_sub(skip);
             self.file.read(self.payload.at.saturating_add(start), &mut piece)?;
-            self.sectors.decrypt((start / SECTOR).wrapping_add(self.payload.tweak), &mut piece);
+            sectors.decrypt((start / SECTOR).wrapping_add(*tweak), &mut piece);
             let part = usize::try_from(skip).ok().and_then(|skip| piece.get(skip..)).unwrap_or_default();
             let len = part.len().min(rest.len());
             let (now, later) = rest.split_at_mut(len);

@@ -128,7 +128,7 @@ fn damage_is_survived() {
 #[test]
 fn disks_are_read_as_qemu_img_reads_them() {
     let scratch = Scratch::new("parallels");
-    for (seed, cluster) in (0..6).zip(["1M", "64k", "4k"].iter().cycle()) {
+    for (seed, cluster) in (0..).zip(["1M", "64k", "4k"]) {
         let size = (4 << 20) + 1536 * seed;
         create(scratch.path(), &format!("-f parallels -o cluster_size={cluster} a.hdd {size}"));
         scribble(scratch.path(), "parallels", "a.hdd", 4 << 20, seed, 12);

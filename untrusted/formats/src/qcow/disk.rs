@@ -34,3 +34,6 @@ pub struct Header {
     pub l1_table_offset: U64,
 }
 const _: () = assert!(size_of::<Header>() == 48);
+
+/// L2 entry: the cluster is compressed; its length stands below this bit, in as many bits as a cluster's length has.
+pub const COMPRESSED: u64 = 1 << 63;

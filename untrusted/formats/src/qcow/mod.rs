@@ -1,15 +1,21 @@
 //! QEMU copy-on-write images, version 1.
 
 pub mod disk;
+mod locate;
+#[cfg(test)]
+mod locate_tests;
 pub mod open;
 #[cfg(test)]
 mod tests;
 
+use crate::luks::unlock::needed;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use instar_codec::cipher::Sectors;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Options, Result, info};
+use instar_image::{Fact, File, Format, Image, Layer, Options, Result, Secret, info};
 use open::Checked;
 
 /// The format.
@@ -24,9 +30,9 @@ impl Format for Qcow {
         Ok(if open::is_ours(file)? { Claim::Yes } else { Claim::No })
     }
 
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
-        Ok(Box::new(QcowImage { file, checked }))
+        Ok(Box::new(QcowImage { file, checked, key: options.key.clone() }))
     }
 }
 
@@ -34,6 +40,17 @@ impl Format for Qcow {
 struct QcowImage<'a> {
     file: File<'a>,
     checked: Checked,
+    key: Option<Secret>,
+}
+
+impl QcowImage<'_> {
+    /// What the guest's bytes are read with, if they are encrypted.
+    fn sectors(&self) -> Result<Option<Arc<Sectors>>> {
+        if !self.checked.encrypted {
+            return Ok(None);
+        }
+        open::aes(needed(self.key.as_ref(), &self.file, "encrypt.key-secret")?).map(Some)
+    }
 }
 
 /// The layer below, as images of the qcow family tell of it: a name, and perhaps a format.
@@ -68,5 +85,13 @@ impl Image for QcowImage<'_> {
             told.findings.push(encryption_finding("aes"));
         }
         Ok(told)
+    }
+
+    fn unlock(&self) -> Result<()> {
+        self.sectors().map(|_| ())
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        Ok(locate::layer(&self.file, &self.checked, self.sectors()?))
     }
 }

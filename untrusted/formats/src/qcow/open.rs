@@ -1,12 +1,14 @@
 //! The checks that a qcow header must pass.
 
 use super::disk::{Header, MAGIC};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use instar_codec::cipher::{Sectors, Suite};
 use instar_image::num::bounded;
 use instar_image::num::power;
 use instar_image::sector::{SECTOR, readable};
 use instar_image::text::until_nul;
-use instar_image::{Error, File, Kind, Result};
+use instar_image::{Error, File, Kind, Result, Secret};
 
 /// The longest name of a backing file.
 pub const BACKING_NAME_MAX: u64 = 1023;
@@ -19,6 +21,8 @@ const READ_MAX: u64 = 0x7fff_fe00;
 pub struct Checked {
     /// Size of the disk.
     pub size: u64,
+    /// 2 to this power is the length of a cluster: 9 to 16.
+    pub cluster_bits: u32,
     /// Length of a cluster.
     pub cluster_len: u64,
     /// Entries of an L2 table.
@@ -82,7 +86,24 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
         backing = Some(until_nul(&bytes).to_vec()).filter(|name| !name.is_empty());
     }
     let encrypted = header.crypt_method.get() == 1;
-    Ok(Checked { size: size.wrapping_sub(size % SECTOR), cluster_len, l2_count, l1_at, l1_count, encrypted, backing })
+    Ok(Checked {
+        size: size.wrapping_sub(size % SECTOR),
+        cluster_bits: header.cluster_bits.into(),
+        cluster_len,
+        l2_count,
+        l1_at,
+        l1_count,
+        encrypted,
+        backing,
+    })
+}
+
+/// What decrypts the guest's sectors: AES in CBC mode under the password itself, as much of it as a key has room for.
+pub fn aes(password: &Secret) -> Result<Arc<Sectors>> {
+    let mut key = [0; 16];
+    key.iter_mut().zip(&password.0).for_each(|(to, from)| *to = *from);
+    let suite = Suite::parse(b"aes-cbc-plain64").and_then(|suite| suite.keyed(&key, 512));
+    suite.map(Arc::new).ok_or_else(|| Kind::Unsupported.what("Encryption '{}' is not supported").arg("aes"))
 }
 
 fn check_version(header: &Header) -> Result<()> {

@@ -32,6 +32,23 @@ pub const DATA_FILE_RAW: u64 = 1 << 1;
 /// Subclusters of a cluster with extended L2 entries.
 pub const SUBCLUSTERS: u32 = 32;
 
+/// Bits of an entry of the table of reference counts that say where the block lies.
+pub const REFCOUNT_TABLE_OFFSET: u64 = 0xffff_ffff_ffff_fe00;
+/// Bits of an L1 entry that say where the L2 table lies.
+pub const L1_OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bits of an L2 entry that say where the cluster lies, unless it is compressed.
+pub const L2_OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// L2 entry: the cluster reads as zeroes. Only in entries of eight bytes, from version 3 on.
+pub const L2_ZERO: u64 = 1 << 0;
+/// L2 entry: the cluster is compressed.
+pub const L2_COMPRESSED: u64 = 1 << 62;
+/// L2 entry: nobody else refers to the cluster.
+pub const L2_COPIED: u64 = 1 << 63;
+/// Second half of an extended L2 entry: a bit for each subcluster that has bytes.
+pub const L2_ALL: u64 = 0xffff_ffff;
+/// Above these, from this bit on, a bit for each subcluster that reads as zeroes.
+pub const L2_ZEROES_SHIFT: u32 = 32;
+
 /// The header, at the start of the file.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

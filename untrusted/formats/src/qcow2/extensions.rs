@@ -9,6 +9,7 @@ use crate::luks::disk::Header1;
 use crate::luks::open::Luks1;
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::Range;
 use instar_image::num::bounded;
 use instar_image::num::power;
 use instar_image::sector::readable;
@@ -38,6 +39,8 @@ pub struct Extensions {
     pub bitmaps: Option<Directory>,
     /// The LUKS header.
     pub luks: Option<Luks1>,
+    /// Where it lies, and how much of the file belongs to it.
+    pub luks_place: Range<u64>,
     /// What should be said although the image can be read.
     pub warnings: Vec<Error>,
     names: Vec<u8>,
@@ -141,7 +144,8 @@ impl Extensions {
         if self.luks_count > LUKS_MAX {
             return Err(reader.refuse("too many CRYPTO header extensions"));
         }
-        self.luks = Some(reader.luks(at, len)?);
+        let (luks, place) = reader.luks(at, len)?;
+        (self.luks, self.luks_place) = (Some(luks), place);
         Ok(())
     }
 
@@ -178,7 +182,7 @@ impl Reader<'_, '_> {
         self.name(at, len)
     }
 
-    fn luks(&self, at: u64, len: u64) -> Result<Luks1> {
+    fn luks(&self, at: u64, len: u64) -> Result<(Luks1, Range<u64>)> {
         if self.crypt != Crypt::Luks {
             return Err(self.refuse("CRYPTO header extension only expected with LUKS encryption method"));
         }
@@ -198,7 +202,8 @@ impl Reader<'_, '_> {
         if !readable(offset, header_len) {
             return Err(self.refuse("Could not read encryption header: Input/output error"));
         }
-        Luks1::open(self.file, offset, self.version)
+        let luks = Luks1::open(self.file, offset, self.version)?;
+        Ok((luks, offset..offset.saturating_add(place.length.get())))
     }
 
     fn stale_bitmaps(&self) -> Error {

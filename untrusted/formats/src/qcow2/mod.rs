@@ -3,21 +3,30 @@
 pub mod bitmaps;
 pub mod disk;
 mod extensions;
+mod locate;
+#[cfg(test)]
+mod locate_tests;
 pub mod open;
+mod refcounts;
 pub mod snapshots;
 #[cfg(test)]
 mod tests;
 
-use crate::qcow::{backing, backing_finding, encryption_finding};
+use crate::luks::unlock::{Unlocked, needed};
+use crate::qcow::{backing, backing_finding, encryption_finding, open::aes};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 use bitmaps::Bitmap;
+use core::cell::OnceCell;
+use core::ops::Range;
 use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
+use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Granted, Image, Options, Result, info};
-use open::{Checked, Compression, Crypt};
+use instar_image::{Fact, File, Format, Granted, Image, Kind, Layer, Options, Place, Result, Secret, info};
+use locate::{Lock, Map};
+use open::{Checked, Compression, Crypt, Table};
 
 /// The format.
 pub struct Qcow2;
@@ -33,7 +42,7 @@ impl Format for Qcow2 {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
-        Ok(Box::new(Qcow2Image { file, checked }))
+        Ok(Box::new(Qcow2Image { file, checked, key: options.key.clone(), lock: OnceCell::new() }))
     }
 }
 
@@ -41,6 +50,9 @@ impl Format for Qcow2 {
 struct Qcow2Image<'a> {
     file: File<'a>,
     checked: Checked,
+    key: Option<Secret>,
+    /// What the key has opened, once it was asked to.
+    lock: OnceCell<Option<Lock>>,
 }
 
 impl Image for Qcow2Image<'_> {
@@ -73,6 +85,19 @@ impl Image for Qcow2Image<'_> {
         }
         snapshots::tell(&self.file, self.checked.layout.snapshots, each)
     }
+
+    fn unlock(&self) -> Result<()> {
+        self.lock().map(|_| ())
+    }
+
+    fn layer(&self) -> Result<Box<dyn Layer>> {
+        self.map(self.checked.layout.l1)
+    }
+
+    /// Like qemu-img's, a snapshot is as large as the disk is now.
+    fn snapshot(&self, number: usize) -> Result<Box<dyn Layer>> {
+        self.map(snapshots::l1(&self.file, &self.checked.layout, number)?)
+    }
 }
 
 /// The data file as a part of the image, where it was opened at all.
@@ -81,6 +106,40 @@ fn data_file(granted: &Granted) -> info::Child {
 }
 
 impl Qcow2Image<'_> {
+    fn map(&self, l1: Table) -> Result<Box<dyn Layer>> {
+        let Checked { layout, data_file, .. } = &self.checked;
+        let codec = match layout.compression {
+            Compression::Zlib => Codec::Deflate,
+            Compression::Zstd => Codec::Zstd,
+        };
+        let data = data_file.as_ref().map(|granted| Place { file: granted.id, at: 0 });
+        if layout.has_data_file() && data.is_none() {
+            return Err(Kind::Unsupported.what("'data-file' is required for this image").file(self.file.id()));
+        }
+        let sparse = refcounts::exceed_space(&self.file, layout);
+        let lock = self.lock()?;
+        Ok(Box::new(Map { data, lock, sparse, ..Map::new(layout, l1, self.file.place(0), codec) }))
+    }
+
+    /// What the guest's bytes are read with, if they are encrypted.
+    fn lock(&self) -> Result<Option<Lock>> {
+        if let Some(lock) = self.lock.get() {
+            return Ok(lock.clone());
+        }
+        let key = || needed(self.key.as_ref(), &self.file, "encrypt.key-secret");
+        let lock = match (self.checked.crypt, &self.checked.extensions.luks) {
+            (Crypt::Aes, _) => Some(Lock { sectors: aes(key()?)?, by_host: false }),
+            (Crypt::Luks, Some(luks)) => {
+                let Range { start, end } = self.checked.extensions.luks_place;
+                let len = end.min(self.file.len()).saturating_sub(start);
+                let header = File::slice(self.file.io(), self.file.id(), self.file.place(start).at, len);
+                Some(Lock { sectors: Unlocked::one(&header, luks, 0, key()?)?.sectors, by_host: true })
+            }
+            _ => None,
+        };
+        Ok(self.lock.get_or_init(|| lock).clone())
+    }
+
     fn specific(&self) -> Fact {
         let Checked { layout, extensions, .. } = &self.checked;
         let compression = match layout.compression {

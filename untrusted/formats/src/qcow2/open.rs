@@ -16,7 +16,7 @@ use instar_image::text::until_nul;
 use instar_image::{Error, File, Granted, Kind, Options, Result, Role};
 
 /// The longest L1 table that qemu-img accepts.
-const L1_LEN_MAX: u64 = 32 << 20;
+pub const L1_LEN_MAX: u64 = 32 << 20;
 /// The longest table of reference counts that qemu-img accepts.
 const REFCOUNT_TABLE_LEN_MAX: u64 = 8 << 20;
 /// The most snapshots that qemu-img accepts.
@@ -271,7 +271,7 @@ impl Layout {
     }
 
     /// Whether a table begins on a cluster and ends at an offset that has no sign.
-    fn placed(&self, table: Table, entry_len: u64) -> bool {
+    pub fn placed(&self, table: Table, entry_len: u64) -> bool {
         let end = table.count.checked_mul(entry_len).and_then(|len| table.at.checked_add(len));
         table.at.is_multiple_of(self.cluster_len) && end.is_some_and(|end| i64::try_from(end).is_ok())
     }

