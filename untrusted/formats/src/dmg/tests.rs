@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use instar_codec::unpack::Codec;
 use instar_image::probe::Claim;
 use instar_image::{Chain, Fact, File, FileId, Format, Options, Place, Source, Unit};
+use instar_testkit::build::cloop::zlib_stored;
 use instar_testkit::build::dmg::{Chunk, Fork, build, mish};
 use instar_testkit::build::mutate::{Noise, noise, patched};
 use instar_testkit::build::trial::{claim, refusal, survived, told};
@@ -109,7 +110,7 @@ fn chain(io: &MemIo) -> Result<Chain<'static>, String> {
     Ok(Chain::single(layer))
 }
 
-/// An image of chunks that need no unpacking, in tables of both kinds, whose data begin in three places at once.
+/// An image of chunks of every kind that qemu-img reads, in tables of both kinds, whose data begin in three places at once.
 fn random(seed: u64) -> Vec<u8> {
     let mut noise = Noise::new(seed);
     let (mut data, mut tables, mut sector) = (vec![1; 1024], Vec::new(), 0);
@@ -117,13 +118,21 @@ fn random(seed: u64) -> Vec<u8> {
         let (mut chunks, start) = (Vec::new(), sector);
         for _ in 0..1 + noise.below(30) {
             let count = 1 + noise.below(40);
-            let kind = [RAW, RAW, ZERO, IGNORE, COMMENT][noise.below(5) as usize];
+            let kind = [RAW, RAW, ZERO, IGNORE, COMMENT, ZLIB, ZLIB][noise.below(7) as usize];
             let (len, at) = match kind {
                 // Of the last sector not all need be there; qemu-img then gives what it had in memory.
                 RAW => (count * 512, data.len() as u64 - 512 - 512),
                 _ => (0, noise.next()),
             };
             data.extend((0..len).map(|n| (n / 512 + sector * 3) as u8));
+            let (len, at) = if kind == ZLIB {
+                let at = data.len() as u64 - 512 - 512;
+                let bytes: Vec<u8> = (0..count * 512).map(|n| (n / 512 * 5 + sector) as u8).collect();
+                data.extend(zlib_stored(&bytes));
+                (data.len() as u64 - 1024 - at, at)
+            } else {
+                (len, at)
+            };
             chunks.push(Chunk { kind, sector: sector - start, count, at, len });
             sector += if kind == COMMENT { 0 } else { count };
         }
