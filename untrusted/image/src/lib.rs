@@ -19,6 +19,7 @@ pub mod read;
 pub mod row;
 pub mod sector;
 pub mod source;
+mod stream;
 pub mod table;
 #[cfg(test)]
 mod tests;
