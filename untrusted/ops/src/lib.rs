@@ -6,6 +6,8 @@ extern crate alloc;
 pub mod convert;
 pub mod cx;
 pub mod info;
+pub mod map;
+pub mod measure;
 pub mod open;
 pub mod stripes;
 
@@ -18,5 +20,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     match request {
         Request::Info(request) => info::run(request, cx),
         Request::Convert(request) => convert::run(request, cx),
+        Request::Map(request) => map::run(request, cx),
+        Request::Measure(request) => measure::run(request, cx),
     }
 }

@@ -2,9 +2,12 @@
 
 pub mod convert;
 pub mod info;
+pub mod map;
+pub mod measure;
 
 use crate::code::{Bytes, Secret};
 use crate::error::Error;
+use crate::fact::Fact;
 use crate::io::{FileId, Granted};
 use crate::message;
 
@@ -15,6 +18,10 @@ message! {
         Info(info::Request) = 1,
         /// Copy images into another.
         Convert(convert::Request) = 2,
+        /// Tell where an image's bytes are.
+        Map(map::Request) = 3,
+        /// Tell how large an image would be.
+        Measure(measure::Request) = 4,
     }
 }
 
@@ -31,6 +38,8 @@ impl Request {
         let (sources, target): (&[Source], Option<&Granted>) = match self {
             Request::Info(request) => (core::slice::from_ref(&request.top), None),
             Request::Convert(request) => (&request.sources, Some(&request.target.file)),
+            Request::Map(request) => (core::slice::from_ref(&request.top), None),
+            Request::Measure(request) => (request.source.as_slice(), None),
         };
         sources.iter().flat_map(|source| core::iter::once(&source.file).chain(&source.beside)).chain(target)
     }
@@ -91,6 +100,41 @@ message! {
         pub offset: Option<u64>,
         /// Its length.
         pub size: Option<u64>,
+    }
+}
+
+message! {
+    /// An image that the user wants: all that decides how it is laid out.
+    pub struct Recipe {
+        /// Its format.
+        pub format: FormatName,
+        /// Size of the disk in bytes.
+        pub size: u64,
+        /// The options of the format that were given, by their names: texts, numbers and truths.
+        pub options: Fact,
+    }
+}
+
+impl Recipe {
+    /// A number among the options.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match self.options.get(name)? {
+            Fact::Count(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// Whether an option is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.options.get(name) == Some(&Fact::Truth(true))
+    }
+
+    /// A text among the options.
+    pub fn text(&self, name: &str) -> Option<&[u8]> {
+        match self.options.get(name)? {
+            Fact::Text(text) => Some(&text.0),
+            _ => None,
+        }
     }
 }
 
