@@ -106,8 +106,8 @@ fn frame_len(packed: &[u8]) -> Option<usize> {
     };
     let mut at = 5usize.saturating_add(window).saturating_add(dictionary).saturating_add(size);
     loop {
-        let head = packed.get(at..)?.first_chunk::<3>()?;
-        let head = u32::from_le_bytes([head[0], head[1], head[2], 0]);
+        let [low, middle, high] = *packed.get(at..)?.first_chunk::<3>()?;
+        let head = u32::from_le_bytes([low, middle, high, 0]);
         let len = usize::try_from(head >> 3).ok()?;
         // A run of one byte only keeps that byte.
         let kept = if head >> 1 & 3 == 1 { 1 } else { len };

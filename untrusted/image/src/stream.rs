@@ -65,7 +65,7 @@ impl Stream {
             if len > 0 {
                 io.read(next.file, next.at, room).map_err(Trouble::Read)?;
             }
-            *next = next.ahead(len as u64);
+            *next = next.ahead(u64::try_from(len).unwrap_or(u64::MAX));
             Ok::<(), Trouble>(())
         };
         let mut done = self.unpacker.read(buf, &mut more).map(|made| made == buf.len());

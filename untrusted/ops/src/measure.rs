@@ -9,6 +9,7 @@ use instar_image::measure::{Bitmap, Content, Input};
 use instar_image::{Chain, Fact, Kind, Result};
 use instar_wire::code::encode;
 use instar_wire::op::Recipe;
+use instar_wire::op::Rules;
 use instar_wire::op::map::ZERO;
 use instar_wire::op::measure::{Event, Measured, Request};
 
@@ -29,7 +30,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
             let _ = tell(Event::Stopped);
         })
     };
-    let content = Content { input: Some(Input { bitmaps: bitmaps(&stack), count: &count }) };
+    let content = Content { input: Some(Input { bitmaps: bitmaps(&stack, &request.rules), count: &count }) };
     let recipe = Recipe { size: chain.size(), ..recipe.clone() };
     tell(Event::Measured(measure(&recipe, &content)?))
 }
@@ -57,10 +58,17 @@ fn units(chain: &Chain<'static>, cx: &Cx<'_>, unit: u64) -> Result<u64> {
     Ok(count)
 }
 
+/// From this version on qemu-img knows bitmaps in Parallels images.
+const PARALLELS_BITMAPS: u32 = 802;
+
 /// The bitmaps of an image, where its format and version can have any.
-fn bitmaps(stack: &[Opened<'_>]) -> Option<Vec<Bitmap>> {
-    let specific = stack.first()?.told.specific.as_ref()?;
-    if stack.first()?.format.name() != "qcow2" || specific.get("compat") != Some(&"1.1".into()) {
+fn bitmaps(stack: &[Opened<'_>], rules: &Rules) -> Option<Vec<Bitmap>> {
+    let top = stack.first()?;
+    if top.format.name() == "parallels" {
+        return (rules.version == 0 || rules.version >= PARALLELS_BITMAPS).then(Vec::new);
+    }
+    let specific = top.told.specific.as_ref()?;
+    if top.format.name() != "qcow2" || specific.get("compat") != Some(&"1.1".into()) {
         return None;
     }
     let Some(Fact::List(list)) = specific.get("bitmaps") else { return Some(Vec::new()) };
