@@ -70,7 +70,7 @@ impl Stream {
         };
         let mut done = self.unpacker.read(buf, &mut more).map(|made| made == buf.len());
         self.made = self.made.saturating_add(buf.len() as u64);
-        if matches!(done, Ok(true)) && self.made >= self.asked.size {
+        if matches!(done, Ok(true)) && self.asked.whole && self.made >= self.asked.size {
             done = self.unpacker.ends(&mut more);
         }
         match done {
