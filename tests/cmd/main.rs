@@ -1,6 +1,8 @@
 //! Command lines that real services run, in the surroundings that they run them in; the instar face, its configuration.
 #![allow(missing_docs)]
 
+mod against;
+mod compare;
 mod config;
 mod disks;
 mod info;

@@ -3,6 +3,8 @@
 
 pub mod args;
 mod asking;
+mod bench;
+mod compare;
 mod config;
 mod convert;
 mod info;
@@ -12,6 +14,7 @@ pub mod profile;
 pub mod render;
 pub mod settings;
 mod setup;
+mod snapshot;
 
 use args::{Parsed, Stop};
 use settings::{Face, Settings};
@@ -28,8 +31,11 @@ struct Command {
 
 /// Every verb there is.
 const COMMANDS: &[Command] = &[
+    Command { name: "bench", run: bench::run },
+    Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },
     Command { name: "info", run: info::run },
+    Command { name: "snapshot", run: snapshot::run },
     Command { name: "config", run: config::run },
 ];
 

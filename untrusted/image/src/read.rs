@@ -79,7 +79,7 @@ impl<'c> Reader<'c> {
     fn sealed(&mut self, layer: &dyn Layer, place: Place, tweak: u64, buf: &mut [u8]) -> Result<()> {
         let wrong = || Kind::Key.what("there is no key for encrypted bytes").file(place.file).at(place.at);
         let cipher = layer.cipher().ok_or_else(wrong)?;
-        let sector = cipher.sector_len() as u64;
+        let sector = u64::try_from(cipher.sector_len()).unwrap_or(u64::MAX);
         let (_, before, _) = split(tweak, sector);
         let len = buf.len() as u64;
         let whole = before.saturating_add(len).next_multiple_of(sector);

@@ -3,10 +3,13 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod bench;
+pub mod compare;
 pub mod convert;
 pub mod cx;
 pub mod info;
 pub mod open;
+pub mod snapshot;
 pub mod stripes;
 
 use cx::Cx;
@@ -18,5 +21,8 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     match request {
         Request::Info(request) => info::run(request, cx),
         Request::Convert(request) => convert::run(request, cx),
+        Request::Compare(request) => compare::run(request, cx),
+        Request::Snapshot(request) => snapshot::run(request, cx),
+        Request::Bench(request) => bench::run(request, cx),
     }
 }

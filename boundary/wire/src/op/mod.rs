@@ -1,12 +1,16 @@
 //! The verbs' messages: a request in, events out, an outcome last.
 
+pub mod bench;
+pub mod compare;
 pub mod convert;
 pub mod info;
+pub mod snapshot;
 
 use crate::code::{Bytes, Secret};
 use crate::error::Error;
 use crate::io::{FileId, Granted};
 use crate::message;
+use alloc::vec::Vec;
 
 message! {
     /// What the broker asks of a worker.
@@ -15,6 +19,12 @@ message! {
         Info(info::Request) = 1,
         /// Copy images into another.
         Convert(convert::Request) = 2,
+        /// Compare two images.
+        Compare(compare::Request) = 3,
+        /// List snapshots.
+        Snapshot(snapshot::Request) = 4,
+        /// Measure an image's speed.
+        Bench(bench::Request) = 5,
     }
 }
 
@@ -28,11 +38,14 @@ impl Source {
 impl Request {
     /// The files granted with the request.
     pub fn files(&self) -> impl Iterator<Item = &Granted> {
-        let (sources, target): (&[Source], Option<&Granted>) = match self {
-            Request::Info(request) => (core::slice::from_ref(&request.top), None),
-            Request::Convert(request) => (&request.sources, Some(&request.target.file)),
+        let (sources, target): (Vec<&Source>, Option<&Granted>) = match self {
+            Request::Info(request) => (Vec::from([&request.top]), None),
+            Request::Convert(request) => (request.sources.iter().collect(), Some(&request.target.file)),
+            Request::Compare(request) => (Vec::from([&request.left, &request.right]), None),
+            Request::Snapshot(request) => (Vec::from([&request.source]), None),
+            Request::Bench(request) => (Vec::from([&request.source]), None),
         };
-        sources.iter().flat_map(|source| core::iter::once(&source.file).chain(&source.beside)).chain(target)
+        sources.into_iter().flat_map(|source| core::iter::once(&source.file).chain(&source.beside)).chain(target)
     }
 }
 

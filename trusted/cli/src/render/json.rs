@@ -44,6 +44,7 @@ impl Writer {
             Fact::Truth(truth) => self.word(if *truth { "true" } else { "false" }),
             Fact::Count(number) => self.word(&number.to_string()),
             Fact::Signed(number) => self.word(&number.to_string()),
+            Fact::Millionths(number) => self.word(&format!("{}.{:06}", number / 1_000_000, number % 1_000_000)),
             Fact::Text(text) => self.string(&text.0),
             Fact::List(items) => self.group(b"[]", items, Writer::value),
             Fact::Fields(fields) => self.group(b"{}", fields, |out, field| {

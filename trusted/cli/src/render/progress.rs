@@ -43,10 +43,18 @@ impl Progress {
 
     /// All is done.
     pub fn end(&mut self) {
+        self.complete();
+        let _ = io::stdout().write_all(self.line_end().as_bytes());
+    }
+
+    /// The line says that all is done, and more may follow it.
+    pub fn complete(&mut self) {
         self.say(100.0);
-        if self.shown {
-            let _ = io::stdout().write_all(b"\n");
-        }
+    }
+
+    /// What ends the line.
+    pub fn line_end(&self) -> &'static str {
+        if self.shown { "\n" } else { "" }
     }
 
     fn say(&mut self, percent: f64) {
