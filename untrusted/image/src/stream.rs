@@ -65,7 +65,7 @@ impl Stream {
             if len > 0 {
                 io.read(next.file, next.at, room).map_err(Trouble::Read)?;
             }
-            *next = next.ahead(len as u64);
+            *next = next.ahead(room.len() as u64);
             Ok::<(), Trouble>(())
         };
         let mut done = self.unpacker.read(buf, &mut more).map(|made| made == buf.len());
