@@ -84,7 +84,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         true => json::pretty(&facts(&request, &images[0].typed, &heard, seconds)),
         false => format!("Run completed in {seconds:.3} seconds.\n").into_bytes(),
     };
-    Ok(Told { stdout, stderr: notes, code: 0 })
+    Ok(Told { stdout, stderr: notes, ..Told::default() })
 }
 
 fn beginning(request: &Request) -> String {

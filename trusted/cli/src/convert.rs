@@ -10,7 +10,7 @@ use crate::settings::Settings;
 use crate::setup;
 use instar_wire::code::decode;
 use instar_wire::op;
-use instar_wire::op::convert::{Event, Named, Pick, Request, Trouble};
+use instar_wire::op::convert::{Event, Request, Trouble};
 use std::os::unix::ffi::OsStrExt;
 
 /// Runs of zeroes of this length are left out, if nothing else is asked for.
@@ -38,7 +38,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let request = Request {
         sources: images.iter().map(Opened::content).collect(),
         rules: setup::rules(settings),
-        snapshot: parsed.bytes("snapshot").map(pick),
+        snapshot: parsed.bytes("snapshot").map(setup::pick),
         window: None,
         target: making.request(),
         sparse: u32::try_from(sparse).unwrap_or(u32::MAX),
@@ -52,16 +52,6 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     making.publish()?;
     progress.end();
     Ok(told)
-}
-
-/// The snapshot that a word of the command line means.
-fn pick(word: &[u8]) -> Pick {
-    if !word.starts_with(b"snapshot.") {
-        return Pick::Either(word.into());
-    }
-    let list = crate::args::keyval::options(word, None, false);
-    let get = |key: &str| list.get(key).map(Into::into);
-    Pick::Both(Named { id: get("snapshot.id"), name: get("snapshot.name") })
 }
 
 /// A copy of what these images hold.

@@ -124,7 +124,7 @@ impl Telling<'_> {
         let json = self.parsed.bytes("output") == Some(b"json");
         let chain = self.parsed.has("backing-chain") || self.parsed.has("chain");
         let stdout = if json { page::json(&layers, chain, &manner) } else { page::human(&layers, &manner) };
-        Told { stdout, stderr: self.warnings(heard), code: 0 }
+        Told { stdout, stderr: self.warnings(heard), ..Told::default() }
     }
 
     /// What should be said although the image could be read.

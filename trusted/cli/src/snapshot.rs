@@ -46,7 +46,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let told =
         told.and_then(|()| asking.refuse_users(&heard)).and_then(|()| opening::check_known(&images[0], settings));
     told.map_err(|told| Told { stderr: [&notes[..], &told.stderr].concat(), ..told })?;
-    Ok(Told { stdout: show(&snapshots, parsed, settings), stderr: notes, code: 0 })
+    Ok(Told { stdout: show(&snapshots, parsed, settings), stderr: notes, ..Told::default() })
 }
 
 fn refuse_change(parsed: &Parsed, settings: &Settings) -> Told {

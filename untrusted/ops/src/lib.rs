@@ -8,6 +8,8 @@ pub mod compare;
 pub mod convert;
 pub mod cx;
 pub mod info;
+pub mod map;
+pub mod measure;
 pub mod open;
 pub mod snapshot;
 pub mod stripes;
@@ -24,5 +26,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Compare(request) => compare::run(request, cx),
         Request::Snapshot(request) => snapshot::run(request, cx),
         Request::Bench(request) => bench::run(request, cx),
+        Request::Map(request) => map::run(request, cx),
+        Request::Measure(request) => measure::run(request, cx),
     }
 }

@@ -4,10 +4,13 @@ pub mod bench;
 pub mod compare;
 pub mod convert;
 pub mod info;
+pub mod map;
+pub mod measure;
 pub mod snapshot;
 
 use crate::code::{Bytes, Secret};
 use crate::error::Error;
+use crate::fact::Fact;
 use crate::io::{FileId, Granted};
 use crate::message;
 use alloc::vec::Vec;
@@ -25,6 +28,10 @@ message! {
         Snapshot(snapshot::Request) = 4,
         /// Measure an image's speed.
         Bench(bench::Request) = 5,
+        /// Tell where an image's bytes are.
+        Map(map::Request) = 6,
+        /// Tell how large an image would be.
+        Measure(measure::Request) = 7,
     }
 }
 
@@ -44,6 +51,8 @@ impl Request {
             Request::Compare(request) => (Vec::from([&request.left, &request.right]), None),
             Request::Snapshot(request) => (Vec::from([&request.source]), None),
             Request::Bench(request) => (Vec::from([&request.source]), None),
+            Request::Map(request) => (Vec::from([&request.top]), None),
+            Request::Measure(request) => (request.source.iter().collect(), None),
         };
         sources.into_iter().flat_map(|source| core::iter::once(&source.file).chain(&source.beside)).chain(target)
     }
@@ -104,6 +113,41 @@ message! {
         pub offset: Option<u64>,
         /// Its length.
         pub size: Option<u64>,
+    }
+}
+
+message! {
+    /// An image that the user wants: all that decides how it is laid out.
+    pub struct Recipe {
+        /// Its format.
+        pub format: FormatName,
+        /// Size of the disk in bytes.
+        pub size: u64,
+        /// The options of the format that were given, by their names: texts, numbers and truths.
+        pub options: Fact,
+    }
+}
+
+impl Recipe {
+    /// A number among the options.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match self.options.get(name)? {
+            Fact::Count(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// Whether an option is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.options.get(name) == Some(&Fact::Truth(true))
+    }
+
+    /// A text among the options.
+    pub fn text(&self, name: &str) -> Option<&[u8]> {
+        match self.options.get(name)? {
+            Fact::Text(text) => Some(&text.0),
+            _ => None,
+        }
     }
 }
 
