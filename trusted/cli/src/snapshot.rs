@@ -3,10 +3,11 @@
 use crate::args::Parsed;
 use crate::asking::{Asking, End, Heard};
 use crate::opening;
+use crate::profile::Family;
 use crate::render::json;
 use crate::render::size::Rounding;
 use crate::render::snapshot::{self as page, local_time};
-use crate::settings::Settings;
+use crate::settings::{Face, Settings};
 use crate::{Told, setup, stderr_text, stdout_text};
 use instar_wire::code::decode;
 use instar_wire::fact::Fact;
@@ -62,7 +63,10 @@ fn show(snapshots: &[Snapshot], parsed: &Parsed, settings: &Settings) -> Vec<u8>
     if parsed.bytes("output") == Some(b"json") {
         return json::pretty(&Fact::List(snapshots.iter().map(facts).collect()));
     }
-    if snapshots.is_empty() {
+    // Nothing was asked for, and so nothing is told, before listing became what is done by default.
+    let by_default = settings.face == Face::Native || settings.profile.family() != Family::Old;
+    let is_asked = parsed.has("list") || by_default;
+    if snapshots.is_empty() || !is_asked {
         return Vec::new();
     }
     let manner = page::Manner {

@@ -8,7 +8,7 @@ use crate::source::{Place, Source, Unit};
 use crate::stream::Stream;
 use alloc::vec::Vec;
 use instar_codec::cipher::UNIT as TWEAK_UNIT;
-use instar_codec::unpack::unpack_all;
+use instar_codec::unpack::{unpack, unpack_all};
 use instar_wire::error::{Error, Kind, Result};
 
 /// Compressed bytes that are held at once. Every lane has its own.
@@ -152,8 +152,13 @@ impl<'c> Reader<'c> {
         self.load(unit.place, have)?;
         let skip = self.packed_at.map_or(0, |at| unit.place.at.saturating_sub(at.at));
         let rest = usize::try_from(skip).ok().and_then(|skip| self.packed.get(skip..)).unwrap_or_default();
-        let done = unpack_all(unit.codec, rest.get(..len).unwrap_or(rest), out);
-        done.map_err(|_| Kind::Corrupt.what("a compressed part is broken"))
+        let packed = rest.get(..len).unwrap_or(rest);
+        let done = if unit.whole {
+            unpack_all(unit.codec, packed, out).is_ok()
+        } else {
+            unpack(unit.codec, packed, out).is_ok_and(|made| made == out.len())
+        };
+        if done { Ok(()) } else { Err(Kind::Corrupt.what("a compressed part is broken")) }
     }
 
     /// Has `len` compressed bytes from `place` at hand, and more of them if those before were just asked for as well.

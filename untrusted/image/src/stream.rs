@@ -65,12 +65,12 @@ impl Stream {
             if len > 0 {
                 io.read(next.file, next.at, room).map_err(Trouble::Read)?;
             }
-            *next = next.ahead(u64::try_from(len).unwrap_or(u64::MAX));
+            *next = next.ahead(room.len() as u64);
             Ok::<(), Trouble>(())
         };
         let mut done = self.unpacker.read(buf, &mut more).map(|made| made == buf.len());
         self.made = self.made.saturating_add(buf.len() as u64);
-        if matches!(done, Ok(true)) && self.made >= self.asked.size {
+        if matches!(done, Ok(true)) && self.asked.whole && self.made >= self.asked.size {
             done = self.unpacker.ends(&mut more);
         }
         match done {

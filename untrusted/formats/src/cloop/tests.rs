@@ -73,7 +73,7 @@ fn each_block_is_a_unit() {
         let packed = zlib_stored(&block);
         let at = image.windows(packed.len()).position(|bytes| bytes == packed).unwrap();
         let place = Place { file: FileId(0), at: at as u64 };
-        let unit = Unit { codec: Codec::Zlib, place, len: packed.len() as u64, size: 1024 };
+        let unit = Unit { codec: Codec::Zlib, place, len: packed.len() as u64, size: 1024, whole: true };
         assert_eq!((*len, found.source), (1024, Source::Packed { unit, skip: 0 }));
     }
 }
@@ -110,7 +110,7 @@ fn broken_blocks_are_errors_as_they_are_for_qemu() {
         (zlib_stored(&[5; 1000]), false),
         (zlib_stored(&[5; 1025]), false),
         (whole[..whole.len() - 4].to_vec(), false),
-        (with(whole.len() - 1, 1), false),
+        (with(whole.len() - 1, 0xee), false),
         (with(500, 1), false),
         (with(0, 0), false),
         (whole[2..].to_vec(), false),

@@ -181,11 +181,26 @@ fn each_kind_has_its_source() {
     let place = |at| Place { file: FileId(0), at };
     for (((_, codec), (len, found)), n) in kinds.iter().zip(&told).zip(0..) {
         // A chunk may be of any size.
-        let unit = Unit { codec: *codec, place: place(n * 100), len: 100, size: 512 << 20 };
+        let unit = Unit { codec: *codec, place: place(n * 100), len: 100, size: 512 << 20, whole: true };
         assert_eq!((*len, found.source), (512 << 20, Source::Packed { unit, skip: 0 }));
     }
     let rest: Vec<(u64, Source)> = told.iter().skip(5).map(|(len, found)| (*len, found.source)).collect();
     assert_eq!(rest, [(700, Source::raw(place(512))), (324, Source::ZERO)]);
+}
+
+#[test]
+fn chunks_that_qemu_does_not_know_are_read() {
+    // Stretches of 128 bytes, each as it is.
+    let adc: Vec<u8> = (0..4u8).flat_map(|n| [&[0xff][..], &[n; 128]].concat()).collect();
+    let chunks = [
+        Chunk { kind: ADC, sector: 0, count: 1, at: 0, len: adc.len() as u64 },
+        Chunk { kind: ADC, sector: 1, count: 1, at: 0, len: adc.len() as u64 - 1 },
+    ];
+    let io = MemIo::new(build(&adc, &[mish(0, &chunks)], Fork::Xml, 2));
+    let chain = chain(&io).unwrap();
+    let want: Vec<u8> = (0..512u32).map(|n| (n / 128) as u8).collect();
+    assert_eq!(read(&chain, &io, 0, 512).unwrap(), want);
+    assert!(read(&chain, &io, 512, 512).is_err());
 }
 
 #[test]

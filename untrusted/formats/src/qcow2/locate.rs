@@ -80,7 +80,7 @@ impl Map {
         let (offset, rest) = (word & power(bits).saturating_sub(1), word & !(L2_COMPRESSED | L2_COPIED));
         let sectors = rest.checked_shr(bits).unwrap_or(0).saturating_add(1);
         let len = sectors.saturating_mul(SECTOR).saturating_sub(offset % SECTOR);
-        Unit { codec: self.codec, place: self.tables.ahead(offset), len, size: self.cluster_len() }
+        Unit { codec: self.codec, place: self.tables.ahead(offset), len, size: self.cluster_len(), whole: false }
     }
 }
 

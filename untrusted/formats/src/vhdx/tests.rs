@@ -460,7 +460,7 @@ fn logs_that_cannot_be_replayed_are_refused() {
     let shrunk = Entry { flushed: end + 1, ..one(data(4 << 20)) };
     assert_eq!(said(&[shrunk]), "the file is shorter than its log says that it was");
     let headless = Entry { tail: 1 << 13, ..one(data(4 << 20)) };
-    assert_eq!(said(&[headless.clone()]), "the log holds entries, but no sequence of them is whole");
+    assert_eq!(said(core::slice::from_ref(&headless)), "the log holds entries, but no sequence of them is whole");
     // A sequence that is whole counts, even if one with higher numbers is not.
     let newer = Entry { at: 1 << 14, sequence: 90, ..headless };
     assert_eq!(said(&[one(data(4 << 20)), newer]), "opened");
