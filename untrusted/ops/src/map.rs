@@ -87,8 +87,6 @@ fn row(len: u64, found: &Found) -> Row {
         Source::Beyond { place, sparse: false } => placed(DATA, place),
         Source::Beyond { place, sparse: true } => placed(DATA | ZERO, place),
         Source::Packed { .. } => row(DATA | PACKED),
-        // No chain says so.
-        Source::Hollow { place } => placed(ZERO, place),
     }
 }
 
