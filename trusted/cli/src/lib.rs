@@ -68,6 +68,11 @@ impl Told {
         Told { stderr, code: 1, ..Told::default() }
     }
 
+    /// The same, with other lines for standard error before its own.
+    fn after(self, lines: &[u8]) -> Told {
+        Told { stderr: [lines, &self.stderr].concat(), ..self }
+    }
+
     /// A run that never began.
     fn stop(settings: &Settings, stop: &Stop) -> Told {
         Told {

@@ -34,7 +34,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let mut ear = Ear::default();
     let ended = asking.run(cell, &op::Request::Map(request), u64::MAX, &mut |event| ear.take(event));
     let stderr = [opened[0].notes.clone(), notes].concat();
-    let told = ear.end(ended, &asking).map_err(|told| Told { stderr: [&stderr[..], &told.stderr].concat(), ..told })?;
+    let told = ear.end(ended, &asking).map_err(|told| told.after(&stderr))?;
     let [opened] = opened;
     let show = Showing { session, opened, settings: settings.clone(), json, start };
     Ok(Told { stderr, print: Some(Box::new(move |out| show.show(told, out))), ..Told::default() })
@@ -81,7 +81,8 @@ impl Ear {
             Err(End::Failed(error)) if asking.has_all_open(&self.heard) => {
                 asking.refuse_users(&self.heard)?;
                 let words = asking.input_output(&error);
-                return Err(Told::failure(settings, &[b"Could not read file metadata: ", &words[..]].concat()));
+                let told = Told::failure(settings, &[b"Could not read file metadata: ", &words[..]].concat());
+                return Err(told.after(&asking.finding(&self.heard, &error)));
             }
             Err(End::Failed(error)) => return Err(asking.refused(&self.heard, &error)),
         }

@@ -45,7 +45,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         recipe: recipe.as_ref().map_or_else(|_| plain(), Clone::clone),
     };
     if recipe.is_err() && opened.is_empty() {
-        return recipe.map(|_| Told::default()).map_err(|told| after(&warnings, told));
+        return recipe.map(|_| Told::default()).map_err(|told| told.after(&warnings));
     }
     let asking = Asking { session: &session, images: &opened, parsed, settings };
     let (cell, notes) = setup::moving_cell(parsed, settings, Some(1))?;
@@ -65,13 +65,8 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let done = done.and_then(|measured| wanted.has_secret(parsed).map(|()| measured));
     match done {
         Ok(measured) => Ok(Told { stdout: page(&measured, parsed), stderr: notes, ..Told::default() }),
-        Err(told) => Err(after(&notes, told)),
+        Err(told) => Err(told.after(&notes)),
     }
-}
-
-/// The same, after other lines for standard error.
-fn after(notes: &[u8], told: Told) -> Told {
-    Told { stderr: [notes, &told.stderr].concat(), ..told }
 }
 
 /// A wish that nothing can be wrong with.
@@ -165,7 +160,7 @@ impl Ear {
                     true => [b"Unable to get block status: ", &asking.input_output(&error)[..]].concat(),
                     false => asking.words(&error),
                 };
-                return Err(Told::failure(settings, &sentence));
+                return Err(Told::failure(settings, &sentence).after(&asking.finding(&self.heard, &error)));
             }
             Err(End::Failed(error)) => return Err(asking.refused(&self.heard, &error)),
         }

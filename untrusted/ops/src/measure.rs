@@ -22,9 +22,18 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         return tell(Event::Measured(measure(recipe, &Content::nothing())?));
     };
     let stack = stack(cx, source, &request.rules, &|step| tell(Event::Step(step)))?;
-    let top = request.snapshot.as_ref().map(|pick| snapshot(&stack, pick)).transpose()?;
-    let chain = shut(chain(&stack, top)?);
-    tell(Event::Ready)?;
+    let chain = match &request.snapshot {
+        None => {
+            let chain = chain(&stack, None)?;
+            tell(Event::Ready)?;
+            chain
+        }
+        Some(pick) => {
+            tell(Event::Ready)?;
+            chain(&stack, Some(snapshot(&stack, pick)?))?
+        }
+    };
+    let chain = shut(chain);
     let count = |unit: u64| {
         units(&chain, cx, unit).inspect_err(|_| {
             let _ = tell(Event::Stopped);
