@@ -6,6 +6,7 @@ mod asking;
 mod compare;
 mod config;
 mod convert;
+mod dd;
 mod info;
 mod making;
 mod opening;
@@ -31,6 +32,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },
+    Command { name: "dd", run: dd::run },
     Command { name: "info", run: info::run },
     Command { name: "config", run: config::run },
 ];

@@ -6,6 +6,7 @@ extern crate alloc;
 pub mod compare;
 pub mod convert;
 pub mod cx;
+pub mod dd;
 pub mod info;
 pub mod open;
 pub mod stripes;
@@ -19,6 +20,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     match request {
         Request::Info(request) => info::run(request, cx),
         Request::Convert(request) => convert::run(request, cx),
+        Request::Dd(request) => dd::run(request, cx),
         Request::Compare(request) => compare::run(request, cx),
     }
 }

@@ -4,6 +4,7 @@ pub mod dump;
 pub mod escape;
 pub mod info;
 pub mod json;
+pub mod options;
 pub mod progress;
 pub mod sentence;
 pub mod size;
