@@ -10,6 +10,7 @@ pub mod publish;
 pub mod resolve;
 pub mod serve;
 pub mod session;
+pub mod spool;
 pub mod sys;
 
 pub use serve::{Collapse, run};

@@ -1,13 +1,15 @@
 //! Publishing: a new file appears under its name when it is whole, and until then what stood there stays.
 
 use crate::lock::{self, Conflict};
-use crate::sys;
+use crate::{plane, sys};
+pub use rustix::fs::FileType;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Uid, fchmod, fchown, fdatasync, fstat, fsync, ftruncate,
-    linkat, openat, readlinkat, renameat, seek, stat, unlinkat,
+    AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, fchmod, fchown, fdatasync, fstat, fsync, ftruncate, linkat,
+    openat, readlinkat, renameat, seek, stat, unlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,8 @@ pub struct Target {
     file: Arc<OwnedFd>,
     /// Where it will stand; none if it is written where it stands.
     place: Option<Place>,
+    /// What was in it has been given up.
+    is_emptied: bool,
     /// Keeps others away from what stands there meanwhile.
     _lock: Option<lock::Held>,
 }
@@ -135,10 +139,12 @@ impl Target {
         }
         let replaceable = standing.is_none_or(|stat| is_replaceable(&stat));
         let made = if replaceable { fresh(path, flags, standing.as_ref())? } else { None };
+        let mut is_emptied = false;
         let (file, place) = match (made, old) {
             (Some((file, place)), _) => (file, Some(place)),
             (None, Some(old)) => {
-                if is_regular(&fstat(&old)?) {
+                is_emptied = is_regular(&fstat(&old)?);
+                if is_emptied {
                     ftruncate(&old, 0)?;
                 }
                 (old, None)
@@ -146,7 +152,7 @@ impl Target {
             (None, None) => return Err(Errno::ACCESS.into()),
         };
         wish.hints.tell(&file);
-        Ok(Target { file: Arc::new(file), place, _lock: lock })
+        Ok(Target { file: Arc::new(file), place, is_emptied, _lock: lock })
     }
 
     /// Opens what stands at `path`, to be written over.
@@ -157,7 +163,36 @@ impl Target {
             return Err(Refused::Source);
         }
         let lock = if wish.locking { claim(&file, lock::WRITE)? } else { None };
-        Ok(Target { file: Arc::new(file), place: None, _lock: lock })
+        Ok(Target { file: Arc::new(file), place: None, is_emptied: false, _lock: lock })
+    }
+
+    /// Standard output, to be written from its present position on, and that position.
+    pub fn stream() -> Result<(Target, u64), Errno> {
+        let file = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 0)?;
+        let at = seek(&file, SeekFrom::Current(0)).unwrap_or(0);
+        Ok((Target { file: Arc::new(file), place: None, is_emptied: false, _lock: None }, at))
+    }
+
+    /// Writes zeroes to a stream, and leaves it where `end` is, if it has positions.
+    pub fn pad(&self, len: u64, end: u64) -> io::Result<()> {
+        plane::zero(&self.file, end.saturating_sub(len), len, false)?;
+        let _ = seek(&*self.file, SeekFrom::Start(end));
+        Ok(())
+    }
+
+    /// Where it is, if it has positions.
+    pub fn position(&self) -> u64 {
+        seek(&*self.file, SeekFrom::Current(0)).unwrap_or(0)
+    }
+
+    /// What kind of file it is.
+    pub fn kind(&self) -> FileType {
+        fstat(&*self.file).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
+    }
+
+    /// Whether nothing has been in it.
+    pub fn is_fresh(&self) -> bool {
+        self.place.is_some() || self.is_emptied
     }
 
     /// How long it is now.
@@ -179,7 +214,11 @@ impl Target {
     pub fn publish(self, durable: bool) -> Result<(), Errno> {
         // What is replaced is only given up for something that lasts.
         if durable || self.place.as_ref().is_some_and(|place| place.replaces) {
-            fdatasync(&*self.file)?;
+            match fdatasync(&*self.file) {
+                // A pipe or a terminal keeps nothing.
+                Ok(()) | Err(Errno::INVAL | Errno::ROFS) => {}
+                Err(errno) => return Err(errno),
+            }
         }
         let Some(mut place) = self.place else { return Ok(()) };
         if let Some(working) = &place.working {
@@ -226,6 +265,9 @@ fn claim(file: &OwnedFd, claim: lock::Claim) -> Result<Option<lock::Held>, Refus
 /// A file without a name, or with one of its own, in the directory where it will stand; none if that cannot be had.
 fn fresh(path: &Path, flags: OFlags, standing: Option<&Stat>) -> Result<Option<(OwnedFd, Place)>, Refused> {
     let place = destination(path)?;
+    if place.as_os_str().is_empty() {
+        return Err(Errno::NOENT.into());
+    }
     let Some(name) = place.file_name().map(OsStr::to_os_string) else { return Err(Errno::ISDIR.into()) };
     let parent = place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = openat(CWD, parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());

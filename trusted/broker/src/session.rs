@@ -194,9 +194,14 @@ impl Session {
         let mishap = |errno| Mishap { name: name.to_vec(), named_by: None, why: Why::System(errno) };
         let file = rustix::fs::memfd_create("instar-blank", rustix::fs::MemfdFlags::CLOEXEC).map_err(mishap)?;
         rustix::fs::ftruncate(&file, len).map_err(mishap)?;
-        let stat = fstat(&file).map_err(mishap)?;
-        let arrival = Arrival::named(name, PathBuf::from("/"));
-        self.admit_file(file, &stat, arrival).map_err(|why| Mishap { name: name.to_vec(), named_by: None, why })
+        self.take_in(name, file)
+    }
+
+    /// Takes in a file that has no name, under one that the user knows.
+    pub fn take_in(&self, name: &[u8], file: OwnedFd) -> Result<Granted, Mishap> {
+        let mishap = |why| Mishap { name: name.to_vec(), named_by: None, why };
+        let stat = fstat(&file).map_err(|errno| mishap(Why::System(errno)))?;
+        self.admit_file(file, &stat, Arrival::named(name, PathBuf::from("/"))).map_err(mishap)
     }
 
     /// Opens a file that the user named; its directory's tree is from then on where its image may name others.

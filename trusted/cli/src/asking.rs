@@ -1,7 +1,7 @@
 //! Asking a worker, and what becomes of it: every verb opens its images and fails in the same way.
 
 use crate::args::Parsed;
-use crate::opening::Opened;
+use crate::opening::{self, Opened};
 use crate::render::sentence;
 use crate::settings::{Face, Settings};
 use crate::setup::{mishap_sentence, mishap_words, system_words};
@@ -88,6 +88,18 @@ impl Asking<'_> {
     /// Refuses every file that others write to, raw ones as well: its content is about to be read.
     pub fn refuse_users(&self, heard: &Heard) -> Result<(), Told> {
         heard.files().try_for_each(|(_, file)| self.conflict(file))
+    }
+
+    /// Lines for standard error that the descriptions of the images earned.
+    pub fn notes(&self) -> Vec<u8> {
+        self.images.iter().flat_map(|image| image.notes.iter().copied()).collect()
+    }
+
+    /// Refuses options that nobody knows, of every image and of those below it.
+    pub fn check_known(&self, heard: &Heard) -> Result<(), Told> {
+        let layers = heard.images.iter().map(|layers| layers.iter().map(|layer| &layer.format));
+        let mut pairs = self.images.iter().zip(layers);
+        pairs.try_for_each(|(image, formats)| opening::check_all_known(image, formats, self.settings))
     }
 
     /// Whether all images have been opened, and a failure has another reason.

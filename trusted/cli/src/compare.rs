@@ -46,7 +46,7 @@ fn compare(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         session.read_directly();
     }
     let formats = ["a-format", "b-format"].into_iter().enumerate();
-    let open = |(at, key)| opening::open_as(parsed, &parsed.named(at, key), &mut session, settings);
+    let open = |(at, key)| opening::open_content(parsed, &parsed.named(at, key), &mut session, settings);
     let images = formats.map(open).collect::<Result<Vec<_>, Told>>()?;
     let quiet = parsed.has("quiet");
     let mut progress = Progress::new(parsed.has("progress") && !quiet);
@@ -57,14 +57,15 @@ fn compare(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         rules: setup::rules(settings),
         strict: parsed.has("strict"),
     });
-    let (cell, notes) = setup::moving_cell(parsed, settings, None)?;
+    let (cell, wall) = setup::moving_cell(parsed, settings, None)?;
+    let notes = [asking.notes(), wall].concat();
     let mut ear = Ear::default();
     let mut hear = |event: &[u8]| {
         match decode(event)? {
             Event::Step(step) => ear.heard.step(step),
             Event::Ready(sizes) => {
                 ear.heard.is_complete = true;
-                let known = images.iter().try_for_each(|image| opening::check_known(image, settings));
+                let known = asking.check_known(&ear.heard);
                 ear.refused = asking.refuse_users(&ear.heard).and(known).err();
                 progress.begin(sizes.left.max(sizes.right));
                 ear.sizes = Some(sizes);

@@ -1,16 +1,20 @@
 //! `convert`: copies images into a new one, or over one that exists.
 
-use crate::Told;
 use crate::args::Parsed;
 use crate::asking::{Asking, End, Heard};
-use crate::making::Making;
+use crate::making::{Making, Wanted};
 use crate::opening::{self, Opened};
+use crate::render::options;
 use crate::render::progress::Progress;
-use crate::settings::Settings;
+use crate::settings::{Face, Settings};
 use crate::setup;
-use instar_wire::code::decode;
+use crate::{Told, stderr_text};
+use instar_broker::Session;
+use instar_wire::code::{Malformed, decode};
+use instar_wire::error::Error;
 use instar_wire::op;
-use instar_wire::op::convert::{Event, Request, Trouble};
+use instar_wire::op::convert::{Event, Progress as Counted, Request, Trouble};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 /// Runs of zeroes of this length are left out, if nothing else is asked for.
@@ -18,6 +22,11 @@ const SPARSE: u64 = 4096;
 
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
+    let count = parsed.words.len().saturating_sub(1);
+    if parsed.asks_for_options() {
+        let named = if count > 0 { parsed.words.last() } else { None };
+        return options::told(parsed.bytes("target-format").unwrap_or(b"raw"), named.is_some(), settings);
+    }
     let mut session = setup::session(settings, !parsed.has("force-share"));
     session.read_content();
     if setup::cache_is_direct(parsed, "source-cache", settings)? {
@@ -26,32 +35,59 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     if let Some(rate) = parsed.number("rate-limit") {
         session.limit_rate(rate);
     }
-    let count = parsed.words.len().saturating_sub(1);
-    if count > 1 && parsed.has("snapshot") {
-        return Err(Told::failure(settings, b"No support for concatenating multiple snapshot"));
-    }
-    let open = |at| opening::open_as(parsed, &parsed.named(at, "source-format"), &mut session, settings);
+    let mut progress = Progress::new(parsed.has("progress") && !parsed.has("quiet"));
+    progress.begin(0);
+    let told = copy(parsed, settings, &mut session, count, &mut progress);
+    progress.end(told.is_ok());
+    told
+}
+
+/// Copies the images that are the first `count` words.
+fn copy(
+    parsed: &Parsed,
+    settings: &Settings,
+    session: &mut Session,
+    count: usize,
+    progress: &mut Progress,
+) -> Result<Told, Told> {
+    let open = |at| opening::open_content(parsed, &parsed.named(at, "source-format"), session, settings);
     let images: Vec<Opened> = (0..count).map(open).collect::<Result<_, Told>>()?;
-    let name = parsed.words.get(count).map(|word| word.as_bytes()).unwrap_or_default();
-    let mut making = Making::new(name, parsed, &session, settings);
+    let name = parsed.words.get(count).map(|word| word.as_bytes().to_vec()).unwrap_or_default();
+    let is_stream = settings.face == Face::Native && name == b"/dev/stdout" && !is_file(&name);
+    let mut making = Making::new(Wanted { name, is_stream, ..Wanted::default() }, parsed, session, settings);
+    let shallow = parsed.has("no-create") && parsed.has("backing");
+    let too_many = [
+        (count > 1 && parsed.has("snapshot"), "No support for concatenating multiple snapshot"),
+        (
+            count > 1 && shallow,
+            "Having a backing file for the target makes no sense when concatenating multiple input images",
+        ),
+        (count > 1 && parsed.has("bitmaps"), "Copying bitmaps only possible with single source"),
+    ];
+    if let Some((_, sentence)) = too_many.iter().find(|(wrong, _)| *wrong) {
+        return Err(Told::failure(settings, sentence.as_bytes()));
+    }
     let sparse = parsed.number("sparse-size").unwrap_or(SPARSE);
     let request = Request {
         sources: images.iter().map(Opened::content).collect(),
         rules: setup::rules(settings),
         snapshot: parsed.bytes("snapshot").map(setup::pick),
-        window: None,
+        shallow,
         target: making.request(),
         sparse: u32::try_from(sparse).unwrap_or(u32::MAX),
         salvage: parsed.has("salvage"),
         offload: parsed.has("copy-range-offloading"),
-        progress: true,
+        progress: if progress.is_shown() { Counted::Moved } else { Counted::Passed },
     };
-    let mut progress = Progress::new(parsed.has("progress") && !parsed.has("quiet"));
-    let copying = Copying(Asking { session: &session, images: &images, parsed, settings });
-    let told = copying.run(request, &mut making, &mut progress)?;
+    let copying = Copying(Asking { session, images: &images, parsed, settings });
+    let told = copying.run(request, op::Request::Convert, &mut making, progress)?;
     making.publish()?;
-    progress.end();
     Ok(told)
+}
+
+/// Whether a name is that of a plain file.
+pub fn is_file(name: &[u8]) -> bool {
+    std::fs::metadata(OsStr::from_bytes(name)).is_ok_and(|about| about.is_file())
 }
 
 /// A copy of what these images hold.
@@ -63,36 +99,61 @@ struct Ear {
     heard: Heard,
     stopped: Option<u64>,
     salvaged: Vec<Trouble>,
-    /// Why the target could not be made.
-    unmade: Option<Told>,
+    /// There is no such snapshot.
+    is_unpicked: bool,
+    /// The target could not be given its length or its space.
+    is_unmade: bool,
+    /// The part to be copied begins beyond the end.
+    is_beyond: bool,
+    /// Why it must not go on.
+    refused: Option<Told>,
 }
 
+/// The one format that keeps snapshots and bitmaps, which can be read with the image.
+const KEEPER: &[u8] = b"qcow2";
+
 impl Copying<'_> {
-    /// Has the worker copy.
-    pub fn run(&self, request: Request, making: &mut Making<'_>, progress: &mut Progress) -> Result<Told, Told> {
+    /// Has the worker copy. A stream gets all its bytes, and one after the other.
+    pub fn run(
+        &self,
+        request: Request,
+        wrap: impl FnOnce(Request) -> op::Request,
+        making: &mut Making<'_>,
+        progress: &mut Progress,
+    ) -> Result<Told, Told> {
         let Asking { session, parsed, settings, .. } = self.0;
         let lanes = parsed.number("parallel").and_then(|n| usize::try_from(n).ok());
-        let (cell, notes) = setup::moving_cell(parsed, settings, lanes)?;
+        let lanes = if making.is_stream() { Some(1) } else { lanes };
+        let request = Request { sparse: if making.is_stream() { 0 } else { request.sparse }, ..request };
+        let (cell, wall) = setup::moving_cell(parsed, settings, lanes)?;
+        let notes = [self.0.notes(), wall].concat();
         let mut ear = Ear::default();
         let mut hear = |event: &[u8]| {
             match decode(event)? {
                 Event::Step(step) => ear.heard.step(step),
+                Event::Unpicked => ear.is_unpicked = true,
+                Event::Beyond => ear.is_beyond = true,
                 Event::Ready(total) => {
                     ear.heard.is_complete = true;
                     // A file in use by others must not be copied, and nothing of the target be touched before that.
                     let checked = self.0.refuse_users(&ear.heard);
-                    let checked = checked.and_then(|()| self.check_known());
-                    ear.unmade = checked.and_then(|()| making.make(session, total)).err();
-                    progress.begin(total);
+                    let checked = checked.and_then(|()| self.0.check_known(&ear.heard));
+                    let checked = checked.and_then(|()| self.check_bitmaps(&ear.heard));
+                    let made = checked.and_then(|()| making.make(session, total));
+                    ear.refused = made.and_then(|()| self.refuse_bitmaps(making)).err();
+                    progress.expect(total);
                 }
+                Event::Work(bytes) => progress.expect(bytes),
+                Event::Unmade => ear.is_unmade = true,
                 Event::Done(bytes) => progress.advance(bytes),
                 Event::Salvaged(trouble) => ear.salvaged.push(trouble),
                 Event::Stopped(at) => ear.stopped = Some(ear.stopped.map_or(at, |before| before.min(at))),
             }
-            Ok(())
+            // Who must not go on is kept from the target.
+            if ear.refused.is_some() { Err(Malformed) } else { Ok(()) }
         };
-        let ended = self.0.run(cell, &op::Request::Convert(request), u64::MAX, &mut hear);
-        let stderr = [notes, self.lost(&ear.salvaged)].concat();
+        let ended = self.0.run(cell, &wrap(request), u64::MAX, &mut hear);
+        let stderr = [notes, self.beyond(&ear), self.lost(&ear.salvaged)].concat();
         match ended {
             Ok(()) => Ok(Told { stderr, ..Told::default() }),
             Err(end) => {
@@ -102,8 +163,34 @@ impl Copying<'_> {
         }
     }
 
-    fn check_known(&self) -> Result<(), Told> {
-        self.0.images.iter().try_for_each(|image| opening::check_known(image, self.0.settings))
+    /// Bitmaps that are to be copied must come from an image that can have some.
+    fn check_bitmaps(&self, heard: &Heard) -> Result<(), Told> {
+        let keeps = self.format(heard).is_none_or(|format| format == KEEPER);
+        match self.0.parsed.has("bitmaps") && !keeps {
+            true => Err(Told::failure(self.0.settings, b"Source lacks bitmap support")),
+            false => Ok(()),
+        }
+    }
+
+    /// A raw target has no place for bitmaps.
+    fn refuse_bitmaps(&self, making: &Making<'_>) -> Result<(), Told> {
+        match self.0.parsed.has("bitmaps") {
+            true => Err(making.say(b"Format driver 'raw' does not support bitmaps")),
+            false => Ok(()),
+        }
+    }
+
+    /// The format of the first image.
+    fn format<'h>(&self, heard: &'h Heard) -> Option<&'h [u8]> {
+        heard.images.first().and_then(|layers| layers.first()).map(|layer| &layer.format.0[..])
+    }
+
+    /// The line about a part that begins beyond the end of the image.
+    fn beyond(&self, ear: &Ear) -> Vec<u8> {
+        let name = self.0.images.first().map(|image| &image.typed[..]).unwrap_or_default();
+        let name = stderr_text(self.0.settings).show(name).into_owned();
+        let line = [self.0.settings.face.prefix().as_bytes(), b": ", &name, b": cannot skip to specified offset\n"];
+        if ear.is_beyond { line.concat() } else { Vec::new() }
     }
 
     /// A line for each range that could not be read.
@@ -119,23 +206,53 @@ impl Copying<'_> {
 
     fn failed(&self, end: End, ear: Ear, making: &Making<'_>) -> Told {
         let settings = self.0.settings;
-        if let Some(told) = ear.unmade {
+        if let Some(told) = ear.refused {
             return told;
         }
-        match end {
-            End::Fell(told) => told,
-            End::Failed(error) => match ear.stopped {
-                Some(at) => {
-                    let name = error.cause.and_then(|number| self.0.session.mishap(number)).map(|m| m.name);
-                    let writing = name.as_deref() == Some(making.name());
-                    let act = if writing { "writing" } else { "reading" };
-                    let words = self.0.input_output(&error);
-                    let sentence = format!("error while {act} at byte {at}: ");
-                    Told::failure(settings, &[sentence.as_bytes(), &words].concat())
-                }
-                _ if self.0.has_all_open(&ear.heard) => Told::failure(settings, &self.0.words(&error)),
-                _ => self.0.refused(&ear.heard, &error),
-            },
+        let error = match end {
+            End::Fell(told) => return told,
+            End::Failed(error) => error,
+        };
+        if ear.is_unpicked {
+            return Told::failure(
+                settings,
+                &[b"Failed to load snapshot: ", &self.unpicked(&ear.heard, &error)[..]].concat(),
+            );
         }
+        if ear.is_unmade {
+            return making.not_made(&[b"Could not resize file: ", &self.0.input_output(&error)[..]].concat());
+        }
+        match ear.stopped {
+            Some(at) => self.stopped(at, &error, making),
+            None if self.0.has_all_open(&ear.heard) => Told::failure(settings, &self.0.words(&error)),
+            None => self.0.refused(&ear.heard, &error),
+        }
+    }
+
+    /// Why a snapshot could not be had.
+    fn unpicked(&self, heard: &Heard, error: &Error) -> Vec<u8> {
+        match self.format(heard).filter(|format| *format != KEEPER) {
+            Some(format) => [
+                b"Block format '",
+                format,
+                b"' used by device '' does not support temporarily loading internal snapshots",
+            ]
+            .concat(),
+            None => self.0.words(error),
+        }
+    }
+
+    /// What is said of bytes that could not be read or written.
+    fn stopped(&self, at: u64, error: &Error, making: &Making<'_>) -> Told {
+        let name = error.cause.and_then(|number| self.0.session.mishap(number)).map(|mishap| mishap.name);
+        let is_writing = name.as_deref() == Some(making.name());
+        let words = self.0.input_output(error);
+        let sentence = match (self.0.parsed.verb.name, is_writing) {
+            ("dd", true) => "error while writing to output image file: ".to_owned(),
+            ("dd", false) => "error while reading from input image file: ".to_owned(),
+            (_, true) => format!("error while writing at byte {at}: "),
+            (_, false) => format!("error while reading at byte {at}: "),
+        };
+        Told::failure(self.0.settings, &[sentence.as_bytes(), &words].concat())
     }
 }

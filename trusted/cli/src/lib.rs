@@ -7,6 +7,7 @@ mod bench;
 mod compare;
 mod config;
 mod convert;
+mod dd;
 mod info;
 mod making;
 mod map;
@@ -36,6 +37,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "bench", run: bench::run },
     Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },
+    Command { name: "dd", run: dd::run },
     Command { name: "info", run: info::run },
     Command { name: "map", run: map::run },
     Command { name: "measure", run: measure::run },

@@ -1,15 +1,16 @@
 //! The target of a copy: what the user wants made, and its making.
 
 use crate::args::keyval;
-use crate::args::node::{Named, describe};
+use crate::args::node::{Named, describe, drivers};
 use crate::args::number;
 use crate::args::{Complaint, Parsed};
-use crate::opening;
+use crate::opening::{self, Plain};
 use crate::settings::Settings;
-use crate::setup::system_words;
+use crate::setup::{mishap_words, system_words};
 use crate::{Told, stderr_text};
-use instar_broker::Session;
-use instar_broker::publish::{Hints, Refused, Target, Wish};
+use instar_broker::publish::{FileType, Hints, Refused, Target, Wish};
+use instar_broker::session::Why;
+use instar_broker::{Mishap, Session};
 use instar_wire::io::Granted;
 use instar_wire::op::convert::{Preallocation, Target as Asked};
 use std::ffi::OsStr;
@@ -18,23 +19,35 @@ use std::path::Path;
 
 /// The names under which a plain file can be written.
 const PLAIN: &[&[u8]] = &[b"raw", b"file", b"host_device"];
-/// What can be asked of a plain file.
-const OPTIONS: &[(&str, &str)] = &[
-    ("extent_size_hint=<size>", "Extent size hint for the image file, 0 to disable"),
-    ("nocow=<bool (on/off)>", "Turn off copy-on-write (valid only on btrfs)"),
-    ("preallocation=<str>", "Preallocation mode (allowed values: off, falloc, full)"),
-    ("size=<size>", "Virtual disk size"),
-];
+/// The formats that no version can write.
+const READ_ONLY: &[&[u8]] = &[b"bochs", b"cloop", b"dmg"];
+/// Lengths of images are multiples of this.
+const SECTOR: u64 = 512;
+
+/// A target as the command line names it.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The word, or what stands for it.
+    pub name: Vec<u8>,
+    /// It is standard output.
+    pub is_stream: bool,
+    /// Bytes of it that are passed over.
+    pub seek: u64,
+    /// How long it shall be, if that is said.
+    pub len: Option<u64>,
+}
 
 /// A target, from the word on the command line to the file that appears.
 pub struct Making<'a> {
-    name: Vec<u8>,
+    wanted: Wanted,
     parsed: &'a Parsed,
     settings: &'a Settings,
     promised: Granted,
     /// The file and its part, or why there can be none; told when its turn has come.
     aim: Result<Aim, Told>,
     target: Option<Target>,
+    /// Bytes that a stream gets.
+    total: u64,
 }
 
 /// What is to be written.
@@ -44,64 +57,98 @@ struct Aim {
     at: u64,
     /// Bytes from there on, if they are limited.
     size: Option<u64>,
+    /// It has to be a device.
+    is_device: bool,
     preallocation: Preallocation,
     hints: Hints,
 }
 
+impl Aim {
+    fn at(path: &[u8]) -> Aim {
+        Aim {
+            path: path.to_vec(),
+            at: 0,
+            size: None,
+            is_device: false,
+            preallocation: Preallocation::Off,
+            hints: Hints::default(),
+        }
+    }
+}
+
 impl<'a> Making<'a> {
     /// The target that the user named.
-    pub fn new(name: &[u8], parsed: &'a Parsed, session: &Session, settings: &'a Settings) -> Self {
-        let mut making = Making {
-            name: name.to_vec(),
-            parsed,
-            settings,
-            promised: session.promise(name),
-            aim: Err(Told::default()),
-            target: None,
-        };
-        making.aim = making.aim();
+    pub fn new(wanted: Wanted, parsed: &'a Parsed, session: &Session, settings: &'a Settings) -> Self {
+        let promised = session.promise(&wanted.name);
+        let aim = Err(Told::default());
+        let mut making = Making { wanted, parsed, settings, promised, aim, target: None, total: 0 };
+        making.aim = making.aim(session);
         making
     }
 
     /// Its name on the command line.
     pub fn name(&self) -> &[u8] {
-        &self.name
+        &self.wanted.name
+    }
+
+    /// Whether bytes have to come one after the other.
+    pub fn is_stream(&self) -> bool {
+        self.wanted.is_stream
     }
 
     /// What the worker has to know of it.
     pub fn request(&self) -> Asked {
+        let aim = self.aim.as_ref().ok();
+        let standing = aim.is_some_and(|aim| {
+            let path = Path::new(OsStr::from_bytes(&aim.path));
+            std::fs::metadata(path).is_ok_and(|about| !about.is_file())
+        });
         Asked {
             file: self.promised.clone(),
-            at: self.aim.as_ref().map_or(0, |aim| aim.at),
-            exists: self.parsed.has("no-create"),
-            is_zero: self.parsed.has("target-is-zero"),
-            preallocation: self.aim.as_ref().map_or(Preallocation::Off, |aim| aim.preallocation.clone()),
+            at: aim.map_or(0, |aim| aim.at).saturating_add(self.wanted.seek),
+            len: self.wanted.len.map(|len| len.saturating_add(SECTOR - 1) / SECTOR * SECTOR),
+            exists: self.exists() || self.wanted.is_stream,
+            // What is on a device stays there until it is written over.
+            is_zero: self.parsed.has("target-is-zero") || !(self.exists() || self.wanted.is_stream || standing),
+            preallocation: aim.map_or(Preallocation::Off, |aim| aim.preallocation.clone()),
         }
+    }
+
+    /// Whether it is there already.
+    fn exists(&self) -> bool {
+        self.parsed.has("no-create")
+    }
+
+    fn is_dd(&self) -> bool {
+        self.parsed.verb.name == "dd"
     }
 
     fn format(&self) -> &[u8] {
         self.parsed.bytes("target-format").unwrap_or(b"raw")
     }
 
-    fn aim(&self) -> Result<Aim, Told> {
-        let plain = Aim {
-            path: self.name.clone(),
-            at: 0,
-            size: None,
-            preallocation: Preallocation::Off,
-            hints: Hints::default(),
-        };
-        if self.parsed.has("target-image-opts") {
-            return self.described(plain);
+    fn aim(&mut self, session: &Session) -> Result<Aim, Told> {
+        if self.wanted.is_stream {
+            self.check_format()?;
+            let (target, at) = Target::stream().map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
+            session.fulfil(self.promised.id, target.file());
+            self.target = Some(target);
+            return Ok(Aim { at, ..Aim::at(b"") });
+        }
+        if self.exists() {
+            return self.existing();
         }
         self.check_format()?;
         if self.parsed.has("compress") {
             return Err(self.say(b"Compression not supported for this file format"));
         }
-        if self.parsed.has("backing") {
-            return Err(self.say(&[b"Backing file not supported for file format '", self.format(), b"'"].concat()));
+        let what = [("backing", "Backing file"), ("backing-format", "Backing file format")];
+        if let Some((_, what)) = what.iter().find(|(key, _)| self.parsed.has(key)) {
+            let sentence = [what.as_bytes(), b" not supported for file format '", self.format(), b"'"];
+            return Err(self.say(&sentence.concat()));
         }
-        self.options(plain)
+        let aim = self.options(self.named()?)?;
+        Ok(Aim { is_device: aim.is_device || self.format() == b"host_device", ..aim })
     }
 
     /// Refuses a format that cannot be written.
@@ -110,23 +157,58 @@ impl<'a> Making<'a> {
         if PLAIN.contains(&format) {
             return Ok(());
         }
-        let known = crate::args::node::drivers::driver(format, &self.settings.profile).is_some();
-        let sentence = match known {
-            true => [b"Format driver '", format, b"' does not support image creation"].concat(),
-            false => [b"Unknown file format '", format, b"'"].concat(),
+        let known = drivers::driver(format, &self.settings.profile).is_some();
+        let sentence = match (known, self.is_dd()) {
+            (true, _) => [b"Format driver '", format, b"' does not support image creation"].concat(),
+            (false, true) => b"Unknown file format".to_vec(),
+            (false, false) => [b"Unknown file format '", format, b"'"].concat(),
         };
         Err(self.say(&sentence))
     }
 
-    /// An existing image that is described by options.
-    fn described(&self, aim: Aim) -> Result<Aim, Told> {
-        let named = Named { image_opts: true, ..Named::plain(&self.name) };
+    /// The file that the word names, if it is to be made.
+    fn named(&self) -> Result<Aim, Told> {
+        let name = &self.wanted.name[..];
+        if name.is_empty() {
+            return Ok(Aim::at(name));
+        }
+        if name.starts_with(b"json:") {
+            return Err(self.say(b"Unknown protocol 'json'"));
+        }
+        let described = describe(&Named::plain(name), &self.settings.profile).map_err(|complaint| {
+            // Nothing is opened: what is wrong is wrong with the name.
+            let opening = Complaint::new(&[b""]).not_opened(name).sentence;
+            let sentence = complaint.sentence.strip_prefix(&opening[..]).map(<[u8]>::to_vec);
+            opening::complain(
+                &Complaint { sentence: sentence.unwrap_or(complaint.sentence.clone()), ..complaint },
+                self.settings,
+            )
+        })?;
+        let plain = opening::plain_file(&described.node);
+        let Plain { path, is_device, .. } = plain.ok_or_else(|| self.not_made(b"the protocol does not make files"))?;
+        Ok(Aim { is_device, ..Aim::at(&path) })
+    }
+
+    /// An existing image.
+    fn existing(&self) -> Result<Aim, Told> {
+        let name = &self.wanted.name[..];
+        let image_opts = self.parsed.has("target-image-opts");
+        if image_opts && self.parsed.has("target-format") {
+            return Err(self.say(b"--image-opts and --format are mutually exclusive"));
+        }
+        let named = Named { image_opts, format: Some(self.format()).filter(|_| !image_opts), ..Named::plain(name) };
         let refuse = |complaint: Complaint| opening::complain(&complaint, self.settings);
         let node = describe(&named, &self.settings.profile).map_err(refuse)?.node;
-        let (path, part) = opening::plain_file(&node).ok_or_else(|| {
-            self.say(&[b"Could not open '", &self.name[..], b"': only raw images can be written in place"].concat())
-        })?;
-        Ok(Aim { path, at: part.offset.unwrap_or(0), size: part.size, ..aim })
+        if node.driver_name().is_some_and(|name| READ_ONLY.contains(&name.as_bytes())) {
+            return Err(self.not_opened(b"Image is read-only"));
+        }
+        let plain = opening::plain_file(&node);
+        let plain = plain.filter(|_| node.driver.is_some());
+        let Plain { path, part, is_device } =
+            plain.ok_or_else(|| self.not_opened(b"only raw images that are said to be raw can be written in place"))?;
+        let checked = opening::check_written(&node, self.parsed, self.settings);
+        checked.map_err(|complaint| refuse(complaint.not_opened(name)))?;
+        Ok(Aim { at: part.offset.unwrap_or(0), size: part.size, is_device, ..Aim::at(&path) })
     }
 
     /// What `-o` asks for.
@@ -135,7 +217,8 @@ impl<'a> Making<'a> {
             let entries = keyval::options(list.as_bytes(), None, false).entries;
             for (key, value) in entries {
                 match &key[..] {
-                    b"size" => {}
+                    // The size is that of what is copied; all the same it has to be one.
+                    b"size" => _ = self.size(&key, &value)?,
                     b"preallocation" => aim.preallocation = self.preallocation(&value)?,
                     b"nocow" => aim.hints.no_copy_on_write = self.flag(&key, &value)?,
                     b"extent_size_hint" => aim.hints.extent = Some(self.size(&key, &value)?),
@@ -169,27 +252,36 @@ impl<'a> Making<'a> {
         read.map_err(|complaint| opening::complain(&complaint, self.settings))
     }
 
-    fn say(&self, sentence: &[u8]) -> Told {
+    /// A failure of this one sentence.
+    pub fn say(&self, sentence: &[u8]) -> Told {
         let shown = stderr_text(self.settings).show(sentence).into_owned();
         Told::failure(self.settings, &shown)
     }
 
     /// The sentence for a target that could not be made.
-    fn not_made(&self, words: &[u8]) -> Told {
+    pub fn not_made(&self, words: &[u8]) -> Told {
         let text = stderr_text(self.settings);
-        let about =
-            [&text.show(&self.name)[..], b": error while converting ", &text.show(self.format()), b": "].concat();
+        let name = text.show(&self.wanted.name).into_owned();
+        let format = text.show(self.format()).into_owned();
+        let about = match self.is_dd() {
+            true => [&name[..], b": error while creating output image: "].concat(),
+            false => [&name[..], b": error while converting ", &format, b": "].concat(),
+        };
         Told::failure(self.settings, &[&about[..], words].concat())
     }
 
     fn not_opened(&self, words: &[u8]) -> Told {
-        let name = stderr_text(self.settings).show(&self.name).into_owned();
+        let name = stderr_text(self.settings).show(&self.wanted.name).into_owned();
         Told::failure(self.settings, &[b"Could not open '", &name[..], b"': ", words].concat())
     }
 
     /// Makes it, or opens it, now that it is known how large it has to be.
     pub fn make(&mut self, session: &Session, total: u64) -> Result<(), Told> {
         let aim = std::mem::replace(&mut self.aim, Err(Told::default()))?;
+        self.total = total;
+        if self.wanted.is_stream {
+            return Ok(());
+        }
         let mode = self.parsed.bytes("target-cache");
         let wish = Wish {
             locking: session.is_locking(),
@@ -199,23 +291,96 @@ impl<'a> Making<'a> {
             is_source: &|identity| session.has_open(identity),
         };
         let path = Path::new(OsStr::from_bytes(&aim.path));
-        let exists = self.parsed.has("no-create");
-        let target = if exists { Target::open(path, &wish) } else { Target::create(path, &wish) };
-        let target = target.map_err(|refused| self.refusal(&refused, exists))?;
-        if exists {
-            let have = target.len().saturating_sub(aim.at).min(aim.size.unwrap_or(u64::MAX));
-            if have.next_multiple_of(512) < total {
-                return Err(self.say(b"output file is smaller than input file"));
-            }
+        let target = match self.exists() {
+            true => Target::open(path, &wish),
+            false if aim.is_device => Target::open(path, &wish),
+            false => Target::create(path, &wish),
+        };
+        let target = target.map_err(|refused| self.refusal(&refused, &aim))?;
+        if self.exists() {
+            self.check_existing(&target, &aim, total)?;
+        } else {
+            self.check_made(&target, &aim, total)?;
         }
         session.fulfil(self.promised.id, target.file());
         self.target = Some(target);
         Ok(())
     }
 
-    fn refusal(&self, refused: &Refused, exists: bool) -> Told {
-        let name = stderr_text(self.settings).show(&self.name).into_owned();
-        let act: &[u8] = if exists { b"open" } else { b"create" };
+    /// Refuses what cannot be written over.
+    fn check_existing(&self, target: &Target, aim: &Aim, total: u64) -> Result<(), Told> {
+        let why = |why| Mishap { name: aim.path.clone(), named_by: None, why };
+        let words = |mishap: &Mishap| mishap_words(mishap, self.settings, stderr_text(self.settings));
+        match target.kind() {
+            FileType::BlockDevice | FileType::CharacterDevice => {}
+            _ if aim.is_device => return Err(self.not_opened(&words(&why(Why::NotDevice)))),
+            FileType::RegularFile => {}
+            _ => return Err(self.not_opened(&words(&why(Why::NotRegular)))),
+        }
+        let have = target.len();
+        let whole = have.next_multiple_of(SECTOR);
+        if aim.at > whole {
+            let told = if self.settings.profile.raw_offset_told() { aim.at } else { 0 };
+            let words = format!("Offset ({told}) cannot be greater than size of the containing file ({whole})");
+            return Err(self.not_opened(words.as_bytes()));
+        }
+        let (at, Some(size)) = (aim.at, aim.size) else { return self.check_room(whole - aim.at, total) };
+        if size > whole - at {
+            let words = format!(
+                "The sum of offset ({at}) and size ({size}) has to be smaller or equal to the  \
+                 actual size of the containing file ({whole})"
+            );
+            return Err(self.not_opened(words.as_bytes()));
+        }
+        if !size.is_multiple_of(SECTOR) {
+            return Err(self.not_opened(b"Specified size is not multiple of 512"));
+        }
+        self.check_room(size, total)
+    }
+
+    fn check_room(&self, have: u64, total: u64) -> Result<(), Told> {
+        if self.parsed.has("compress") {
+            return Err(self.say(b"Compression not supported for this file format"));
+        }
+        match have < total.saturating_add(self.wanted.seek) {
+            true => Err(self.say(b"output file is smaller than input file")),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses what cannot be made as long as it has to be.
+    fn check_made(&self, target: &Target, aim: &Aim, total: u64) -> Result<(), Told> {
+        let asked = self.wanted.len.unwrap_or(total.saturating_add(self.wanted.seek));
+        match target.kind() {
+            FileType::BlockDevice | FileType::CharacterDevice if asked > target.len() => {
+                Err(self.not_made(b"Cannot grow device files"))
+            }
+            FileType::BlockDevice | FileType::CharacterDevice => Ok(()),
+            _ if aim.is_device => {
+                let mishap = Mishap { name: aim.path.clone(), named_by: None, why: Why::NotDevice };
+                Err(self.no_device(&mishap_words(&mishap, self.settings, stderr_text(self.settings))))
+            }
+            FileType::RegularFile if target.is_fresh() => Ok(()),
+            _ => Err(self.not_made(b"Could not resize file: Invalid argument")),
+        }
+    }
+
+    /// A device that is to be written to is not there.
+    fn no_device(&self, words: &[u8]) -> Told {
+        let before: &[u8] = match self.settings.profile.device_words() {
+            true => {
+                b"Protocol driver 'host_device' does not support creating new images, so an existing image must be \
+                  selected as the target; however, opening the given target as an existing image failed: "
+            }
+            false => b"Protocol driver 'host_device' does not support image creation, and opening the image failed: ",
+        };
+        self.not_made(&[before, words].concat())
+    }
+
+    fn refusal(&self, refused: &Refused, aim: &Aim) -> Told {
+        let name = stderr_text(self.settings).show(&aim.path).into_owned();
+        let opens = self.exists() || aim.is_device;
+        let act: &[u8] = if opens { b"open" } else { b"create" };
         let words = match refused {
             Refused::System(errno) => {
                 [b"Could not ", act, b" '", &name, b"': ", system_words(*errno).as_bytes()].concat()
@@ -229,20 +394,43 @@ impl<'a> Making<'a> {
                 [&why[..], &name, b"]?"].concat()
             }
         };
-        if exists { self.not_opened(&words) } else { self.not_made(&words) }
+        match (self.exists(), aim.is_device) {
+            (true, _) => self.not_opened(&words),
+            (false, true) => self.no_device(&words),
+            (false, false) => self.not_made(&words),
+        }
     }
 
     /// Lets it appear.
-    pub fn publish(&mut self) -> Result<(), Told> {
+    pub fn publish(&mut self) -> Result<Lengths, Told> {
+        let Some(target) = self.target.take() else { return Ok(Lengths::default()) };
+        if self.wanted.is_stream {
+            self.end_stream(&target)?;
+            return Ok(Lengths { copied: self.total, file: self.total });
+        }
+        let lengths = Lengths { copied: self.total, file: target.len() };
         // Unless asked otherwise, nothing waits for a disk: so it is with qemu-img.
         let durable = !matches!(self.parsed.bytes("target-cache"), None | Some(b"unsafe"));
-        let published = self.target.take().map_or(Ok(()), |target| target.publish(durable));
-        published.map_err(|errno| self.not_made(system_words(errno).as_bytes()))
+        target.publish(durable).map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
+        Ok(lengths)
+    }
+
+    /// What follows in a stream comes behind what was copied.
+    fn end_stream(&self, target: &Target) -> Result<(), Told> {
+        let at = target.position();
+        let len = self.wanted.len.unwrap_or(self.total).max(self.total);
+        target.pad(len - self.total, at.saturating_add(len)).map_err(|error| {
+            let words = error.to_string();
+            self.not_made(words.split(" (os error").next().unwrap_or_default().as_bytes())
+        })
     }
 }
 
-/// The list of what can be asked of a plain file.
-pub fn options_help() -> Vec<u8> {
-    let lines = OPTIONS.iter().map(|(key, about)| format!("  {key:<22} - {about}\n"));
-    ["Supported options:\n".to_owned()].into_iter().chain(lines).collect::<String>().into_bytes()
+/// What has come of a target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lengths {
+    /// Bytes that were copied.
+    pub copied: u64,
+    /// Bytes that the file has now.
+    pub file: u64,
 }

@@ -1,8 +1,9 @@
 //! Opening what the user named: a tree of nodes, of which the file at the bottom is opened here and the image in a cell.
 
 use crate::Told;
+use crate::args::json::Value;
 use crate::args::node::drivers::{self, Role};
-use crate::args::node::{Described, Leaf, Named, Node, describe};
+use crate::args::node::{Backing, Described, Leaf, Named, Node, describe, describe_below, no_such_node};
 use crate::args::{Complaint, Parsed};
 use crate::profile::Profile;
 use crate::render::info as page;
@@ -13,7 +14,8 @@ use instar_broker::session::{Meant, Why};
 use instar_broker::{Mishap, Session};
 use instar_wire::code::Secret;
 use instar_wire::io::Granted;
-use instar_wire::op::{Part, Source};
+use instar_wire::op::{Below, FormatName, Over, Part, Source};
+use std::os::fd::OwnedFd;
 
 /// What the user named, with its file open.
 pub struct Opened {
@@ -27,6 +29,8 @@ pub struct Opened {
     pub file: Granted,
     /// The file that the user says belongs to it.
     pub beside: Option<Granted>,
+    /// What is said of the images below it, from the top down; none if nothing is, or nobody asks.
+    pub below: Vec<Node>,
     /// Lines for standard error that the description earned.
     pub notes: Vec<u8>,
 }
@@ -94,53 +98,211 @@ pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settin
     open_as(parsed, &parsed.named(at, "format"), session, settings)
 }
 
-/// Opens an image that the user named so.
+/// Opens an image that the user named so, to tell what it is.
 pub fn open_as(parsed: &Parsed, named: &Named<'_>, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
-    let typed = named.name.to_vec();
-    let profile = &settings.profile;
     let refuse = |complaint: Complaint| complain(&complaint, settings);
-    let Described { node, warnings } = describe(named, profile).map_err(refuse)?;
-    let refuse_open = |complaint: Complaint| complain(&complaint.not_opened(&typed), settings);
-    let stack =
-        Stack::of(&node).ok_or_else(|| refuse_open(Complaint::new(&[b"drivers cannot be stacked in this way"])))?;
-    heed_caching(&stack, session).map_err(refuse_open)?;
-    let file = open_leaf(stack.leaf, session, settings).map_err(refuse_open)?;
-    stack.leaf.check_known(profile, false).map_err(refuse_open)?;
-    let beside = beside(&stack, profile).map(|leaf| open_leaf(leaf, session, settings));
-    let beside = beside.transpose().map_err(refuse_open)?;
-    for node in stack.above_leaf() {
-        node.check_values(profile, &parsed.objects).map_err(refuse_open)?;
-        if node.driver_name() == Some("copy-on-read") {
-            return Err(refuse_open(Complaint::new(&[b"Block node is read-only"])));
+    let Described { node, warnings } = describe(named, &settings.profile).map_err(refuse)?;
+    let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(settings.face.prefix())).collect();
+    let key = key_in_file(parsed, settings)?;
+    let mut opener = Opener { parsed, session, settings, typed: named.name, key };
+    let opened = opener.open(node).map_err(|complaint| refuse(complaint.not_opened(named.name)))?;
+    Ok(Opened { notes: stderr_lines(settings, &notes), ..opened })
+}
+
+/// Opens an image that the user named so, and what the user names below it, to read what it holds.
+pub fn open_content(
+    parsed: &Parsed,
+    named: &Named<'_>,
+    session: &mut Session,
+    settings: &Settings,
+) -> Result<Opened, Told> {
+    let mut opened = open_as(parsed, named, session, settings)?;
+    let node = opened.node.clone();
+    let mut opener = Opener { parsed, session, settings, typed: named.name, key: None };
+    opener.open_below(&node, &mut opened).map_err(|c| complain(&c.not_opened(named.name), settings))?;
+    Ok(opened)
+}
+
+/// Takes in a file without a name as the image that the user named so.
+pub fn take_in(
+    parsed: &Parsed,
+    named: &Named<'_>,
+    file: OwnedFd,
+    session: &mut Session,
+    settings: &Settings,
+) -> Result<Opened, Told> {
+    let refuse = |complaint: Complaint| complain(&complaint, settings);
+    let Described { node, .. } = describe(named, &settings.profile).map_err(refuse)?;
+    let words = |m: Mishap| Told::failure(settings, &mishap_words(&m, settings, stderr_text(settings)));
+    let file = session.take_in(named.name, file).map_err(words)?;
+    let key = key_in_file(parsed, settings)?;
+    let source = Stack::of(&node).and_then(|stack| stack.format).map(|format| source(format, None, &file));
+    let source = source.map(|source| Source { key, ..source });
+    let typed = named.name.to_vec();
+    Ok(Opened { typed, source, file, beside: None, node, below: Vec::new(), notes: Vec::new() })
+}
+
+/// What is needed to open what a description names.
+struct Opener<'a> {
+    parsed: &'a Parsed,
+    session: &'a mut Session,
+    settings: &'a Settings,
+    /// The word on the command line.
+    typed: &'a [u8],
+    /// The passphrase that was given in a file.
+    key: Option<Secret>,
+}
+
+impl Opener<'_> {
+    fn open(&mut self, node: Node) -> Result<Opened, Complaint> {
+        let (profile, settings) = (&self.settings.profile, self.settings);
+        let stack = Stack::of(&node).ok_or_else(|| Complaint::new(&[b"drivers cannot be stacked in this way"]))?;
+        heed_caching(&stack, self.session)?;
+        let file = open_leaf(stack.leaf, self.session, settings)?;
+        stack.leaf.check_known(profile, false)?;
+        let beside = beside(&stack, profile).map(|leaf| open_leaf(leaf, self.session, settings)).transpose()?;
+        for node in stack.above_leaf() {
+            node.check_values(profile, &self.parsed.objects)?;
+            if node.driver_name() == Some("copy-on-read") {
+                return Err(Complaint::new(&[b"Block node is read-only"]));
+            }
+        }
+        let key = stack.format.and_then(|format| self.key.clone().or_else(|| self.secret(format)));
+        let source = |format| Source { key, beside: beside.clone(), ..source(format, stack.part, &file) };
+        let source = stack.format.map(source);
+        Ok(Opened { typed: self.typed.to_vec(), source, file, beside, node, below: Vec::new(), notes: Vec::new() })
+    }
+
+    /// Opens what is said of the image below, and of those below that one.
+    fn open_below(&mut self, node: &Node, opened: &mut Opened) -> Result<(), Complaint> {
+        let Some(stack) = Stack::of(node) else { return Ok(()) };
+        let Some(format) = stack.format else { return Ok(()) };
+        self.check_key(format)?;
+        let below = self.below(&format.backing, format, opened)?;
+        opened.source.iter_mut().for_each(|source| source.below = below.clone());
+        Ok(())
+    }
+
+    /// The passphrase that is named for an image.
+    fn secret(&self, format: &Node) -> Option<Secret> {
+        let secret = secret_name(format).and_then(|id| self.parsed.objects.secret(&id));
+        secret.map(|secret| Secret(secret.bytes.expose().to_vec()))
+    }
+
+    /// Without its secret no sealed image can be read.
+    fn check_key(&self, format: &Node) -> Result<(), Complaint> {
+        match secret_name(format).filter(|id| self.parsed.objects.secret(id).is_none()) {
+            Some(id) => Err(Complaint::new(&[b"No secret with id '", &id, b"'"])),
+            None => Ok(()),
         }
     }
-    let key = stack.format.map(|format| key(format, parsed, settings)).transpose()?.flatten();
-    let source = stack.format.map(|format| Source { key, beside: beside.clone(), ..source(format, stack.part, &file) });
-    let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(settings.face.prefix())).collect();
-    let notes = stderr_lines(settings, &notes);
-    Ok(Opened { typed, source, file, beside, node, notes })
+
+    fn below(&mut self, backing: &Backing, above: &Node, opened: &mut Opened) -> Result<Below, Complaint> {
+        let stands = above.driver_name().is_none_or(|name| STANDING.contains(&name));
+        let options = match backing {
+            Backing::AsStored => return Ok(Below::AsStored),
+            Backing::None => return Ok(Below::None),
+            _ if !stands => return Err(Complaint::new(&[b"Driver doesn't support backing files"])),
+            Backing::Reference(name) => return Err(no_such_node(name, &self.settings.profile).about(BELOW)),
+            Backing::Options(options) => options,
+        };
+        self.described(options, opened).map_err(|complaint| complaint.about(BELOW))
+    }
+
+    /// The image below, as these options have it.
+    fn described(&mut self, options: &[(Vec<u8>, Value)], opened: &mut Opened) -> Result<Below, Complaint> {
+        let Described { node, warnings } = describe_below(options, &self.settings.profile)?;
+        let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(self.settings.face.prefix())).collect();
+        opened.notes.extend(stderr_lines(self.settings, &notes));
+        opened.below.push(node.clone());
+        self.check_key(&node)?;
+        if node.leaf().is_none() && node.children.is_empty() {
+            node.check_values(&self.settings.profile, &self.parsed.objects)?;
+            let below = self.below(&node.backing, &node, opened)?;
+            let said = source(&node, None, &opened.file);
+            let over = Over { format: said.file.pinned, raw: said.raw, key: self.secret(&node), below };
+            return Ok(Below::Over(Box::new(over)));
+        }
+        let mut own = self.open(node.clone())?;
+        if let Some(format) = Stack::of(&node).and_then(|stack| stack.format) {
+            let below = self.below(&format.backing, format, opened)?;
+            own.source.iter_mut().for_each(|source| source.below = below.clone());
+        }
+        Ok(Below::Instead(Box::new(own.content())))
+    }
+}
+
+/// Before the reason why an image below another could not be opened.
+const BELOW: &[u8] = b"Could not open backing file";
+/// The formats of images that stand upon others.
+const STANDING: &[&str] = &["qcow", "qcow2", "qed", "vmdk", "vpc", "vhdx"];
+
+/// A raw image in a plain file.
+pub struct Plain {
+    /// The file.
+    pub path: Vec<u8>,
+    /// The part of it that is the image.
+    pub part: Part,
+    /// The file is said to be a device.
+    pub is_device: bool,
 }
 
 /// The file and the part of it that a description means, if it is of a raw image in a plain file.
-pub fn plain_file(node: &Node) -> Option<(Vec<u8>, Part)> {
+pub fn plain_file(node: &Node) -> Option<Plain> {
     let stack = Stack::of(node).filter(|s| s.filters.is_empty() && s.part.is_none() && s.shims.is_empty())?;
     let part = stack.format.filter(|f| f.driver_name() == Some("raw"));
-    let (Some(Leaf::File(path)), true) = (stack.leaf.leaf(), part.is_some() == stack.format.is_some()) else {
-        return None;
+    let (path, is_device) = match stack.leaf.leaf() {
+        Some(Leaf::File(path)) => (path.to_vec(), false),
+        Some(Leaf::HostDevice(path)) => (path.to_vec(), true),
+        _ => return None,
     };
     let size = |key| part.and_then(|part| part.size(key));
-    Some((path.to_vec(), Part { offset: size("offset"), size: size("size") }))
+    let plain = Plain { path, part: Part { offset: size("offset"), size: size("size") }, is_device };
+    Some(plain).filter(|_| part.is_some() == stack.format.is_some())
+}
+
+/// Refuses what cannot be meant of an image that is written to.
+pub fn check_written(node: &Node, parsed: &Parsed, settings: &Settings) -> Result<(), Complaint> {
+    let Some(stack) = Stack::of(node) else { return Ok(()) };
+    for node in stack.above_leaf().chain([stack.leaf]) {
+        node.check_values(&settings.profile, &parsed.objects)?;
+        node.check_known(&settings.profile, true)?;
+        if matches!(node.text("read-only").as_deref(), Some(b"on")) {
+            return Err(Complaint::new(&[b"Block node is read-only"]));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses options that nobody knows, once everything is open.
 pub fn check_known(opened: &Opened, settings: &Settings) -> Result<(), Told> {
-    let Some(stack) = Stack::of(&opened.node) else { return Ok(()) };
-    let mut known = stack.above_leaf().try_for_each(|node| node.check_known(&settings.profile, false));
-    let has_header = stack.format.is_some_and(|format| format.child("header").is_some());
-    if known.is_ok() && has_header && !settings.profile.detached_header() {
-        known = Err(Complaint::new(&[b"Block format 'luks' does not support the option 'header.filename'"]));
+    known(opened, settings, false).map_err(|complaint| complain(&complaint.not_opened(&opened.typed), settings))
+}
+
+/// Refuses options that nobody knows, of the image and of those below it, which were found to have these formats.
+pub fn check_all_known<'f>(
+    opened: &Opened,
+    found: impl Iterator<Item = &'f FormatName>,
+    settings: &Settings,
+) -> Result<(), Told> {
+    let refuse = |complaint: Complaint| complain(&complaint.not_opened(&opened.typed), settings);
+    let pairs: Vec<_> = opened.below.iter().zip(found.skip(1)).collect();
+    for (depth, (node, format)) in pairs.into_iter().enumerate().rev() {
+        let node = settle(node.clone(), &format.0, &settings.profile);
+        let known = node.check_known(&settings.profile, true);
+        known.map_err(|complaint| refuse((0..=depth).fold(complaint, |complaint, _| complaint.about(BELOW))))?;
     }
-    known.map_err(|complaint| complain(&complaint.not_opened(&opened.typed), settings))
+    known(opened, settings, true).map_err(refuse)
+}
+
+fn known(opened: &Opened, settings: &Settings, backing: bool) -> Result<(), Complaint> {
+    let Some(stack) = Stack::of(&opened.node) else { return Ok(()) };
+    stack.above_leaf().try_for_each(|node| node.check_known(&settings.profile, backing))?;
+    let has_header = stack.format.is_some_and(|format| format.child("header").is_some());
+    if has_header && !settings.profile.detached_header() {
+        return Err(Complaint::new(&[b"Block format 'luks' does not support the option 'header.filename'"]));
+    }
+    Ok(())
 }
 
 /// The file that the user says belongs to the image, where the version opens such a file for a description.
@@ -150,30 +312,32 @@ fn beside<'a>(stack: &Stack<'a>, profile: &Profile) -> Option<&'a Node> {
     child(header, "header").or_else(|| child(data, "data-file"))
 }
 
-/// The passphrase that the user gives for an image: by a secret's name, or natively in a file.
-fn key(format: &Node, parsed: &Parsed, settings: &Settings) -> Result<Option<Secret>, Told> {
-    if let Some(path) = parsed.value("luks-passphrase-file") {
-        let mut bytes = std::fs::read(path).map_err(|e| {
-            let path = path.display().to_string();
-            let sentence = format!("cannot read the passphrase file '{}': {e}", path.escape_debug());
-            Told::failure(settings, sentence.as_bytes())
-        })?;
-        // Editors end files with a line break that nobody means.
-        if bytes.ends_with(b"\n") {
-            bytes.pop();
-        }
-        return Ok(Some(Secret(bytes)));
+/// The passphrase that the user gives in a file.
+fn key_in_file(parsed: &Parsed, settings: &Settings) -> Result<Option<Secret>, Told> {
+    let Some(path) = parsed.value("luks-passphrase-file") else { return Ok(None) };
+    let mut bytes = std::fs::read(path).map_err(|e| {
+        let path = path.display().to_string();
+        let sentence = format!("cannot read the passphrase file '{}': {e}", path.escape_debug());
+        Told::failure(settings, sentence.as_bytes())
+    })?;
+    // Editors end files with a line break that nobody means.
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
     }
-    let id = ["key-secret", "encrypt.key-secret"].iter().find_map(|key| format.text(key));
-    let secret = id.and_then(|id| parsed.objects.secret(&id).map(|s| Secret(s.bytes.expose().to_vec())));
-    Ok(secret)
+    Ok(Some(Secret(bytes)))
+}
+
+/// The secret that an image is said to be opened with.
+fn secret_name(format: &Node) -> Option<Vec<u8>> {
+    ["key-secret", "encrypt.key-secret"].iter().find_map(|key| format.text(key))
 }
 
 fn source(format: &Node, part: Option<&Node>, file: &Granted) -> Source {
     let part_of = |node: &Node| Part { offset: node.size("offset"), size: node.size("size") };
     let raw = if format.driver_name() == Some("raw") { part_of(format) } else { Part { offset: None, size: None } };
     let pinned = format.driver_name().map(Into::into);
-    Source { file: Granted { pinned, ..file.clone() }, part: part.map(part_of), raw, key: None, beside: None }
+    let file = Granted { pinned, ..file.clone() };
+    Source { file, part: part.map(part_of), raw, key: None, beside: None, below: Below::AsStored }
 }
 
 /// Reads past the page cache if any node says so; asynchronous requests of the kernel's kind need that.

@@ -200,6 +200,8 @@ features! {
     schema_objects: 6 . 0;
     /// A wrong enum value is told as `Parameter 'x' does not accept value 'y'`.
     enum_words: 6 . 0;
+    /// What does not make images is said to need an existing one.
+    device_words: 8 . 0;
     /// Errors quote device and node names, and say what was wrong with a file type or node name.
     quoted_names: 6 . 0;
     /// Sizes are whole numbers with an exact fraction, not floating point.

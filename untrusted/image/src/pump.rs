@@ -82,6 +82,9 @@ impl<'c> Pump<'c> {
     /// Writes what is held.
     pub fn flush(&mut self) -> Result<()> {
         let held = core::mem::take(&mut self.held);
+        if held == 0 {
+            return Ok(());
+        }
         self.write(self.buffer.get(..held).unwrap_or_default(), self.to)
     }
 

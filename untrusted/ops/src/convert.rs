@@ -4,27 +4,54 @@ use crate::cx::{Cx, Hand};
 use crate::open::{chain, snapshot, stack};
 use crate::stripes::Stripes;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::pump::{Manner, Pump};
+use instar_image::sector::SECTOR;
 use instar_image::{Chain, Error, Found, Place, Result, Walk};
 use instar_wire::code::encode;
-use instar_wire::op::convert::{Event, Preallocation, Request, Target, Trouble};
+use instar_wire::op::convert::{Event, Preallocation, Progress, Request, Target, Trouble};
+use instar_wire::op::dd;
+
+/// What is moved at once where it is told how much has been moved.
+const PIECE: u64 = 2 << 20;
+/// It is told whenever a lane has moved one of so many parts of the whole.
+const SHARES: u64 = 200;
 
 /// Copies, and tells of it.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
+    copy(request, None, cx)
+}
+
+/// Copies the images, or a part of each.
+pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
     let mut sources = Vec::new();
     for source in &request.sources {
         let stack = stack(cx, source, &request.rules, &|step| tell(Event::Step(step)))?;
-        let top = request.snapshot.as_ref().map(|pick| snapshot(&stack, pick)).transpose()?;
+        let top = request.snapshot.as_ref().map(|pick| snapshot(&stack, pick)).transpose();
+        let top = top.inspect_err(|_| _ = tell(Event::Unpicked))?;
         sources.push(chain(&stack, top)?);
     }
-    let parts = parts(&sources, request);
+    let parts = parts(&sources, part);
+    if part.is_some_and(|part| sources.iter().any(|chain| part.from > end(chain, Some(part)))) {
+        tell(Event::Beyond)?;
+    }
     let total = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len));
     tell(Event::Ready(total))?;
     make(&request.target, total, cx, &tell)?;
-    let job = Job { request, parts: &parts, total, stopped: AtomicBool::new(false), stripes: Stripes::new(total, cx) };
-    cx.crew.run(&|hand| job.work(hand))
+    let mut job = Job { request, parts: &parts, total, work: None, stopped: AtomicBool::new(false) };
+    if request.progress == Progress::Moved {
+        let work = job.measure(cx)?;
+        tell(Event::Work(work))?;
+        job.work = Some(work);
+    }
+    let stripes = job.stripes(cx);
+    cx.crew.run(&|hand| job.work(&stripes, hand))
+}
+
+/// Where a disk ends, or the part of it that is copied.
+fn end(chain: &Chain<'_>, part: Option<&dd::Part>) -> u64 {
+    chain.size().min(part.and_then(|part| part.until).unwrap_or(u64::MAX))
 }
 
 /// A part of a disk that is copied.
@@ -37,35 +64,32 @@ struct Part<'c> {
     len: u64,
 }
 
-fn parts<'c>(sources: &'c [Chain<'static>], request: &Request) -> Vec<Part<'c>> {
-    let (skip, count) = request.window.as_ref().map_or((0, None), |window| (window.skip, window.count));
+fn parts<'c>(sources: &'c [Chain<'static>], part: Option<&dd::Part>) -> Vec<Part<'c>> {
+    let from = part.map_or(0, |part| part.from);
     let mut to = 0u64;
-    let part = |chain: &'c Chain<'static>| {
-        let len = chain.size().saturating_sub(skip).min(count.unwrap_or(u64::MAX));
-        let part = Part { chain, from: skip, to, len };
+    let cut = |chain: &'c Chain<'static>| {
+        let len = end(chain, part).saturating_sub(from);
+        let part = Part { chain, from, to, len };
         to = to.saturating_add(len);
         part
     };
-    sources.iter().map(part).collect()
+    sources.iter().map(cut).collect()
 }
 
 /// Gives the target its length and its space.
 fn make(target: &Target, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Event) -> Result<()>) -> Result<()> {
     let file = target.file.id;
-    let place = Place { file, at: target.at };
     if target.exists {
         return Ok(());
     }
-    let made = cx.drive.set_length(file, target.at.saturating_add(total));
+    let len = target.len.unwrap_or(target.at.saturating_add(total).next_multiple_of(SECTOR));
+    let made = cx.drive.set_length(file, len);
     let made = made.and_then(|()| match target.preallocation {
-        Preallocation::Falloc if total > 0 => cx.drive.allocate(place, total),
-        Preallocation::Full if total > 0 => cx.drive.zero(place, total, false),
+        Preallocation::Falloc if len > 0 => cx.drive.allocate(Place { file, at: 0 }, len),
+        Preallocation::Full if len > 0 => cx.drive.zero(Place { file, at: 0 }, len, false),
         _ => Ok(()),
     });
-    if made.is_err() {
-        tell(Event::Stopped(0))?;
-    }
-    made
+    made.inspect_err(|_| _ = tell(Event::Unmade))
 }
 
 /// What all lanes do together.
@@ -73,14 +97,46 @@ struct Job<'c> {
     request: &'c Request,
     parts: &'c [Part<'c>],
     total: u64,
+    /// How much of that has to be moved, if it was asked.
+    work: Option<u64>,
     /// One lane has failed: the others need not go on.
     stopped: AtomicBool,
-    stripes: Stripes,
 }
 
 impl Job<'_> {
+    fn stripes(&self, cx: &Cx<'_>) -> Stripes {
+        match self.request.progress {
+            Progress::Moved => Stripes::in_order(self.total, cx),
+            Progress::Passed => Stripes::new(self.total, cx),
+        }
+    }
+
+    /// How much has to be moved, as far as the maps tell.
+    fn measure(&self, cx: &Cx<'_>) -> Result<u64> {
+        let work = AtomicU64::new(0);
+        let stripes = self.stripes(cx);
+        cx.crew.run(&|hand| {
+            let mut walks: Vec<_> =
+                self.parts.iter().map(|part| (part, Walk::new(part.chain, hand.drive, 0, 0))).collect();
+            while let Some((at, end)) = stripes.next() {
+                for (part, walk) in &mut walks {
+                    let (at, end) = part.within(at, end);
+                    walk.aim(at, end);
+                    // What cannot be found out is told when it is its turn to be copied.
+                    while let Ok(Some((len, found))) = walk.peek() {
+                        let counts = self.request.moves(&found);
+                        work.fetch_add(if counts { len } else { 0 }, Ordering::Relaxed);
+                        walk.advance(len);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(work.into_inner())
+    }
+
     /// A lane's share.
-    fn work(&self, hand: &Hand<'_>) -> Result<()> {
+    fn work(&self, stripes: &Stripes, hand: &Hand<'_>) -> Result<()> {
         let request = self.request;
         let manner = Manner {
             sparse: request.sparse,
@@ -94,17 +150,15 @@ impl Job<'_> {
             pump: Pump::new(part.chain, hand.drive, manner),
             hand,
             request,
+            work: self.work,
+            moved: 0,
         };
         let mut lanes: Vec<Lane<'_>> = self.parts.iter().map(lane).collect();
-        while let Some((at, end)) = self.stripes.next().filter(|_| !self.stopped.load(Ordering::Relaxed)) {
+        while let Some((at, end)) = stripes.next().filter(|_| !self.stopped.load(Ordering::Relaxed)) {
             for lane in &mut lanes {
-                let done = lane.stripe(at, end.min(self.total));
-                if done.is_err() {
-                    self.stopped.store(true, Ordering::Relaxed);
-                }
-                done?;
+                lane.stripe(at, end).inspect_err(|_| self.stopped.store(true, Ordering::Relaxed))?;
             }
-            if request.progress {
+            if request.progress == Progress::Passed {
                 (hand.emit)(&encode(&Event::Done(end.saturating_sub(at))))?;
             }
         }
@@ -119,21 +173,55 @@ struct Lane<'c> {
     pump: Pump<'c>,
     hand: &'c Hand<'c>,
     request: &'c Request,
+    /// All that is to be moved, by all lanes.
+    work: Option<u64>,
+    /// What has been moved and not yet been told.
+    moved: u64,
+}
+
+impl Part<'_> {
+    /// The bytes of the disk that are copied to `at..end`; perhaps none.
+    fn within(&self, at: u64, end: u64) -> (u64, u64) {
+        let from = |at: u64| at.saturating_sub(self.to).min(self.len).saturating_add(self.from);
+        (from(at), from(end))
+    }
+}
+
+/// What of a copy is work.
+trait Moves {
+    /// Whether the bytes of a run have to be moved.
+    fn moves(&self, found: &Found) -> bool;
+    /// Whether they are none of the copy's business.
+    fn passes(&self, found: &Found) -> bool;
+}
+
+impl Moves for Request {
+    fn moves(&self, found: &Found) -> bool {
+        !self.passes(found) && (self.sparse == 0 || !found.source.is_zero())
+    }
+
+    fn passes(&self, found: &Found) -> bool {
+        self.shallow && (found.depth > 0 || !found.present)
+    }
 }
 
 impl Lane<'_> {
     /// Copies what of this source lies in `at..end` of all that is copied.
     fn stripe(&mut self, at: u64, end: u64) -> Result<()> {
-        let part = self.part;
-        let (at, end) = (at.max(part.to), end.min(part.to.saturating_add(part.len)));
-        if at >= end {
+        let (at, end) = self.part.within(at, end);
+        self.walk.aim(at, end);
+        self.copy().inspect_err(|_| _ = (self.hand.emit)(&encode(&Event::Stopped(self.place().at))))?;
+        self.tell_moved(0, 0)
+    }
+
+    /// Tells what has been moved if it is a share of some size.
+    fn tell_moved(&mut self, len: u64, share: u64) -> Result<()> {
+        self.moved = self.moved.saturating_add(len);
+        let worth = self.work.is_some_and(|work| self.moved.saturating_mul(share.max(1)) >= work || share == 0);
+        if self.moved == 0 || !worth {
             return Ok(());
         }
-        let from = |at: u64| at.saturating_sub(part.to).saturating_add(part.from);
-        self.walk.aim(from(at), from(end));
-        self.copy().inspect_err(|_| {
-            let _ = (self.hand.emit)(&encode(&Event::Stopped(self.place().at)));
-        })
+        (self.hand.emit)(&encode(&Event::Done(core::mem::take(&mut self.moved))))
     }
 
     /// Where the walk has come to in all that is copied.
@@ -144,20 +232,26 @@ impl Lane<'_> {
 
     fn copy(&mut self) -> Result<()> {
         while let Some((len, found)) = self.walk.peek()? {
-            let place = self.place();
-            let to = place.ahead(self.request.target.at);
+            if self.request.passes(&found) {
+                self.walk.advance(len);
+                continue;
+            }
+            let to = self.place().ahead(self.request.target.at);
+            let len = if self.work.is_some() { len.min(PIECE) } else { len };
             let len = match self.pump.carry(&found, len, to) {
                 Err(error) if self.request.salvage => self.salvage(&found, len, to, &error)?,
                 moved => moved?,
             };
             self.walk.advance(len);
+            if self.request.moves(&found) {
+                self.tell_moved(len, SHARES)?;
+            }
         }
         self.pump.flush()
     }
 
     /// Takes what can be had of a run, sector after sector; what cannot be had becomes zeroes.
     fn salvage(&mut self, found: &Found, len: u64, to: Place, error: &Error) -> Result<u64> {
-        const SECTOR: u64 = 512;
         if len > SECTOR {
             return self.pump.carry(found, SECTOR, to).or_else(|error| self.lose(SECTOR, to, error));
         }

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod compare;
 pub mod convert;
 pub mod cx;
+pub mod dd;
 pub mod info;
 pub mod map;
 pub mod measure;
@@ -23,6 +24,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     match request {
         Request::Info(request) => info::run(request, cx),
         Request::Convert(request) => convert::run(request, cx),
+        Request::Dd(request) => dd::run(request, cx),
         Request::Compare(request) => compare::run(request, cx),
         Request::Snapshot(request) => snapshot::run(request, cx),
         Request::Bench(request) => bench::run(request, cx),

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use instar_image::layer::Estranged;
 use instar_image::{Bytes, Chain, Error, File, Format, Granted, Image, Kind, Layer, Options, Result, Role, info};
 use instar_wire::op::convert::Pick;
-use instar_wire::op::{self, Part, Rules, Source};
+use instar_wire::op::{self, Below, Part, Rules, Source};
 
 /// A way down a chain, layer after layer.
 pub struct Descent<'a, 'r> {
@@ -15,6 +15,8 @@ pub struct Descent<'a, 'r> {
     layer: Granted,
     part: Option<Part>,
     options: Options,
+    /// What the user says of the layer below.
+    below: Below,
 }
 
 /// A layer, opened.
@@ -35,15 +37,26 @@ impl<'a, 'r> Descent<'a, 'r> {
     /// From what the user named. `data`: the guest's bytes will be read, and not only what is said about them.
     pub fn new(cx: &'r Cx<'a>, source: &Source, rules: &'r Rules, data: bool) -> Self {
         let options = Options {
-            raw_offset: source.raw.offset,
-            raw_size: source.raw.size,
             open_data_file: data,
             as_qemu: rules.as_qemu,
             version: rules.version,
-            key: source.key.clone(),
-            beside: source.beside.clone(),
+            key: None,
+            beside: None,
+            raw_offset: None,
+            raw_size: None,
         };
-        Descent { cx, rules, layer: source.file.clone(), part: source.part.clone(), options }
+        let mut descent =
+            Descent { cx, rules, layer: source.file.clone(), part: None, options, below: Below::AsStored };
+        descent.turn_to(source);
+        descent
+    }
+
+    /// Goes on with what the user named.
+    fn turn_to(&mut self, source: &Source) {
+        let Source { file, part, raw, key, beside, below } = source.clone();
+        (self.layer, self.part, self.below) = (file, part, below);
+        (self.options.key, self.options.beside) = (key, beside);
+        (self.options.raw_offset, self.options.raw_size) = (raw.offset, raw.size);
     }
 
     /// Opens the layer it has come to. `extra`: also tells what qemu-img hides.
@@ -57,38 +70,56 @@ impl<'a, 'r> Descent<'a, 'r> {
 
     /// Goes down to the layer below; false if there is none.
     pub fn descend(&mut self, from: &Opened<'a>) -> Result<bool> {
-        let below = match &from.told.backing {
-            None => from.image.parent()?,
-            Some(backing) => {
-                // A layer that cannot be had is told as the one at fault, not the one that names it.
-                let related = self.cx.io.related(from.granted.id, Role::Backing, &backing.name.0);
-                let mut granted = related.map_err(|e| Error { file: None, ..e })?;
-                self.heed_claim(&mut granted, backing.format.as_ref())?;
-                Some(granted)
-            }
-        };
+        let claim = from.told.backing.as_ref().and_then(|backing| backing.format.as_ref());
         // What the user said of the top is said of nothing below.
+        let said = core::mem::replace(&mut self.below, Below::AsStored);
         let Options { open_data_file, as_qemu, version, .. } = self.options;
         self.options = Options { open_data_file, as_qemu, version, ..Options::default() };
-        let goes_on = below.is_some();
-        self.layer = below.unwrap_or_else(|| self.layer.clone());
-        Ok(goes_on)
+        match said {
+            Below::None => return Ok(false),
+            Below::AsStored => {
+                let Some(granted) = self.stored(from)? else { return Ok(false) };
+                self.layer = granted;
+                return self.heed_claim(claim).map(|()| true);
+            }
+            Below::Over(over) => {
+                let Some(mut granted) = self.stored(from)? else { return Ok(false) };
+                granted.pinned = over.format.or(granted.pinned);
+                self.layer = granted;
+                (self.options.key, self.below) = (over.key, over.below);
+                (self.options.raw_offset, self.options.raw_size) = (over.raw.offset, over.raw.size);
+            }
+            Below::Instead(source) => self.turn_to(&source),
+        }
+        if self.layer.pinned.is_none() {
+            self.heed_claim(claim)?;
+        }
+        Ok(true)
+    }
+
+    /// The layer that an image names.
+    fn stored(&self, from: &Opened<'a>) -> Result<Option<Granted>> {
+        let Some(backing) = &from.told.backing else { return from.image.parent() };
+        // A layer that cannot be had is told as the one at fault, not the one that names it.
+        let related = self.cx.io.related(from.granted.id, Role::Backing, &backing.name.0);
+        related.map(Some).map_err(|e| Error { file: None, ..e })
     }
 
     /// A format name in an image is a claim: in qemu-img's ways it is obeyed, otherwise the bytes must bear it out.
-    fn heed_claim(&self, granted: &mut Granted, claim: Option<&Bytes>) -> Result<()> {
+    fn heed_claim(&mut self, claim: Option<&Bytes>) -> Result<()> {
         let Some(claim) = claim else { return Ok(()) };
         if self.rules.as_qemu {
-            granted.pinned = Some(claim.clone());
+            self.layer.pinned = Some(claim.clone());
             return Ok(());
         }
-        let found = self.cx.format_of(granted, &File::new(self.cx.io, granted), self.rules)?;
+        let file = self.cx.file(&self.layer, self.part.clone())?;
+        let found = self.cx.format_of(&self.layer, &file, self.rules)?;
         if found.name().as_bytes() == claim.0 {
             return Ok(());
         }
         Err(Kind::Refused
             .what("the overlay calls it '{}', its bytes say '{}'")
-            .file(granted.id)
+            .file(self.layer.id)
             .arg(claim.clone())
             .arg(found.name()))
     }

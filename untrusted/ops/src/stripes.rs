@@ -10,6 +10,9 @@ const MAX: u64 = 64 << 20;
 /// A lane takes about so many of them.
 const SHARES: u64 = 16;
 
+/// A disk up to this length gains nothing from several lanes.
+const SMALL: u64 = 16 << 20;
+
 /// What is left to be done.
 pub struct Stripes {
     next: AtomicU64,
@@ -23,6 +26,12 @@ impl Stripes {
         let shares = u64::try_from(cx.crew.lanes()).unwrap_or(1).saturating_mul(SHARES).max(1);
         let len = total.checked_div(shares).unwrap_or(0).clamp(MIN, MAX).next_multiple_of(MIN);
         Stripes { next: AtomicU64::new(0), len, total }
+    }
+
+    /// The same, but for a small disk in one piece, so that it is done from its beginning to its end.
+    pub fn in_order(total: u64, cx: &Cx<'_>) -> Stripes {
+        let stripes = Stripes::new(total, cx);
+        if total > SMALL { stripes } else { Stripes { len: total.max(1), ..stripes } }
     }
 
     /// The next one: where it begins and ends.

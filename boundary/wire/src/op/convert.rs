@@ -16,8 +16,8 @@ message! {
         pub rules: Rules,
         /// The snapshot to read instead of the active state.
         pub snapshot: Option<Pick>,
-        /// Bytes of each image, from its beginning and after so many of them; for `dd`.
-        pub window: Option<Window>,
+        /// Only what the topmost layer of each image has: what lies below is in the target already.
+        pub shallow: bool,
         /// Where to.
         pub target: Target,
         /// Runs of zeroes of this many bytes are not written; 0: all are.
@@ -26,8 +26,8 @@ message! {
         pub salvage: bool,
         /// Bytes are copied by the file system wherever it can, zeroes or not.
         pub offload: bool,
-        /// What is copied is told as it goes.
-        pub progress: bool,
+        /// What is told as it goes.
+        pub progress: Progress,
     }
 }
 
@@ -52,23 +52,15 @@ message! {
 }
 
 message! {
-    /// A part of a disk.
-    pub struct Window {
-        /// Bytes passed over.
-        pub skip: u64,
-        /// Bytes taken at most.
-        pub count: Option<u64>,
-    }
-}
-
-message! {
     /// Where to.
     pub struct Target {
         /// The file; promised, and made or opened when [`Event::Ready`] has told how large.
         pub file: Granted,
         /// First byte of it that is written.
         pub at: u64,
-        /// It is there already, and large enough.
+        /// How long it shall be; if that is not said, as long as what is copied needs.
+        pub len: Option<u64>,
+        /// It is there already and large enough, or takes whatever comes.
         pub exists: bool,
         /// Nothing but zeroes is there.
         pub is_zero: bool,
@@ -102,6 +94,24 @@ message! {
         Salvaged(Trouble) = 3,
         /// What is at this offset could not be read or written; the outcome says more.
         Stopped(u64) = 4,
+        /// Among all that is to be copied, so many bytes are not zeroes as far as the images tell.
+        Work(u64) = 5,
+        /// There is no such snapshot; the outcome says more.
+        Unpicked = 6,
+        /// The target could not be given its length or its space; the outcome says more.
+        Unmade = 7,
+        /// What was to be copied begins beyond the end of the image.
+        Beyond = 8,
+    }
+}
+
+message! {
+    /// What is counted on the way.
+    pub enum Progress {
+        /// The bytes of the disk that have been passed.
+        Passed = 0,
+        /// Those of them that had to be moved, of which [`Event::Work`] tells beforehand.
+        Moved = 1,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod convert;
+pub mod dd;
 pub mod info;
 pub mod map;
 pub mod measure;
@@ -13,6 +14,7 @@ use crate::error::Error;
 use crate::fact::Fact;
 use crate::io::{FileId, Granted};
 use crate::message;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 message! {
@@ -32,13 +34,33 @@ message! {
         Map(map::Request) = 6,
         /// Tell how large an image would be.
         Measure(measure::Request) = 7,
+        /// Copy a part of an image.
+        Dd(dd::Request) = 8,
     }
 }
 
 impl Source {
     /// All of a file.
     pub fn whole(file: Granted) -> Source {
-        Source { file, part: None, raw: Part { offset: None, size: None }, key: None, beside: None }
+        let raw = Part { offset: None, size: None };
+        Source { file, part: None, raw, key: None, beside: None, below: Below::AsStored }
+    }
+
+    /// The files that the user named for it and for what lies below it.
+    fn files(&self) -> Vec<&Granted> {
+        let mut files: Vec<&Granted> = core::iter::once(&self.file).chain(&self.beside).collect();
+        files.extend(self.below.files());
+        files
+    }
+}
+
+impl Below {
+    fn files(&self) -> Vec<&Granted> {
+        match self {
+            Below::AsStored | Below::None => Vec::new(),
+            Below::Over(over) => over.below.files(),
+            Below::Instead(source) => source.files(),
+        }
     }
 }
 
@@ -53,8 +75,9 @@ impl Request {
             Request::Bench(request) => (Vec::from([&request.source]), None),
             Request::Map(request) => (Vec::from([&request.top]), None),
             Request::Measure(request) => (request.source.iter().collect(), None),
+            Request::Dd(dd::Request { copy, .. }) => (copy.sources.iter().collect(), Some(&copy.target.file)),
         };
-        sources.into_iter().flat_map(|source| core::iter::once(&source.file).chain(&source.beside)).chain(target)
+        sources.into_iter().flat_map(Source::files).chain(target)
     }
 }
 
@@ -81,6 +104,36 @@ message! {
         pub key: Option<Secret>,
         /// The file that the user says belongs to it: the header of luks, the data of qcow2.
         pub beside: Option<Granted>,
+        /// What lies below it.
+        pub below: Below,
+    }
+}
+
+message! {
+    /// What the user says of the image below another.
+    pub enum Below {
+        /// Nothing: it is what the image above names.
+        AsStored = 0,
+        /// There is none.
+        None = 1,
+        /// It is what the image above names, and more is said of it.
+        Over(Box<Over>) = 2,
+        /// It is this one.
+        Instead(Box<Source>) = 3,
+    }
+}
+
+message! {
+    /// What the user says of an image that another one names.
+    pub struct Over {
+        /// Its format.
+        pub format: Option<Bytes>,
+        /// Offset and size of a raw image.
+        pub raw: Part,
+        /// What opens it, if it is encrypted.
+        pub key: Option<Secret>,
+        /// What lies below it.
+        pub below: Below,
     }
 }
 

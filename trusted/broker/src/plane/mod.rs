@@ -2,7 +2,7 @@
 
 pub mod copy;
 
-use instar_sandbox::window::Turn;
+use instar_sandbox::window::{Turn, is_zero};
 use instar_wire::boot::PAGE;
 use rustix::fs::{
     FallocateFlags, FileType, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, fstat, ftruncate, seek,
@@ -55,7 +55,24 @@ pub fn write(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_direct(file) => buffered(file)?,
+            // A pipe has no offsets; the worker writes to it from its beginning to its end.
+            Err(e) if e.kind() == io::ErrorKind::NotSeekable => {
+                return append(file, &turn.copy_out(len)[done..]);
+            }
             Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Writes bytes behind those written before.
+fn append(file: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
         }
     }
     Ok(())
@@ -69,10 +86,16 @@ fn write_all(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
             Err(Errno::INTR) => {}
             // An odd length, past the page cache: write it through the page cache.
             Err(Errno::INVAL) if is_direct(file) => buffered(file)?,
+            Err(Errno::SPIPE) => return append(file, bytes),
             Err(e) => return Err(e.into()),
         }
     }
     Ok(())
+}
+
+/// Writes bytes to a new file, of which nothing has to be written where they are zeroes.
+pub fn keep(file: &OwnedFd, at: u64, bytes: &[u8]) -> io::Result<()> {
+    if is_zero(bytes) { Ok(()) } else { write_all(file, at, bytes) }
 }
 
 /// Makes a range read as zeroes; with `give_up` its space goes if that is how the file system does it best.
@@ -110,7 +133,7 @@ pub fn allocate(file: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
 
 /// Sets the file's length. A device has the length it has, which must be enough.
 pub fn set_length(file: &OwnedFd, len: u64) -> io::Result<()> {
-    if FileType::from_raw_mode(fstat(file)?.st_mode) != FileType::BlockDevice {
+    if FileType::from_raw_mode(fstat(file)?.st_mode) == FileType::RegularFile {
         return Ok(ftruncate(file, len)?);
     }
     if len <= seek(file, SeekFrom::End(0))? { Ok(()) } else { Err(Errno::NOSPC.into()) }

@@ -57,6 +57,9 @@ const NUMBERS: &[Number] = &[
     Number { low: [1, 1], high: COUNT_MAX, ..size("dd", "bs", "bs") },
     Number { kind: Kind::Blocks, ..size("dd", "count", "count") },
     Number { kind: Kind::Blocks, ..size("dd", "skip", "skip") },
+    Number { kind: Kind::Blocks, ..size("dd", "seek", "seek") },
+    size("dd", "isize", "isize"),
+    size("dd", "osize", "osize"),
     size("map", "start-offset", "start offset"),
     size("map", "max-length", "max length"),
     size("measure", "size", "image size"),
@@ -87,7 +90,7 @@ pub fn option(
         ("amend" | "convert" | "create" | "measure", "options") if !keyval::is_list(text) => {
             return Err(Complaint::new(&[b"Invalid option list: ", text]).into());
         }
-        ("convert" | "measure", "snapshot") => snapshot(run, text)?,
+        ("convert" | "dd" | "measure", "snapshot") => snapshot(run, text)?,
         ("resize", "preallocation") => {
             one_of(text, &["off", "metadata", "falloc", "full"], &[b"Invalid preallocation mode '", text, b"'"])?;
         }

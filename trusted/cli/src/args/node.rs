@@ -9,7 +9,7 @@ use self::drivers::Driver;
 use super::json::Value;
 use super::stop::Note;
 
-pub use self::build::{Named, describe};
+pub use self::build::{Named, describe, describe_below, no_such_node};
 
 /// A node of an image: a format, a filter, or a file at the bottom.
 #[derive(Clone, Debug, PartialEq)]

@@ -75,6 +75,11 @@ impl Parsed {
         given.filter_map(|given| given.value.as_deref())
     }
 
+    /// Whether `-o` asks for the list of options.
+    pub fn asks_for_options(&self) -> bool {
+        words::asks_for_options(&self.options)
+    }
+
     /// The image that the word at `at` names, with the format given by the option `format`.
     pub fn named(&self, at: usize, format: &str) -> Named<'_> {
         Named {

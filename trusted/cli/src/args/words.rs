@@ -58,7 +58,12 @@ fn exactly(words: &[Vec<u8>], count: usize, sentence: &str) -> Check {
 
 /// Whether `-o` asks for the list of options.
 fn options_help(run: &Run<'_>) -> bool {
-    let lists = run.options.iter().filter(|given| given.key == "options");
+    asks_for_options(&run.options)
+}
+
+/// Whether `-o` among these options asks for the list of options.
+pub fn asks_for_options(options: &[Given]) -> bool {
+    let lists = options.iter().filter(|given| given.key == "options");
     lists.filter_map(|given| given.value.as_ref()).any(|list| {
         let entries = keyval::options(list.as_encoded_bytes(), None, false).entries;
         entries.iter().any(|(key, _)| key == b"help" || key == b"?")
@@ -142,17 +147,20 @@ fn listed_size_of_create(run: &Run<'_>, words: &[Vec<u8>]) -> Check {
 
 fn dd(run: &mut Run<'_>, verb: &'static Verb, words: &mut Vec<Vec<u8>>) -> Check {
     const OPERANDS: &[&str] = &["bs", "count", "if", "of", "skip"];
+    const NATIVE: &[&str] = &["isize", "osize", "seek"];
+    let more = if run.face.native { NATIVE } else { &[] };
     for word in words.drain(..) {
         let at = word.iter().position(|b| *b == b'=');
         let name = &word[..at.unwrap_or(word.len())];
         let unknown = || Refusal::from(Complaint::new(&[b"unrecognized operand ", name]));
-        let operand = OPERANDS.iter().find(|operand| operand.as_bytes() == name && at.is_some());
+        let operand = OPERANDS.iter().chain(more).find(|operand| operand.as_bytes() == name && at.is_some());
         let operand = operand.ok_or_else(unknown)?;
         let value = &word[name.len() + 1..];
         let number = checks::numbered(run, verb, operand, value)?;
         run.give(operand, Some(value.to_vec()), number);
     }
-    match given(run, "if") && given(run, "of") {
+    // Natively, what is not named is standard input or output.
+    match run.face.native || given(run, "if") && given(run, "of") {
         true => Ok(()),
         false => Err(Refusal::plain("Must specify both input and output files")),
     }

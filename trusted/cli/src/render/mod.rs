@@ -5,6 +5,7 @@ pub mod escape;
 pub mod info;
 pub mod json;
 pub mod map;
+pub mod options;
 pub mod progress;
 pub mod sentence;
 pub mod size;

@@ -29,6 +29,16 @@ impl Progress {
         self.say(0.0);
     }
 
+    /// Whether anybody sees it.
+    pub fn is_shown(&self) -> bool {
+        self.shown
+    }
+
+    /// So much is to be done after all, of which nothing has been done yet.
+    pub fn expect(&mut self, total: u64) {
+        (self.total, self.done) = (total, 0);
+    }
+
     /// So much more has been done.
     pub fn advance(&mut self, bytes: u64) {
         self.done = self.done.saturating_add(bytes);
@@ -41,9 +51,11 @@ impl Progress {
         }
     }
 
-    /// All is done.
-    pub fn end(&mut self) {
-        self.complete();
+    /// Nothing more will be told; `done`: because all is done.
+    pub fn end(&mut self, done: bool) {
+        if done {
+            self.complete();
+        }
         let _ = io::stdout().write_all(self.line_end().as_bytes());
     }
 

@@ -57,6 +57,20 @@ pub fn describe(named: &Named<'_>, profile: &Profile) -> Result<Described, Compl
     Ok(Described { node, warnings })
 }
 
+/// Reads what options say about the image below another. Without a file, they go over what the upper image says.
+pub fn describe_below(options: &[(Vec<u8>, Value)], profile: &Profile) -> Result<Described, Complaint> {
+    let mut warnings = Vec::new();
+    let mut builder = Builder { profile, warnings: &mut warnings };
+    let mut options = options.to_vec();
+    let driver = builder.driver(&mut options)?;
+    let names_file = options.iter().any(|(key, _)| key == b"file" || key.starts_with(b"file."));
+    let node = match names_file || driver.is_some_and(Driver::is_protocol) {
+        true => builder.node(driver, options)?,
+        false => builder.finish(driver, options, Vec::new())?,
+    };
+    Ok(Described { node, warnings })
+}
+
 /// Puts a value under a key, over an earlier one.
 fn put(options: &mut Options, key: Vec<u8>, value: Value) {
     match options.iter_mut().find(|(k, _)| *k == key) {
