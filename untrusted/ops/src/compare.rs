@@ -14,8 +14,8 @@ use instar_image::{Chain, Error, Found, Reader, Result, Source, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::compare::{Differs, Event, Request, Sizes, Stopped};
 
-/// Bytes compared at once: few enough that both sides stay in a processor's own cache.
-const PIECE: usize = 128 << 10;
+/// Bytes compared at once: few enough to stay in a processor's caches, and enough to be worth the asking.
+const PIECE: usize = 512 << 10;
 
 /// Compares, and tells what it finds.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {

@@ -54,7 +54,8 @@ impl ProcessCell {
         let window = Window::new(budget.shape, filter.len(), true)?;
         // Asked of the scheduler alone: the standard library would go through the control groups' files.
         let many = rustix::thread::sched_getaffinity(None).is_ok_and(|set| set.count() > 1);
-        let spin = if many { SPIN } else { 0 };
+        // Who looks on takes a processor away from the lanes that have something to do.
+        let spin = if many && budget.shape.lanes == 1 { SPIN } else { 0 };
         let wall_at = budget.shape.len();
         window.put(wall_at, filter);
         window.set_boot(&Boot {
