@@ -7,11 +7,13 @@ mod timing;
 use crate::{Done, shell, testing};
 use report::Report;
 use rows::{Place, ROWS, Row};
-use std::path::PathBuf;
-use timing::{Contender, Times, race};
+use std::path::{Path, PathBuf};
+use timing::{Contender, Times, WARM_UP, race};
 
 /// Rounds unless `--rounds` says otherwise; fewer say little about milliseconds.
 const ROUNDS: usize = 300;
+/// Of so many rounds, one is enough where data are moved.
+const HEAVY_SHARE: usize = 30;
 
 /// What was asked for.
 struct Request {
@@ -37,19 +39,28 @@ pub fn run(arguments: &[String]) -> Done {
     let wanted = |row: &&Row| request.verbs.is_empty() || request.verbs.iter().any(|verb| verb == row.verb);
     for row in ROWS.iter().filter(wanted) {
         let image = (row.image)(&place)?;
-        let contenders = contenders(&request, row, &image.to_string_lossy());
-        let times = race(&contenders, request.rounds);
+        let contenders = contenders(&request, row, &image.to_string_lossy(), &place.made());
+        // What takes long is measured less often.
+        let rounds = if row.moves { request.rounds.div_ceil(HEAVY_SHARE) } else { request.rounds };
+        let times = race(&contenders, rounds, if row.moves { 1 } else { WARM_UP });
         report.add(row, &contenders, &times);
     }
     report.write(&shell::root().join("benches/results.json"))
 }
 
-fn contenders(request: &Request, row: &Row, image: &str) -> Vec<Contender> {
-    let words: Vec<String> = row.arguments.iter().map(|word| word.replace("{}", image)).collect();
+fn contenders(request: &Request, row: &Row, image: &str, made: &Path) -> Vec<Contender> {
+    let word = |word: &&str| match *word {
+        ">" => made.display().to_string(),
+        word => word.replace("{}", image),
+    };
+    let words: Vec<String> = row.arguments.iter().map(word).collect();
+    let makes = row.arguments.contains(&">").then(|| made.to_path_buf());
     let make = |name: &str, program: &PathBuf, env: &[(&str, &str)]| Contender {
         name: name.to_owned(),
         program: program.clone(),
         arguments: words.clone(),
+        makes: makes.clone(),
+        is_silent: row.moves,
         environment: env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };
     let mut all = vec![make("qemu-img", &request.qemu_img, &[])];

@@ -10,6 +10,7 @@ pub mod cache;
 pub mod chain;
 pub mod file;
 pub mod format;
+pub mod holes;
 pub mod layer;
 pub mod measure;
 pub mod num;

@@ -4,7 +4,8 @@ use crate::cx::Cx;
 use crate::open::{chain, stack};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use instar_image::{Chain, Cursor, FileId, Found, Io, Kind, Layer, Place, Result, Source, Walk};
+use instar_image::holes::Holes;
+use instar_image::{Chain, Cursor, FileId, Found, Io, Layer, Place, Result, Source, Walk};
 use instar_wire::code::{Bytes, encode};
 use instar_wire::op::map::{DATA, Event, PACKED, PLACED, PRESENT, ROW_LEN, Request, Row, ZERO, put};
 
@@ -60,9 +61,10 @@ pub fn each(
     tell: &mut dyn FnMut(Row) -> Result<bool>,
 ) -> Result<()> {
     let mut walk = Walk::new(chain, io, at, end);
+    let mut known = Holes::new(io);
     while let Some((len, found)) = walk.peek()? {
         let goes_on = match found.source {
-            Source::Raw { place, tweak: None, sparse: true } => holes(io, place, len, &found, tell)?,
+            Source::Raw { place, tweak: None, sparse: true } => holes(&mut known, place, len, &found, tell)?,
             _ => tell(row(len, &found))?,
         };
         if !goes_on {
@@ -92,7 +94,7 @@ fn row(len: u64, found: &Found) -> Row {
 
 /// The rows of space that was set aside: what of it the file does not have reads as zeroes.
 fn holes(
-    io: &dyn Io,
+    known: &mut Holes<'_>,
     place: Place,
     len: u64,
     found: &Found,
@@ -100,21 +102,14 @@ fn holes(
 ) -> Result<bool> {
     let mut done = 0u64;
     while done < len {
-        let here = place.ahead(done);
-        let left = len.saturating_sub(done);
-        let told = io.holes(here.file, here.at, left)?;
-        if told.is_empty() {
-            return Err(Kind::Io.what("nothing is told of a range of a file").file(here.file).at(here.at));
+        let place = place.ahead(done);
+        let (run, is_hole) = known.run(place)?;
+        let mut row = row(run.min(len.saturating_sub(done)), &Found { source: Source::raw(place), ..*found });
+        row.state |= if is_hole { ZERO } else { 0 };
+        if !tell(row)? {
+            return Ok(false);
         }
-        for hole in told {
-            let source = Source::raw(place.ahead(done));
-            let mut row = row(hole.len.min(len.saturating_sub(done)), &Found { source, ..*found });
-            row.state |= if hole.is_hole { ZERO } else { 0 };
-            if !tell(row)? {
-                return Ok(false);
-            }
-            done = done.saturating_add(hole.len);
-        }
+        done = done.saturating_add(run);
     }
     Ok(true)
 }

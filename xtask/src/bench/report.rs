@@ -64,7 +64,8 @@ impl Report {
                 |of: fn(&Figures) -> f64| measure.as_ref().map_or(f64::NAN, |measure| of(&figures) / of(measure));
             let (quartiles, medians) = (ratio(|f| f.quartile), ratio(|f| f.median));
             let target = row.targets.iter().find(|(name, _)| *name == contender.name).map(|(_, target)| *target);
-            let verdict = target.map(|target| if medians <= target { "met" } else { "missed" });
+            let counts = if row.moves { quartiles } else { medians };
+            let verdict = target.map(|target| if counts <= target { "met" } else { "missed" });
             let told = target.zip(verdict).map_or("–".into(), |(target, verdict)| format!("≤ {target}: {verdict}"));
             let Figures { min, quartile, median } = figures;
             println!(

@@ -1,6 +1,7 @@
 //! What is asked: one row for each question and image. A new verb adds its rows here.
 
 use crate::shell;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,22 +15,47 @@ pub struct Row {
     pub image: fn(&Place) -> Result<PathBuf, String>,
     /// The command line; `{}` stands for the image.
     pub arguments: &'static [&'static str],
-    /// At most so many times qemu-img's median, by contender.
+    /// At most so many times qemu-img's median, by contender; of [`Self::moves`], its first quartile.
     pub targets: &'static [(&'static str, f64)],
+    /// It moves data: few rounds say enough. `>` in its arguments stands for the file that it makes, if it makes one.
+    pub moves: bool,
 }
 
 const BOTH: &[(&str, f64)] = &[("process", 0.6), ("kvm", 0.8)];
 const PROCESS: &[(&str, f64)] = &[("process", 0.6)];
 
+/// A row of a verb that moves data; a virtual machine may take a quarter longer than a process.
+const fn heavy(
+    verb: &'static str,
+    name: &'static str,
+    image: fn(&Place) -> Result<PathBuf, String>,
+    arguments: &'static [&'static str],
+    targets: &'static [(&'static str, f64)],
+) -> Row {
+    Row { verb, name, image, arguments, targets, moves: true }
+}
+
+const COPY: &[(&str, f64)] = &[("process", 0.7), ("kvm", 0.875)];
+const HALF: &[(&str, f64)] = &[("process", 0.5), ("kvm", 0.625)];
+const WALK: &[(&str, f64)] = &[("process", 0.3), ("kvm", 0.375)];
+
 /// All questions.
 pub const ROWS: &[Row] = &[
-    Row { verb: "info", name: "qcow2 with 1 snapshot", image: snapshot, arguments: &["info", "{}"], targets: BOTH },
+    Row {
+        verb: "info",
+        name: "qcow2 with 1 snapshot",
+        image: snapshot,
+        arguments: &["info", "{}"],
+        targets: BOTH,
+        moves: false,
+    },
     Row {
         verb: "info",
         name: "qcow2 with 1 snapshot, JSON",
         image: snapshot,
         arguments: &["info", "--output=json", "{}"],
         targets: BOTH,
+        moves: false,
     },
     Row {
         verb: "info",
@@ -37,9 +63,23 @@ pub const ROWS: &[Row] = &[
         image: chain,
         arguments: &["info", "--backing-chain", "{}"],
         targets: PROCESS,
+        moves: false,
     },
-    Row { verb: "info", name: "vmdk", image: vmdk, arguments: &["info", "{}"], targets: BOTH },
-    Row { verb: "info", name: "raw with MBR", image: mbr, arguments: &["info", "{}"], targets: BOTH },
+    Row { verb: "info", name: "vmdk", image: vmdk, arguments: &["info", "{}"], targets: BOTH, moves: false },
+    Row { verb: "info", name: "raw with MBR", image: mbr, arguments: &["info", "{}"], targets: BOTH, moves: false },
+    heavy("convert", "raw to raw, half full", half, &["convert", "-f", "raw", "-O", "raw", "{}", ">"], COPY),
+    heavy("convert", "qcow2 to raw, half full", half_qcow2, &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"], COPY),
+    heavy("convert", "qcow2 zlib to raw", packed_zlib, &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"], HALF),
+    heavy("convert", "qcow2 zstd to raw", packed_zstd, &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"], HALF),
+    heavy(
+        "compare",
+        "equal raw and qcow2, half full",
+        pair,
+        &["compare", "-f", "raw", "-F", "qcow2", "{}", "{}.qcow2"],
+        HALF,
+    ),
+    heavy("map", "JSON of a fragmented qcow2", fragmented, &["map", "--output=json", "{}"], WALK),
+    heavy("measure", "a fragmented qcow2", fragmented, &["measure", "-O", "qcow2", "{}"], HALF),
 ];
 
 /// A folder for images, gone with this value.
@@ -49,6 +89,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// The file that a row makes.
+    pub fn made(&self) -> PathBuf {
+        self.path("made")
+    }
+
     /// An empty one.
     pub fn new(qemu_img: &Path) -> Result<Place, String> {
         let folder = std::env::temp_dir().join(format!("instar-bench-{}", std::process::id()));
@@ -71,6 +116,91 @@ impl Drop for Place {
         // What is left behind lies among the temporary files.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Bytes of data in large images; `INSTAR_BENCH_MIB` for others.
+fn data_mib() -> u64 {
+    std::env::var("INSTAR_BENCH_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(1024)
+}
+
+/// Every other piece of 2 MiB holds data that does not repeat itself.
+fn half(place: &Place) -> Result<PathBuf, String> {
+    const PIECE: u64 = 2 << 20;
+    let path = place.path("half.raw");
+    if path.exists() {
+        return Ok(path);
+    }
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()
+    };
+    let mut write = || -> std::io::Result<()> {
+        let file = std::fs::File::create(&path)?;
+        let pieces = data_mib() / 2;
+        file.set_len(pieces * 2 * PIECE)?;
+        for piece in 0..pieces {
+            let bytes: Vec<u8> = (0..PIECE / 8).flat_map(|_| next()).collect();
+            file.write_all_at(&bytes, piece * 2 * PIECE)?;
+        }
+        Ok(())
+    };
+    write().map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(path)
+}
+
+fn half_qcow2(place: &Place) -> Result<PathBuf, String> {
+    pair(place)?;
+    Ok(place.path("half.raw.qcow2"))
+}
+
+/// The same content in two formats.
+fn pair(place: &Place) -> Result<PathBuf, String> {
+    let raw = half(place)?;
+    if !place.path("half.raw.qcow2").exists() {
+        place.make(&["convert", "-f", "raw", "-O", "qcow2", "half.raw", "half.raw.qcow2"])?;
+    }
+    Ok(raw)
+}
+
+/// What a system is made of, compressed.
+fn packed(place: &Place, name: &str, kind: &str) -> Result<PathBuf, String> {
+    let raw = place.path("system.raw");
+    if !raw.exists() {
+        let mut bytes = Vec::new();
+        let mut folders = vec![PathBuf::from("/usr/lib"), PathBuf::from("/usr/bin")];
+        while let Some(folder) = folders.pop().filter(|_| (bytes.len() as u64) < data_mib() << 18) {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            for entry in entries {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                    Ok(kind) if kind.is_file() => bytes.extend(std::fs::read(entry.path()).unwrap_or_default()),
+                    _ => {}
+                }
+            }
+        }
+        bytes.truncate(usize::try_from(data_mib() << 18).unwrap_or(usize::MAX) / 512 * 512);
+        std::fs::write(&raw, bytes).map_err(|e| e.to_string())?;
+    }
+    let option = format!("compression_type={kind}");
+    place.make(&["convert", "-c", "-f", "raw", "-O", "qcow2", "-o", &option, "system.raw", name])?;
+    Ok(place.path(name))
+}
+
+fn packed_zlib(place: &Place) -> Result<PathBuf, String> {
+    packed(place, "zlib.qcow2", "zlib")
+}
+
+fn packed_zstd(place: &Place) -> Result<PathBuf, String> {
+    packed(place, "zstd.qcow2", "zstd")
+}
+
+/// 32 GiB whose clusters lie all over the file.
+fn fragmented(place: &Place) -> Result<PathBuf, String> {
+    let path = place.path("fragmented.qcow2");
+    let image = instar_testkit::build::fragmented::Fragmented { cluster_bits: 16, clusters: 1 << 19 };
+    image.write(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(path)
 }
 
 fn snapshot(place: &Place) -> Result<PathBuf, String> {

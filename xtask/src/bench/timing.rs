@@ -12,6 +12,10 @@ pub struct Contender {
     pub program: PathBuf,
     /// Its command line.
     pub arguments: Vec<String>,
+    /// The file that it makes; gone before each round.
+    pub makes: Option<PathBuf>,
+    /// It may have nothing to say.
+    pub is_silent: bool,
     /// Variables beyond those of this process.
     pub environment: Vec<(String, String)>,
 }
@@ -20,7 +24,7 @@ pub struct Contender {
 pub type Times = Vec<Duration>;
 
 /// Rounds before it counts, so that all files are in memory.
-const WARM_UP: usize = 10;
+pub const WARM_UP: usize = 10;
 
 impl Contender {
     /// The same for all: started without a fork of this process's memory, output to nowhere, nothing to read.
@@ -33,6 +37,7 @@ impl Contender {
 
     fn time(&self) -> Result<Duration, String> {
         let mut command = self.command();
+        self.makes.iter().for_each(|made| drop(std::fs::remove_file(made)));
         let start = Instant::now();
         let status = command.status().map_err(|e| e.to_string())?;
         let took = start.elapsed();
@@ -50,20 +55,20 @@ impl Contender {
         if !output.status.success() {
             return Some(format!("{} {said}", output.status));
         }
-        output.stdout.is_empty().then(|| "prints nothing".to_owned())
+        (output.stdout.is_empty() && !self.is_silent).then(|| "prints nothing".to_owned())
     }
 }
 
 /// Everybody's times, in turns; each round begins with another one, so that nobody always runs after the same.
-pub fn race(contenders: &[Contender], rounds: usize) -> Vec<Result<Times, String>> {
+pub fn race(contenders: &[Contender], rounds: usize, warm_up: usize) -> Vec<Result<Times, String>> {
     let mut all: Vec<Result<Times, String>> =
         contenders.iter().map(|c| c.fault().map_or(Ok(Vec::with_capacity(rounds)), Err)).collect();
-    for round in 0..WARM_UP + rounds {
+    for round in 0..warm_up + rounds {
         for turn in 0..contenders.len() {
             let who = (round + turn) % contenders.len();
             let Ok(times) = &mut all[who] else { continue };
             match contenders[who].time() {
-                Ok(took) if round >= WARM_UP => times.push(took),
+                Ok(took) if round >= warm_up => times.push(took),
                 Ok(_) => {}
                 Err(why) => all[who] = Err(why),
             }
