@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 use instar_wire::error::Result;
+use instar_wire::op::Recipe;
+use instar_wire::op::measure::Measured;
 
 /// What would be written into an image.
 pub struct Content<'a> {
@@ -36,4 +38,32 @@ impl Content<'_> {
     pub fn pieces(&self, len: u64) -> Result<u64> {
         self.input.as_ref().map_or(Ok(0), |input| (input.count)(len))
     }
+}
+
+/// A disk that is stored in pieces as they are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Pieces {
+    /// Bytes of the disk.
+    pub size: u64,
+    /// Bytes of it that a piece has.
+    pub len: u64,
+    /// Bytes of the file that a piece takes at most.
+    pub stored: u64,
+    /// Bytes of the file that there are in any case.
+    pub always: u64,
+}
+
+impl Pieces {
+    /// What the file takes. `all`: every piece is stored, written or not.
+    pub fn measure(&self, content: &Content<'_>, all: bool) -> Result<Measured> {
+        let stored = |pieces: u64| pieces.saturating_mul(self.stored).saturating_add(self.always);
+        let fully_allocated = stored(self.size.div_ceil(self.len.max(1)));
+        let required = if all { fully_allocated } else { stored(content.pieces(self.len)?) };
+        Ok(Measured { required, fully_allocated, bitmaps: None })
+    }
+}
+
+/// Whether everything must be expected to be written: how much of an overlay its backing file has cannot be known.
+pub fn overlays(recipe: &Recipe, content: &Content<'_>) -> bool {
+    content.input.is_some() && recipe.text("backing_file").is_some()
 }

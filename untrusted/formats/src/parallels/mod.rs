@@ -1,5 +1,6 @@
 //! Parallels disks.
 
+mod create;
 pub mod disk;
 pub mod extension;
 mod locate;
@@ -11,7 +12,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
-use instar_image::{Fact, File, Format, Image, Layer, Options, Result, format, info};
+use instar_image::{Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, format, info};
 use open::Checked;
 
 /// The format.
@@ -31,6 +32,10 @@ impl Format for Parallels {
         // Since 11.1 qemu-img takes blocks that do not lie wholly in the file for blocks that are not there.
         let whole_only = options.as_qemu && (options.version == 0 || options.version >= 1101);
         Ok(Box::new(ParallelsImage { file, checked, whole_only }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

@@ -1,5 +1,6 @@
 //! QEMU copy-on-write images, version 1.
 
+mod create;
 pub mod disk;
 mod locate;
 #[cfg(test)]
@@ -15,7 +16,7 @@ use alloc::vec::Vec;
 use instar_codec::cipher::Sectors;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Layer, Options, Result, Secret, info};
+use instar_image::{Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Secret, info};
 use open::Checked;
 
 /// The format.
@@ -33,6 +34,10 @@ impl Format for Qcow {
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
         Ok(Box::new(QcowImage { file, checked, key: options.key.clone() }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

@@ -1,5 +1,6 @@
 //! QEMU enhanced disks.
 
+mod create;
 pub mod disk;
 mod locate;
 pub mod open;
@@ -10,7 +11,7 @@ use crate::qcow::{backing, backing_finding};
 use alloc::boxed::Box;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Image, Layer, Options, Result, info};
+use instar_image::{Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, info};
 use open::Checked;
 
 /// The format.
@@ -28,6 +29,10 @@ impl Format for Qed {
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
         Ok(Box::new(QedImage { file, checked }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

@@ -1,5 +1,6 @@
 //! VirtualBox disks.
 
+mod create;
 pub mod disk;
 mod locate;
 pub mod open;
@@ -10,7 +11,7 @@ use alloc::boxed::Box;
 use disk::{BLOCK_LEN, Header, SIGNATURE};
 use instar_image::probe::Claim;
 use instar_image::text::guid;
-use instar_image::{Fact, File, Format, Image, Layer, Options, Result, format, info};
+use instar_image::{Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, format, info};
 use open::Checked;
 
 /// The format.
@@ -29,6 +30,10 @@ impl Format for Vdi {
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
         Ok(Box::new(VdiImage { file, checked }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

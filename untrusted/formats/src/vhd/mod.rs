@@ -1,5 +1,6 @@
 //! Virtual PC disks (VHD), which qemu-img calls `vpc`.
 
+mod create;
 pub mod disk;
 mod locate;
 pub mod open;
@@ -11,7 +12,9 @@ use alloc::vec::Vec;
 use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
-use instar_image::{Fact, File, Format, Granted, Image, Kind, Layer, Options, Result, format, info, parent};
+use instar_image::{
+    Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, format, info, parent,
+};
 use open::{Checked, Parent};
 
 /// The format.
@@ -34,6 +37,10 @@ impl Format for Vpc {
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
         Ok(Box::new(VpcImage { file, checked, as_qemu: options.as_qemu }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hyper-V disks.
 
 pub mod crc32c;
+mod create;
 pub mod disk;
 mod locate;
 pub mod log;
@@ -15,7 +16,9 @@ use alloc::vec::Vec;
 use disk::IDENTIFIER;
 use instar_image::probe::Claim;
 use instar_image::text::guid;
-use instar_image::{Fact, File, Format, Granted, Image, Kind, Layer, Options, Result, format, info, parent};
+use instar_image::{
+    Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, format, info, parent,
+};
 use log::State;
 use open::Checked;
 
@@ -43,6 +46,10 @@ impl Format for Vhdx {
             return Err(refused.file(file.id()));
         }
         Ok(Box::new(VhdxImage { file, checked }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

@@ -1,5 +1,6 @@
 //! VMware disks.
 
+mod create;
 pub mod descriptor;
 pub mod disk;
 mod locate;
@@ -13,7 +14,9 @@ use alloc::format;
 use alloc::vec::Vec;
 use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, FileId, Format, Image, Kind, Layer, Options, Result, format, info};
+use instar_image::{
+    Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, format, info,
+};
 use open::{Body, Checked, Extent};
 
 /// The format.
@@ -36,6 +39,10 @@ impl Format for Vmdk {
     fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
         Ok(Box::new(VmdkImage { file, checked }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 
