@@ -175,7 +175,7 @@ impl<'a> Making<'a> {
         if name.starts_with(b"json:") {
             return Err(self.say(b"Unknown protocol 'json'"));
         }
-        let described = describe(&Named::plain(name), &self.settings.profile).map_err(|complaint| {
+        let described = describe(&Named { format: Some(b"raw"), ..Named::plain(name) }, &self.settings.profile).map_err(|complaint| {
             // Nothing is opened: what is wrong is wrong with the name.
             let opening = Complaint::new(&[b""]).not_opened(name).sentence;
             let sentence = complaint.sentence.strip_prefix(&opening[..]).map(<[u8]>::to_vec);
