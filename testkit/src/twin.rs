@@ -151,7 +151,9 @@ pub fn map(chain: &Chain<'_>, io: &dyn Io) -> Result<Vec<Told>> {
             compressed: false,
             offset: None,
         };
+        let open = chain.layers.get(found.depth).is_none_or(|layer| layer.is_open());
         match found.source {
+            _ if !open => add(Told { present: true, ..base }),
             Source::Zero { reserved } => {
                 add(Told { zero: true, data: false, offset: reserved.map(|place| place.at), ..base });
             }

@@ -2,10 +2,12 @@
 #![allow(missing_docs)]
 
 mod against;
+mod bench;
 mod compare;
 mod config;
 mod disks;
 mod info;
 mod interrupted;
 mod native;
+mod snapshot;
 mod surroundings;

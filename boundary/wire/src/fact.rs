@@ -20,6 +20,8 @@ message! {
         List(Vec<Fact>) = 5,
         /// Facts by name; the order in which they are shown is the reader's business.
         Fields(Vec<Field>) = 6,
+        /// A number of millionths.
+        Millionths(u64) = 7,
     }
 }
 

@@ -12,11 +12,20 @@ pub struct Bochs {
     pub disk: u64,
     /// The extents that hold data, each filled with one byte.
     pub extents: Vec<(u32, u8)>,
+    /// Further extents: which, the bits of its sectors, its bytes.
+    pub more: Vec<(u32, Vec<u8>, Vec<u8>)>,
 }
 
 impl Default for Bochs {
     fn default() -> Self {
-        Bochs { old: false, extent: 65536, catalog: 16, disk: 1 << 20, extents: vec![(0, b'a'), (5, b'b')] }
+        Bochs {
+            old: false,
+            extent: 65536,
+            catalog: 16,
+            disk: 1 << 20,
+            extents: vec![(0, b'a'), (5, b'b')],
+            more: Vec::new(),
+        }
     }
 }
 
@@ -42,6 +51,13 @@ pub fn build(disk: &Bochs) -> Vec<u8> {
         (0..sectors).for_each(|s| bitmap[s / 8] |= 1 << (s % 8));
         data.extend(bitmap);
         data.extend(vec![*fill; disk.extent as usize]);
+    }
+    for (number, (place, bits, bytes)) in disk.more.iter().enumerate() {
+        catalog[*place as usize] = (disk.extents.len() + number) as u32;
+        let mut bitmap = bits.clone();
+        bitmap.resize((bitmap_blocks * 512) as usize, 0);
+        data.extend(bitmap);
+        data.extend(bytes);
     }
     let mut out = header;
     out.extend(catalog.iter().flat_map(|entry| entry.to_le_bytes()));

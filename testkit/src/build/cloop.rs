@@ -12,13 +12,18 @@ pub fn build(block_len: u32, data: &[u8]) -> Vec<u8> {
         padded.resize(block_len as usize, 0);
         blocks.push(zlib_stored(&padded));
     }
+    of_blocks(block_len, &blocks)
+}
+
+/// The image of blocks that are compressed already, or claim to be.
+pub fn of_blocks(block_len: u32, blocks: &[Vec<u8>]) -> Vec<u8> {
     let mut out = vec![0u8; 128];
     out[..SCRIPT.len()].copy_from_slice(SCRIPT);
     out.extend(block_len.to_be_bytes());
     out.extend((blocks.len() as u32).to_be_bytes());
     let mut at = 136 + 8 * (blocks.len() as u64 + 1);
     out.extend(at.to_be_bytes());
-    for block in &blocks {
+    for block in blocks {
         at += block.len() as u64;
         out.extend(at.to_be_bytes());
     }

@@ -8,8 +8,16 @@ pub mod kind {
     pub const RAW: u32 = 1;
     /// Zeroes nobody cares for.
     pub const IGNORE: u32 = 2;
+    /// Apple Data Compression.
+    pub const ADC: u32 = 0x8000_0004;
     /// zlib.
     pub const ZLIB: u32 = 0x8000_0005;
+    /// bzip2.
+    pub const BZIP2: u32 = 0x8000_0006;
+    /// LZFSE.
+    pub const LZFSE: u32 = 0x8000_0007;
+    /// LZMA.
+    pub const LZMA: u32 = 0x8000_0008;
     /// A remark.
     pub const COMMENT: u32 = 0x7fff_fffe;
     /// The end of a block's chunks.

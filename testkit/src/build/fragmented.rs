@@ -50,7 +50,7 @@ impl Fragmented {
         file.set_len(end * cluster)?;
         file.write_all_at(&self.header(reftable, in_clusters(blocks * 8), l1, tables), 0)?;
         let places = |first: u64, count: u64, flag: u64| -> Vec<u8> {
-            (0..count).flat_map(|n| ((first + n) * cluster | flag).to_be_bytes()).collect()
+            (0..count).flat_map(|n| (((first + n) * cluster) | flag).to_be_bytes()).collect()
         };
         file.write_all_at(&places(first_block, blocks, 0), reftable * cluster)?;
         for block in 0..blocks {
@@ -63,7 +63,7 @@ impl Fragmented {
             // An odd factor goes through all clusters, in jumps.
             let place = |entry: u64| {
                 let number = (table * entries + entry).wrapping_mul(0x9e37_79b9_7f4a_7c15) & (self.clusters - 1);
-                (data + number) * cluster | COPIED
+                ((data + number) * cluster) | COPIED
             };
             let bytes: Vec<u8> = (0..entries).flat_map(|entry| place(entry).to_be_bytes()).collect();
             file.write_all_at(&bytes, (l2 + table) * cluster)?;

@@ -179,7 +179,7 @@ impl Maker<'_> {
             0 => format!("write -z {at} {len}"),
             1 => format!("write -z -u {at} {len}"),
             2 => format!("discard {at} {len}"),
-            3 if kind.compresses && at % kind.cluster == 0 && left >= kind.cluster => {
+            3 if kind.compresses && at.is_multiple_of(kind.cluster) && left >= kind.cluster => {
                 format!("write -c -P {pattern} {at} {}", kind.cluster)
             }
             4 => format!("write -P 0 {at} {len}"),

@@ -1,7 +1,7 @@
 //! What `--extra-detail` adds, as text and as JSON.
 
 use super::{Shelf, line_of, section};
-use instar_testkit::build::luks2;
+use instar_testkit::build::{luks2, vhdx};
 use instar_testkit::images::SECRET;
 use instar_testkit::oracle::maker;
 use serde_json::{Value, json};
@@ -94,6 +94,9 @@ fn of_vhdx() {
     assert_eq!(rest, [json!("empty"), json!(2 << 20), json!(1 << 20), json!(512), json!(false)]);
     shelf.create("-f vhdx -o subformat=fixed fixed 10M");
     assert_eq!(both(&shelf, "fixed").1["fixed"], true);
+    let dirty = vhdx::build(&vhdx::Vhdx { dirty: Some(4 << 20), blocks: vec![(0, 1)], ..Default::default() });
+    shelf.file("dirty", &dirty);
+    assert_eq!(both(&shelf, "dirty").1["log"], "dirty");
 }
 
 #[test]

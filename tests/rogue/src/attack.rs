@@ -27,7 +27,7 @@ pub fn main(lane: &Lane) {
     lane.get(0, &mut bytes);
     let attack = decode::<Request>(&bytes)
         .ok()
-        .and_then(|Request::Info(info)| info.top.file.pinned)
+        .and_then(|request| request.files().next()?.pinned.clone())
         .and_then(|bytes| decode::<Attack>(&bytes.0).ok())
         .expect("an attack");
     if matches!(attack, Attack::Return) {

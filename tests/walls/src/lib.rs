@@ -55,6 +55,7 @@ pub fn budget() -> Budget {
         heap_len: 16 << 20,
         stack_len: 64 << 10,
         cpu: Duration::from_secs(10),
+        earns: false,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::lock::{self, Conflict};
 use crate::{plane, sys};
+pub use rustix::fs::FileType;
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, fchmod, fchown, fdatasync, fstat, fsync, ftruncate,
-    linkat, openat, readlinkat, renameat, seek, stat, unlinkat,
+    AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, fchmod, fchown, fdatasync, fstat, fsync, ftruncate, linkat,
+    openat, readlinkat, renameat, seek, stat, unlinkat,
 };
 use rustix::io::Errno;
-pub use rustix::fs::FileType;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

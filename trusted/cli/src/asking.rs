@@ -11,7 +11,7 @@ use instar_broker::serve::OnEvent;
 use instar_broker::session::Why;
 use instar_broker::{Session, run as run_cell};
 use instar_sandbox::Cell;
-use instar_wire::error::Error;
+use instar_wire::error::{Error, Kind};
 use instar_wire::io::FileId;
 use instar_wire::op::{FormatName, Layer, Outcome, Request, Step};
 
@@ -126,6 +126,18 @@ impl Asking<'_> {
                 [self.words(error), place].concat()
             }
         }
+    }
+
+    /// The line with which qemu-img tells what is wrong in a qcow2, before it says what could not be done because of it.
+    pub fn finding(&self, heard: &Heard, error: &Error) -> Vec<u8> {
+        let in_qcow2 = heard.files().any(|(format, file)| Some(file) == error.file && format.0 == b"qcow2");
+        let told = self.settings.face == Face::Qemu && in_qcow2 && error.kind == Kind::Corrupt && error.at.is_some();
+        let words = told.then(|| self.words(error));
+        let line = |words: Vec<u8>| {
+            let end = b"; further non-fatal corruption events will be suppressed\n";
+            [b"qcow2: Image is corrupt: ", &words[..], end].concat()
+        };
+        words.map(line).unwrap_or_default()
     }
 
     /// Refuses a file that others write to.

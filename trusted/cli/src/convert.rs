@@ -13,7 +13,7 @@ use instar_broker::Session;
 use instar_wire::code::{Malformed, decode};
 use instar_wire::error::Error;
 use instar_wire::op;
-use instar_wire::op::convert::{Event, Named, Pick, Progress as Counted, Request, Trouble};
+use instar_wire::op::convert::{Event, Progress as Counted, Request, Trouble};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -71,7 +71,7 @@ fn copy(
     let request = Request {
         sources: images.iter().map(Opened::content).collect(),
         rules: setup::rules(settings),
-        snapshot: parsed.bytes("snapshot").map(pick),
+        snapshot: parsed.bytes("snapshot").map(setup::pick),
         shallow,
         target: making.request(),
         sparse: u32::try_from(sparse).unwrap_or(u32::MAX),
@@ -88,16 +88,6 @@ fn copy(
 /// Whether a name is that of a plain file.
 pub fn is_file(name: &[u8]) -> bool {
     std::fs::metadata(OsStr::from_bytes(name)).is_ok_and(|about| about.is_file())
-}
-
-/// The snapshot that a word of the command line means.
-pub fn pick(word: &[u8]) -> Pick {
-    if !word.starts_with(b"snapshot.") {
-        return Pick::Either(word.into());
-    }
-    let list = crate::args::keyval::options(word, None, false);
-    let get = |key: &str| list.get(key).map(Into::into);
-    Pick::Both(Named { id: get("snapshot.id"), name: get("snapshot.name") })
 }
 
 /// A copy of what these images hold.

@@ -1,16 +1,16 @@
 //! `dd`: copies a part of an image, block by block.
 
+use crate::Told;
 use crate::args::Parsed;
 use crate::args::node::Named;
 use crate::asking::Asking;
-use crate::convert::{Copying, is_file, pick};
+use crate::convert::{Copying, is_file};
 use crate::making::{Making, Wanted};
 use crate::opening::{self, Opened};
 use crate::render::json;
 use crate::render::progress::Progress;
 use crate::settings::{Face, Settings};
 use crate::setup;
-use crate::Told;
 use instar_broker::{Session, spool};
 use instar_wire::fact::Fact;
 use instar_wire::op;
@@ -35,7 +35,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let copy = Request {
         sources: vec![image.content()],
         rules: setup::rules(settings),
-        snapshot: parsed.bytes("snapshot").map(pick),
+        snapshot: parsed.bytes("snapshot").map(setup::pick),
         shallow: false,
         target: making.request(),
         sparse: SPARSE,
@@ -92,7 +92,8 @@ impl Operands {
         };
         let (source, target) = (name("if", b"/dev/stdin"), name("of", b"/dev/stdout"));
         let block = parsed.number("bs").unwrap_or(BLOCK);
-        let writes_out = native && target == b"/dev/stdout" && (parsed.bytes("of") != Some(&target) || !is_file(&target));
+        let writes_out =
+            native && target == b"/dev/stdout" && (parsed.bytes("of") != Some(&target) || !is_file(&target));
         let seek = parsed.number("seek").unwrap_or(0).checked_mul(block);
         let seek = seek.ok_or_else(|| Told::failure(settings, b"seek leads beyond the end of any file"))?;
         if writes_out && seek > 0 {

@@ -6,7 +6,7 @@ use crate::opening::{self, Opened};
 use crate::render::info::{self as page, Layer, Node, Storage, Verdict};
 use crate::render::sentence;
 use crate::render::size::Rounding;
-use crate::render::snapshot::LocalTime;
+use crate::render::snapshot::local_time;
 use crate::settings::{Face, Settings};
 use crate::setup;
 use crate::{Told, stderr_text, stdout_text};
@@ -117,14 +117,14 @@ impl Telling<'_> {
             rounding: if self.settings.ignore_quirks { Rounding::OneDecimal } else { Rounding::AsQemu },
             text: stdout_text(self.settings),
             display: &|id| self.session.name(FileId(id)),
-            local: &local,
+            local: &local_time,
         };
         let mut layers = vec![self.top(heard.first())];
         layers.extend(heard.iter().skip(1).map(|h| self.layer(h)));
         let json = self.parsed.bytes("output") == Some(b"json");
         let chain = self.parsed.has("backing-chain") || self.parsed.has("chain");
         let stdout = if json { page::json(&layers, chain, &manner) } else { page::human(&layers, &manner) };
-        Told { stdout, stderr: self.warnings(heard), code: 0 }
+        Told { stdout, stderr: self.warnings(heard), ..Told::default() }
     }
 
     /// What should be said although the image could be read.
@@ -232,10 +232,4 @@ fn plain(file: &Granted, session: &Session) -> Image {
     let mut image = Image::plain(file.id, "raw", len.checked_next_multiple_of(512).unwrap_or(len));
     image.limits.request = 0;
     image
-}
-
-fn local(seconds: i64) -> LocalTime {
-    let [year, rest @ ..] = sys::local_time(seconds);
-    let [month, day, hour, minute, second] = rest.map(|part| u8::try_from(part).unwrap_or(0));
-    LocalTime { year, month, day, hour, minute, second }
 }

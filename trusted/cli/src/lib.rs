@@ -3,17 +3,21 @@
 
 pub mod args;
 mod asking;
+mod bench;
 mod compare;
 mod config;
 mod convert;
 mod dd;
 mod info;
 mod making;
+mod map;
+mod measure;
 mod opening;
 pub mod profile;
 pub mod render;
 pub mod settings;
 mod setup;
+mod snapshot;
 
 use args::{Parsed, Stop};
 use settings::{Face, Settings};
@@ -30,20 +34,29 @@ struct Command {
 
 /// Every verb there is.
 const COMMANDS: &[Command] = &[
+    Command { name: "bench", run: bench::run },
     Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },
     Command { name: "dd", run: dd::run },
     Command { name: "info", run: info::run },
+    Command { name: "map", run: map::run },
+    Command { name: "measure", run: measure::run },
+    Command { name: "snapshot", run: snapshot::run },
     Command { name: "config", run: config::run },
 ];
 
 /// The formats, as the help lists them.
 const FORMATS: &str = "bochs cloop dmg iso luks parallels qcow qcow2 qed raw vdi vhdx vmdk vpc";
 
+/// Writes to standard output.
+type Print = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+
 /// What a run has to say, and how it ends.
 #[derive(Default)]
 struct Told {
     stdout: Vec<u8>,
+    /// What more goes to standard output, for those who have too much to say to hold it.
+    print: Option<Print>,
     stderr: Vec<u8>,
     code: u8,
 }
@@ -54,12 +67,22 @@ impl Told {
         let lines: Vec<&[u8]> = sentence.split(|b| *b == b'\n').collect();
         let joint = if settings.face == Face::Native { b"; ".as_slice() } else { b"\n" };
         let stderr = [settings.face.prefix().as_bytes(), b": ", &lines.join(joint), b"\n"].concat();
-        Told { stdout: Vec::new(), stderr, code: 1 }
+        Told { stderr, code: 1, ..Told::default() }
+    }
+
+    /// The same, with other lines for standard error before its own.
+    fn after(self, lines: &[u8]) -> Told {
+        Told { stderr: [lines, &self.stderr].concat(), ..self }
     }
 
     /// A run that never began.
     fn stop(settings: &Settings, stop: &Stop) -> Told {
-        Told { stderr: stderr_lines(settings, &stop.stderr), stdout: stop.stdout.clone(), code: stop.code }
+        Told {
+            stderr: stderr_lines(settings, &stop.stderr),
+            stdout: stop.stdout.clone(),
+            code: stop.code,
+            ..Told::default()
+        }
     }
 }
 
@@ -85,7 +108,9 @@ pub fn run(mut argv: impl Iterator<Item = OsString>) -> ExitCode {
     // Standard error first: a reader that closes standard output early still learns why.
     let _ = io::stderr().write_all(&told.stderr);
     let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(&told.stdout).and_then(|()| stdout.flush()) {
+    let more = told.print.unwrap_or_else(|| Box::new(|_| Ok(())));
+    let written = stdout.write_all(&told.stdout).and_then(|()| more(&mut stdout)).and_then(|()| stdout.flush());
+    if let Err(error) = written {
         let _ = writeln!(io::stderr(), "{}: cannot write to standard output: {error}", base_name(&argv0));
         code = 1;
     }

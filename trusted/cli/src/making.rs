@@ -175,15 +175,18 @@ impl<'a> Making<'a> {
         if name.starts_with(b"json:") {
             return Err(self.say(b"Unknown protocol 'json'"));
         }
-        let described = describe(&Named { format: Some(b"raw"), ..Named::plain(name) }, &self.settings.profile).map_err(|complaint| {
-            // Nothing is opened: what is wrong is wrong with the name.
-            let opening = Complaint::new(&[b""]).not_opened(name).sentence;
-            let sentence = complaint.sentence.strip_prefix(&opening[..]).map(<[u8]>::to_vec);
-            opening::complain(&Complaint { sentence: sentence.unwrap_or(complaint.sentence.clone()), ..complaint }, self.settings)
-        })?;
+        let described = describe(&Named { format: Some(b"raw"), ..Named::plain(name) }, &self.settings.profile)
+            .map_err(|complaint| {
+                // Nothing is opened: what is wrong is wrong with the name.
+                let opening = Complaint::new(&[b""]).not_opened(name).sentence;
+                let sentence = complaint.sentence.strip_prefix(&opening[..]).map(<[u8]>::to_vec);
+                opening::complain(
+                    &Complaint { sentence: sentence.unwrap_or(complaint.sentence.clone()), ..complaint },
+                    self.settings,
+                )
+            })?;
         let plain = opening::plain_file(&described.node);
-        let Plain { path, is_device, .. } =
-            plain.ok_or_else(|| self.not_made(b"the protocol does not make files"))?;
+        let Plain { path, is_device, .. } = plain.ok_or_else(|| self.not_made(b"the protocol does not make files"))?;
         Ok(Aim { is_device, ..Aim::at(&path) })
     }
 

@@ -85,6 +85,14 @@ pub fn is_filter(node: &Node) -> bool {
     role_of(node) == Role::Filter
 }
 
+/// Whether there is nothing at the bottom, not even zeroes.
+pub fn is_blank(top: &Node) -> bool {
+    let leaf = Stack::of(top).map(|stack| stack.leaf);
+    leaf.is_some_and(|leaf| {
+        matches!(leaf.leaf(), Some(Leaf::Null(_))) && leaf.text("read-zeroes").as_deref() != Some(b"on")
+    })
+}
+
 /// Opens the image that is the verb's word number `at`.
 pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
     open_as(parsed, &parsed.named(at, "format"), session, settings)
@@ -438,5 +446,5 @@ pub fn interpret(name: &[u8], profile: &Profile) -> Result<Meant, Vec<u8>> {
 /// What is told of a complaint.
 pub fn complain(complaint: &Complaint, settings: &Settings) -> Told {
     let stderr = stderr_lines(settings, &complaint.lines(settings.face.prefix()));
-    Told { stdout: Vec::new(), stderr, code: 1 }
+    Told { stderr, code: 1, ..Told::default() }
 }

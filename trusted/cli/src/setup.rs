@@ -10,6 +10,7 @@ use instar_broker::{Mishap, Session};
 use instar_sandbox::{Budget, Cell, WORKER, start};
 use instar_wire::boot::{LANES_MAX, Shape};
 use instar_wire::op::Rules;
+use instar_wire::op::convert::{Named, Pick};
 use std::path::PathBuf;
 
 /// Lanes of a worker that moves data, where there are as many processors and nobody asks for another number.
@@ -94,6 +95,16 @@ pub fn moving_cell(
         settings,
         Budget { shape: Shape { lanes, slot_len: SLOT_LEN }, earns: true, ..Budget::default() },
     )
+}
+
+/// The snapshot that a word of the command line means.
+pub fn pick(word: &[u8]) -> Pick {
+    if !word.starts_with(b"snapshot.") {
+        return Pick::Either(word.into());
+    }
+    let list = crate::args::keyval::options(word, None, false);
+    let get = |key: &str| list.get(key).map(Into::into);
+    Pick::Both(Named { id: get("snapshot.id"), name: get("snapshot.name") })
 }
 
 /// A mishap as qemu-img would word it, for an image called `image`.

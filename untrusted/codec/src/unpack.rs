@@ -24,6 +24,13 @@ pub enum Codec {
     Adc,
 }
 
+impl Codec {
+    /// Whether the end of the bytes is marked, and what was made is summed there.
+    pub fn is_sealed(self) -> bool {
+        matches!(self, Codec::Zlib | Codec::Bzip2 | Codec::Lzma)
+    }
+}
+
 /// The bytes are not what the compression makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Broken;
@@ -32,18 +39,44 @@ pub struct Broken;
 ///
 /// Bytes behind the compressed ones are passed over, and so is what would come after `out` is full.
 pub fn unpack(codec: Codec, packed: &[u8], out: &mut [u8]) -> Result<usize, Broken> {
-    let whole = match codec {
-        Codec::Deflate | Codec::Zlib => inflate(codec, packed, out.len()),
-        Codec::Zstd => frame_len(packed).and_then(|len| zstd(packed.get(..len)?, out.len())),
-        _ => None,
-    };
-    // The fast ways only take what is whole and of the right length; whatever else there is is taken step by step.
-    match whole.filter(|bytes| bytes.len() == out.len()) {
+    match fast(codec, packed, out.len()) {
         Some(bytes) => {
             out.copy_from_slice(&bytes);
             Ok(out.len())
         }
-        None => step_by_step(codec, packed, out),
+        None => Unpacker::new(codec).read(out, &mut pieces(packed)),
+    }
+}
+
+/// Fills `out` with all that `packed` makes: it must be neither less nor, where an end is marked, more.
+pub fn unpack_all(codec: Codec, packed: &[u8], out: &mut [u8]) -> Result<(), Broken> {
+    if let Some(bytes) = fast(codec, packed, out.len()) {
+        out.copy_from_slice(&bytes);
+        return Ok(());
+    }
+    let (mut unpacker, mut more) = (Unpacker::new(codec), pieces(packed));
+    let made = unpacker.read(out, &mut more)?;
+    if made == out.len() && unpacker.ends(&mut more)? { Ok(()) } else { Err(Broken) }
+}
+
+/// The fast ways only take what is whole and of the right length; whatever else there is is taken step by step.
+fn fast(codec: Codec, packed: &[u8], size: usize) -> Option<Vec<u8>> {
+    let whole = match codec {
+        Codec::Deflate | Codec::Zlib => inflate(codec, packed, size),
+        Codec::Zstd => frame_len(packed).and_then(|len| zstd(packed.get(..len)?, size)),
+        _ => None,
+    };
+    whole.filter(|bytes| bytes.len() == size)
+}
+
+/// Gives bytes piece by piece.
+fn pieces(packed: &[u8]) -> impl FnMut(&mut Vec<u8>) -> Result<(), Broken> {
+    let mut rest = packed;
+    move |room| {
+        let (piece, after) = rest.split_at(PIECE.min(rest.len()));
+        room.extend_from_slice(piece);
+        rest = after;
+        Ok(())
     }
 }
 
@@ -73,8 +106,8 @@ fn frame_len(packed: &[u8]) -> Option<usize> {
     };
     let mut at = 5usize.saturating_add(window).saturating_add(dictionary).saturating_add(size);
     loop {
-        let head = packed.get(at..)?.first_chunk::<3>()?;
-        let head = u32::from_le_bytes([head[0], head[1], head[2], 0]);
+        let [low, middle, high] = *packed.get(at..)?.first_chunk::<3>()?;
+        let head = u32::from_le_bytes([low, middle, high, 0]);
         let len = usize::try_from(head >> 3).ok()?;
         // A run of one byte only keeps that byte.
         let kept = if head >> 1 & 3 == 1 { 1 } else { len };
@@ -100,17 +133,6 @@ fn decoder(codec: Codec) -> Box<dyn Decoder + Send> {
     }
 }
 
-fn step_by_step(codec: Codec, packed: &[u8], out: &mut [u8]) -> Result<usize, Broken> {
-    let mut unpacker = Unpacker::new(codec);
-    let mut rest = packed;
-    unpacker.read(out, &mut |room: &mut Vec<u8>| {
-        let (piece, after) = rest.split_at(PIECE.min(rest.len()));
-        room.extend_from_slice(piece);
-        rest = after;
-        Ok::<(), Broken>(())
-    })
-}
-
 /// Compressed bytes that are taken at once.
 pub const PIECE: usize = 64 << 10;
 
@@ -124,12 +146,20 @@ pub struct Unpacker {
     is_last: bool,
     /// Everything has been made.
     is_over: bool,
+    is_sealed: bool,
 }
 
 impl Unpacker {
     /// One that begins at the beginning.
     pub fn new(codec: Codec) -> Unpacker {
-        Unpacker { decoder: decoder(codec), input: Vec::new(), taken: 0, is_last: false, is_over: false }
+        Unpacker {
+            decoder: decoder(codec),
+            input: Vec::new(),
+            taken: 0,
+            is_last: false,
+            is_over: false,
+            is_sealed: codec.is_sealed(),
+        }
     }
 
     /// Fills `out` with the next bytes; tells how many there were, if there were less.
@@ -161,6 +191,11 @@ impl Unpacker {
             }
         }
         Ok(made)
+    }
+
+    /// Whether all has been made and its sum is right; where no end is marked there is nothing to be seen of that.
+    pub fn ends<E: From<Broken>>(&mut self, more: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), E>) -> Result<bool, E> {
+        Ok(!self.is_sealed || self.read(&mut [0], more)? == 0)
     }
 }
 

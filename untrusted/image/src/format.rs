@@ -2,13 +2,15 @@
 
 use crate::file::File;
 use crate::layer::Layer;
+use crate::measure::Content;
 use crate::probe::Claim;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_wire::code::Secret;
 use instar_wire::error::{Kind, Result};
 use instar_wire::io::Granted;
-use instar_wire::op::info;
+use instar_wire::op::measure::Measured;
+use instar_wire::op::{Recipe, info};
 
 /// How a file is to be opened, beyond its bytes.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +39,11 @@ pub trait Format: Sync {
     fn probe(&self, file: &File<'_>) -> Result<Claim>;
     /// Reads and checks the headers; whatever is refused is refused here.
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>>;
+    /// How large an image of this format would be, made by a recipe and holding this much.
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        let _ = (recipe, content);
+        Err(Kind::Unsupported.what("Format driver '{}' does not support image creation").arg(self.name()))
+    }
 }
 
 /// An opened image. Everything in it has been checked.

@@ -110,7 +110,7 @@ impl<'c> Pump<'c> {
             if end.saturating_sub(at) >= shortest || (end > at && end == bytes.len()) {
                 self.put(bytes, from, at, to)?;
                 let len = wide(end.saturating_sub(at));
-                self.blank(to.ahead(at as u64), len)?;
+                self.blank(to.ahead(wide(at)), len)?;
                 from = end;
             }
             at = end.saturating_add(run(bytes, end, to.at, shortest.min(GRANULE), false));
@@ -121,7 +121,7 @@ impl<'c> Pump<'c> {
     fn put(&self, bytes: &[u8], from: usize, until: usize, to: Place) -> Result<()> {
         match bytes.get(from..until).unwrap_or_default() {
             [] => Ok(()),
-            some => self.drive.write(to.ahead(from as u64), some),
+            some => self.drive.write(to.ahead(wide(from)), some),
         }
     }
 }

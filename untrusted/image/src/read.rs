@@ -5,15 +5,16 @@ use crate::file::Io;
 use crate::layer::Layer;
 use crate::num::split;
 use crate::source::{Place, Source, Unit};
+use crate::stream::Stream;
 use alloc::vec::Vec;
 use instar_codec::cipher::UNIT as TWEAK_UNIT;
-use instar_codec::unpack::unpack;
+use instar_codec::unpack::{unpack, unpack_all};
 use instar_wire::error::{Error, Kind, Result};
 
-/// Compressed bytes that are held at once.
-const PACKED_MAX: u64 = 32 << 20;
-/// Bytes of a unit that are held at once.
-const UNIT_MAX: u64 = 64 << 20;
+/// Compressed bytes that are held at once. Every lane has its own.
+const PACKED_MAX: u64 = 8 << 20;
+/// Bytes of a unit that are held at once; a longer one is unpacked while it is read.
+const UNIT_MAX: u64 = 8 << 20;
 /// Where units lie one behind the other, so many bytes are read at once.
 const AHEAD: u64 = 512 << 10;
 
@@ -24,6 +25,8 @@ pub struct Reader<'c> {
     /// The unit last unpacked, and its bytes.
     unit: Option<Unit>,
     bytes: Vec<u8>,
+    /// The long unit last read from.
+    stream: Option<Stream>,
     /// A piece of a file with compressed bytes, and where it begins.
     packed: Vec<u8>,
     packed_at: Option<Place>,
@@ -34,7 +37,16 @@ pub struct Reader<'c> {
 impl<'c> Reader<'c> {
     /// A reader that has read nothing.
     pub fn new(chain: &'c Chain<'c>, io: &'c dyn Io) -> Self {
-        Reader { chain, io, unit: None, bytes: Vec::new(), packed: Vec::new(), packed_at: None, last: None }
+        Reader {
+            chain,
+            io,
+            unit: None,
+            bytes: Vec::new(),
+            stream: None,
+            packed: Vec::new(),
+            packed_at: None,
+            last: None,
+        }
     }
 
     /// Fills `buf` with the first bytes of what was found.
@@ -67,7 +79,7 @@ impl<'c> Reader<'c> {
     fn sealed(&mut self, layer: &dyn Layer, place: Place, tweak: u64, buf: &mut [u8]) -> Result<()> {
         let wrong = || Kind::Key.what("there is no key for encrypted bytes").file(place.file).at(place.at);
         let cipher = layer.cipher().ok_or_else(wrong)?;
-        let sector = cipher.sector_len() as u64;
+        let sector = u64::try_from(cipher.sector_len()).unwrap_or(u64::MAX);
         let (_, before, _) = split(tweak, sector);
         let len = buf.len() as u64;
         let whole = before.saturating_add(len).next_multiple_of(sector);
@@ -103,7 +115,14 @@ impl<'c> Reader<'c> {
             return Ok(());
         }
         let place = |e: Error| Error { file: Some(unit.place.file), at: Some(unit.place.at), ..e };
+        if let Some(stream) = self.stream.take().filter(|stream| stream.leads_to(&unit, skip)) {
+            return self.streamed(stream, skip, buf).map_err(place);
+        }
         let measured = layer.measured(self.io, unit)?;
+        let held = self.io.len(measured.place.file).saturating_sub(measured.place.at).min(measured.len);
+        if unit.size > UNIT_MAX || held > PACKED_MAX {
+            return self.streamed(Stream::new(unit, &measured, self.io), skip, buf).map_err(place);
+        }
         // What is wanted whole need not be kept.
         if skip == 0 && buf.len() as u64 == unit.size {
             return self.unpack(&measured, buf).map_err(place);
@@ -120,16 +139,26 @@ impl<'c> Reader<'c> {
         Ok(())
     }
 
+    /// Goes on in a long unit; one that turned out to be broken is not gone on with.
+    fn streamed(&mut self, mut stream: Stream, skip: u64, buf: &mut [u8]) -> Result<()> {
+        stream.read(self.io, skip, buf)?;
+        self.stream = Some(stream);
+        Ok(())
+    }
+
     fn unpack(&mut self, unit: &Unit, out: &mut [u8]) -> Result<()> {
         let have = self.io.len(unit.place.file).saturating_sub(unit.place.at).min(unit.len);
         let len = crate::num::bounded(have, PACKED_MAX, too_long)?;
         self.load(unit.place, have)?;
         let skip = self.packed_at.map_or(0, |at| unit.place.at.saturating_sub(at.at));
         let rest = usize::try_from(skip).ok().and_then(|skip| self.packed.get(skip..)).unwrap_or_default();
-        match unpack(unit.codec, rest.get(..len).unwrap_or(rest), out) {
-            Ok(made) if made == out.len() => Ok(()),
-            _ => Err(Kind::Corrupt.what("a compressed part is broken")),
-        }
+        let packed = rest.get(..len).unwrap_or(rest);
+        let done = if unit.whole {
+            unpack_all(unit.codec, packed, out).is_ok()
+        } else {
+            unpack(unit.codec, packed, out).is_ok_and(|made| made == out.len())
+        };
+        if done { Ok(()) } else { Err(Kind::Corrupt.what("a compressed part is broken")) }
     }
 
     /// Has `len` compressed bytes from `place` at hand, and more of them if those before were just asked for as well.

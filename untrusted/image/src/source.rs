@@ -31,6 +31,8 @@ pub struct Unit {
     pub len: u64,
     /// How many bytes they make.
     pub size: u64,
+    /// They make no more than that; if the compression marks its end it must be there, and its sum right.
+    pub whole: bool,
 }
 
 /// How the bytes of a run come about. Plain data: it can be printed, compared, cut and handed on.

@@ -1,15 +1,15 @@
 //! `convert`: the bytes of a chain, or of several, into a target.
 
 use crate::cx::{Cx, Hand};
-use crate::open::{Opened, chain, stack};
+use crate::open::{chain, snapshot, stack};
 use crate::stripes::Stripes;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::pump::{Manner, Pump};
 use instar_image::sector::SECTOR;
-use instar_image::{Chain, Error, Found, Kind, Layer, Place, Result, Source, Walk, info};
+use instar_image::{Chain, Error, Found, Place, Result, Source, Walk};
 use instar_wire::code::encode;
-use instar_wire::op::convert::{Event, Pick, Preallocation, Progress, Request, Target, Trouble};
+use instar_wire::op::convert::{Event, Preallocation, Progress, Request, Target, Trouble};
 use instar_wire::op::dd;
 
 /// What is moved at once where it is told how much has been moved.
@@ -74,25 +74,6 @@ fn parts<'c>(sources: &'c [Chain<'static>], part: Option<&dd::Part>) -> Vec<Part
         part
     };
     sources.iter().map(cut).collect()
-}
-
-/// The map of a snapshot of the top layer.
-fn snapshot(stack: &[Opened<'_>], pick: &Pick) -> Result<alloc::boxed::Box<dyn Layer>> {
-    let missing = || Kind::Unsupported.what("Failed to load snapshot: Can't find snapshot");
-    let top = stack.first().ok_or_else(missing)?;
-    let mut all: Vec<info::Snapshot> = Vec::new();
-    top.image.snapshots(&mut |some| {
-        all.extend(some);
-        Ok(())
-    })?;
-    let by = |wanted: &dyn Fn(&info::Snapshot) -> bool| all.iter().position(wanted);
-    let number = match pick {
-        Pick::Either(word) => by(&|s| s.id == *word).or_else(|| by(&|s| s.name == *word)),
-        Pick::Both(named) => by(&|s| {
-            named.id.as_ref().is_none_or(|id| s.id == *id) && named.name.as_ref().is_none_or(|name| s.name == *name)
-        }),
-    };
-    top.image.snapshot(number.ok_or_else(missing)?)
 }
 
 /// Gives the target its length and its space.

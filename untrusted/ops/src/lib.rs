@@ -3,12 +3,16 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod bench;
 pub mod compare;
 pub mod convert;
 pub mod cx;
 pub mod dd;
 pub mod info;
+pub mod map;
+pub mod measure;
 pub mod open;
+pub mod snapshot;
 pub mod stripes;
 
 use cx::Cx;
@@ -22,5 +26,9 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Convert(request) => convert::run(request, cx),
         Request::Dd(request) => dd::run(request, cx),
         Request::Compare(request) => compare::run(request, cx),
+        Request::Snapshot(request) => snapshot::run(request, cx),
+        Request::Bench(request) => bench::run(request, cx),
+        Request::Map(request) => map::run(request, cx),
+        Request::Measure(request) => measure::run(request, cx),
     }
 }

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_image::layer::Estranged;
 use instar_image::{Bytes, Chain, Error, File, Format, Granted, Image, Kind, Layer, Options, Result, Role, info};
+use instar_wire::op::convert::Pick;
 use instar_wire::op::{self, Below, Part, Rules, Source};
 
 /// A way down a chain, layer after layer.
@@ -169,4 +170,28 @@ pub fn chain(stack: &[Opened<'_>], top: Option<Box<dyn Layer>>) -> Result<Chain<
         });
     }
     Ok(Chain { layers })
+}
+
+/// The map of a snapshot of the top layer.
+pub fn snapshot(stack: &[Opened<'_>], pick: &Pick) -> Result<Box<dyn Layer>> {
+    let missing = || Kind::Unsupported.what("Failed to load snapshot: Can't find snapshot");
+    let top = stack.first().ok_or_else(missing)?;
+    if top.format.name() != "qcow2" {
+        let words = "Failed to load snapshot: Block format '{}' used by device '' does not support temporarily loading \
+                     internal snapshots";
+        return Err(Kind::Unsupported.what(words).arg(top.format.name()));
+    }
+    let mut all: Vec<info::Snapshot> = Vec::new();
+    top.image.snapshots(&mut |some| {
+        all.extend(some);
+        Ok(())
+    })?;
+    let by = |wanted: &dyn Fn(&info::Snapshot) -> bool| all.iter().position(wanted);
+    let number = match pick {
+        Pick::Either(word) => by(&|s| s.id == *word).or_else(|| by(&|s| s.name == *word)),
+        Pick::Both(named) => by(&|s| {
+            named.id.as_ref().is_none_or(|id| s.id == *id) && named.name.as_ref().is_none_or(|name| s.name == *name)
+        }),
+    };
+    top.image.snapshot(number.ok_or_else(missing)?)
 }

@@ -23,7 +23,7 @@ pub struct Stripes {
 impl Stripes {
     /// All of `total` bytes, for all lanes.
     pub fn new(total: u64, cx: &Cx<'_>) -> Stripes {
-        let shares = (cx.crew.lanes() as u64).saturating_mul(SHARES).max(1);
+        let shares = u64::try_from(cx.crew.lanes()).unwrap_or(1).saturating_mul(SHARES).max(1);
         let len = total.checked_div(shares).unwrap_or(0).clamp(MIN, MAX).next_multiple_of(MIN);
         Stripes { next: AtomicU64::new(0), len, total }
     }

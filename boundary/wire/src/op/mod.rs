@@ -1,12 +1,17 @@
 //! The verbs' messages: a request in, events out, an outcome last.
 
+pub mod bench;
 pub mod compare;
 pub mod convert;
 pub mod dd;
 pub mod info;
+pub mod map;
+pub mod measure;
+pub mod snapshot;
 
 use crate::code::{Bytes, Secret};
 use crate::error::Error;
+use crate::fact::Fact;
 use crate::io::{FileId, Granted};
 use crate::message;
 use alloc::boxed::Box;
@@ -21,8 +26,16 @@ message! {
         Convert(convert::Request) = 2,
         /// Compare two images.
         Compare(compare::Request) = 3,
+        /// List snapshots.
+        Snapshot(snapshot::Request) = 4,
+        /// Measure an image's speed.
+        Bench(bench::Request) = 5,
+        /// Tell where an image's bytes are.
+        Map(map::Request) = 6,
+        /// Tell how large an image would be.
+        Measure(measure::Request) = 7,
         /// Copy a part of an image.
-        Dd(dd::Request) = 4,
+        Dd(dd::Request) = 8,
     }
 }
 
@@ -58,6 +71,10 @@ impl Request {
             Request::Info(request) => (Vec::from([&request.top]), None),
             Request::Convert(request) => (request.sources.iter().collect(), Some(&request.target.file)),
             Request::Compare(request) => (Vec::from([&request.left, &request.right]), None),
+            Request::Snapshot(request) => (Vec::from([&request.source]), None),
+            Request::Bench(request) => (Vec::from([&request.source]), None),
+            Request::Map(request) => (Vec::from([&request.top]), None),
+            Request::Measure(request) => (request.source.iter().collect(), None),
             Request::Dd(dd::Request { copy, .. }) => (copy.sources.iter().collect(), Some(&copy.target.file)),
         };
         sources.into_iter().flat_map(Source::files).chain(target)
@@ -149,6 +166,41 @@ message! {
         pub offset: Option<u64>,
         /// Its length.
         pub size: Option<u64>,
+    }
+}
+
+message! {
+    /// An image that the user wants: all that decides how it is laid out.
+    pub struct Recipe {
+        /// Its format.
+        pub format: FormatName,
+        /// Size of the disk in bytes.
+        pub size: u64,
+        /// The options of the format that were given, by their names: texts, numbers and truths.
+        pub options: Fact,
+    }
+}
+
+impl Recipe {
+    /// A number among the options.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match self.options.get(name)? {
+            Fact::Count(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// Whether an option is on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.options.get(name) == Some(&Fact::Truth(true))
+    }
+
+    /// A text among the options.
+    pub fn text(&self, name: &str) -> Option<&[u8]> {
+        match self.options.get(name)? {
+            Fact::Text(text) => Some(&text.0),
+            _ => None,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! The qemu-img grammar: option tables, numbers, key=value lists, JSON names.
+pub mod creation;
 pub mod getopt;
 pub mod help;
 pub mod json;

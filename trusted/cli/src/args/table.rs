@@ -51,7 +51,7 @@ pub const VERBS: &[Verb] = &[
                   step-size,S: aio,i: native,n write,w pattern: flush-interval: no-drain force-share,U ,q=quiet",
         new: "help,h format,f: image-opts cache,t: count,c: depth,d: offset,o: buffer-size,s: step-size,S: \
               write,w pattern: flush-interval: no-drain aio,i: native,n force-share,U quiet,q object:",
-        native: "",
+        native: "output:",
     },
     Verb {
         name: "bitmap",
@@ -190,7 +190,7 @@ pub const VERBS: &[Verb] = &[
         interim: "help,h quiet,q object: format,f: image-opts force-share,U list,l apply create delete \
                   ,a:=apply ,c:=create ,d:=delete",
         new: "help,h format,f: image-opts list,l apply,a: create,c: delete,d: force-share,U quiet,q object:",
-        native: "",
+        native: "output:",
     },
 ];
 

@@ -40,6 +40,7 @@ pub fn plain(value: &Fact, text: Text) -> Vec<u8> {
         Fact::Truth(truth) => truth.to_string().into_bytes(),
         Fact::Count(number) => number.to_string().into_bytes(),
         Fact::Signed(number) => number.to_string().into_bytes(),
+        Fact::Millionths(number) => super::json::millionths(*number).into_bytes(),
         Fact::Text(bytes) => text.show(&bytes.0).into_owned(),
         Fact::List(items) => items.iter().map(|item| plain(item, text)).collect::<Vec<_>>().join(&b", "[..]),
         Fact::Fields(fields) => {

@@ -32,6 +32,11 @@ pub fn arranged(value: &Fact) -> Fact {
     }
 }
 
+/// A number of millionths, with its decimals.
+pub fn millionths(number: u64) -> String {
+    format!("{}.{:06}", number / 1_000_000, number % 1_000_000)
+}
+
 struct Writer {
     bytes: Vec<u8>,
     /// Depth of the value being written, unless all goes on one line.
@@ -44,6 +49,7 @@ impl Writer {
             Fact::Truth(truth) => self.word(if *truth { "true" } else { "false" }),
             Fact::Count(number) => self.word(&number.to_string()),
             Fact::Signed(number) => self.word(&number.to_string()),
+            Fact::Millionths(number) => self.word(&millionths(*number)),
             Fact::Text(text) => self.string(&text.0),
             Fact::List(items) => self.group(b"[]", items, Writer::value),
             Fact::Fields(fields) => self.group(b"{}", fields, |out, field| {

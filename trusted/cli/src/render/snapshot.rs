@@ -3,6 +3,7 @@
 use super::escape::Text;
 use super::size::Rounding;
 use crate::profile::{Profile, SnapshotLayout};
+use instar_broker::sys;
 use instar_wire::op::info::Snapshot;
 
 /// A time of day at some place on Earth.
@@ -47,6 +48,13 @@ impl LocalTime {
         let LocalTime { year, month, day, hour, minute, second } = self;
         format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
     }
+}
+
+/// The time where the user is, from seconds since 1970.
+pub fn local_time(seconds: i64) -> LocalTime {
+    let [year, rest @ ..] = sys::local_time(seconds);
+    let [month, day, hour, minute, second] = rest.map(|part| u8::try_from(part).unwrap_or(0));
+    LocalTime { year, month, day, hour, minute, second }
 }
 
 /// How the table is to look.

@@ -57,7 +57,7 @@ impl Cursor for CloopCursor<'_> {
         let (block, skip, left) = split(at, size);
         let from = self.offset(block)?;
         let len = self.offset(block.saturating_add(1))?.saturating_sub(from);
-        let unit = Unit { codec: Codec::Zlib, place: self.layer.start.ahead(from), len, size };
+        let unit = Unit { codec: Codec::Zlib, place: self.layer.start.ahead(from), len, size, whole: true };
         Ok((left, Some(Source::Packed { unit, skip })))
     }
 }

@@ -97,7 +97,7 @@ impl Cursor for DmgCursor<'_> {
         let skip = at.saturating_sub(chunk.start.saturating_mul(SECTOR));
         let left = size.saturating_sub(skip);
         let packed = |codec| {
-            let unit = Unit { codec, place: chunk.place, len: chunk.len, size };
+            let unit = Unit { codec, place: chunk.place, len: chunk.len, size, whole: true };
             Ok((left, Some(Source::Packed { unit, skip })))
         };
         match chunk.kind {

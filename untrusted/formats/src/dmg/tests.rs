@@ -1,14 +1,23 @@
 //! Tests of Apple disk images.
 
+extern crate std;
+
 use super::Dmg;
-use super::disk::kind::{END, RAW, ZERO, ZLIB};
+use super::disk::kind::{ADC, BZIP2, COMMENT, END, IGNORE, LZFSE, LZMA, RAW, ZERO, ZLIB};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use instar_image::Fact;
+use instar_codec::unpack::Codec;
 use instar_image::probe::Claim;
+use instar_image::{Chain, Fact, File, FileId, Format, Options, Place, Source, Unit};
+use instar_testkit::build::cloop::zlib_stored;
 use instar_testkit::build::dmg::{Chunk, Fork, build, mish};
-use instar_testkit::build::mutate::patched;
+use instar_testkit::build::mutate::{Noise, noise, patched};
 use instar_testkit::build::trial::{claim, refusal, survived, told};
+use instar_testkit::content::{read, runs};
+use instar_testkit::mem::MemIo;
+use instar_testkit::place::Scratch;
+use instar_testkit::twin;
 
 const INVALID: &str = "Could not open '{file}': Invalid argument";
 
@@ -91,5 +100,131 @@ fn damage_is_survived() {
         let image = good(fork);
         assert!(survived(&Dmg, &image[1000..], 64) < 10_000);
         assert!(survived(&Dmg, &image, image.len()) > 100);
+    }
+}
+
+/// The chain of an image that is opened.
+fn chain(io: &MemIo) -> Result<Chain<'static>, String> {
+    let image = Dmg.open(File::new(io, &io.top()), &Options::default()).unwrap();
+    let layer = image.layer().map_err(|error| String::from_utf8(error.what.0).unwrap())?;
+    Ok(Chain::single(layer))
+}
+
+/// An image of chunks of every kind that qemu-img reads, in tables of both kinds, whose data begin in three places at once.
+fn random(seed: u64) -> Vec<u8> {
+    let mut noise = Noise::new(seed);
+    let (mut data, mut tables, mut sector) = (vec![1; 1024], Vec::new(), 0);
+    for _ in 0..1 + noise.below(4) {
+        let (mut chunks, start) = (Vec::new(), sector);
+        for _ in 0..1 + noise.below(30) {
+            let count = 1 + noise.below(40);
+            let kind = [RAW, RAW, ZERO, IGNORE, COMMENT, ZLIB, ZLIB][noise.below(7) as usize];
+            let (len, at) = match kind {
+                // Of the last sector not all need be there; qemu-img then gives what it had in memory.
+                RAW => (count * 512, data.len() as u64 - 512 - 512),
+                _ => (0, noise.next()),
+            };
+            data.extend((0..len).map(|n| (n / 512 + sector * 3) as u8));
+            let (len, at) = if kind == ZLIB {
+                let at = data.len() as u64 - 512 - 512;
+                let bytes: Vec<u8> = (0..count * 512).map(|n| (n / 512 * 5 + sector) as u8).collect();
+                data.extend(zlib_stored(&bytes));
+                (data.len() as u64 - 1024 - at, at)
+            } else {
+                (len, at)
+            };
+            chunks.push(Chunk { kind, sector: sector - start, count, at, len });
+            sector += if kind == COMMENT { 0 } else { count };
+        }
+        chunks.push(chunk(END, sector - start, 0, 0));
+        let mut table = mish(start, &chunks);
+        table[24..32].copy_from_slice(&512u64.to_be_bytes());
+        tables.push(table);
+    }
+    let fork = if noise.below(2) == 0 { Fork::Xml } else { Fork::Resource };
+    let mut image = build(&data, &tables, fork, sector);
+    let trailer = image.len() - 512;
+    image[trailer + 24..trailer + 32].copy_from_slice(&512u64.to_be_bytes());
+    image
+}
+
+#[test]
+fn chunks_are_read_as_qemu_reads_them() {
+    let scratch = Scratch::new("dmg");
+    let mut sizes = 0;
+    for seed in 0..12 {
+        // A disk of comments is none.
+        let image = random(seed);
+        if refusal(&Dmg, image.clone()) != "opened" {
+            continue;
+        }
+        std::fs::write(scratch.path().join("disk.dmg"), image).unwrap();
+        twin::agreed(scratch.path(), "disk.dmg", &[&Dmg], seed);
+        sizes += 1;
+    }
+    assert!(sizes > 6);
+}
+
+#[test]
+fn each_kind_has_its_source() {
+    let kinds =
+        [(ADC, Codec::Adc), (ZLIB, Codec::Zlib), (BZIP2, Codec::Bzip2), (LZFSE, Codec::Lzfse), (LZMA, Codec::Lzma)];
+    let chunks: Vec<Chunk> = kinds
+        .iter()
+        .zip(0..)
+        .map(|((kind, _), n)| Chunk { kind: *kind, sector: n * (1 << 20), count: 1 << 20, at: n * 100, len: 100 })
+        .collect();
+    let raw = Chunk { kind: RAW, sector: 5 << 20, count: 2, at: 512, len: 700 };
+    let io = MemIo::new(build(&[5; 2048], &[mish(0, &[&chunks[..], &[raw]].concat())], Fork::Xml, (5 << 20) + 2));
+    let chain = chain(&io).unwrap();
+    let told = runs(&chain, &io, 3).unwrap();
+    let place = |at| Place { file: FileId(0), at };
+    for (((_, codec), (len, found)), n) in kinds.iter().zip(&told).zip(0..) {
+        // A chunk may be of any size.
+        let unit = Unit { codec: *codec, place: place(n * 100), len: 100, size: 512 << 20, whole: true };
+        assert_eq!((*len, found.source), (512 << 20, Source::Packed { unit, skip: 0 }));
+    }
+    let rest: Vec<(u64, Source)> = told.iter().skip(5).map(|(len, found)| (*len, found.source)).collect();
+    assert_eq!(rest, [(700, Source::raw(place(512))), (324, Source::ZERO)]);
+}
+
+#[test]
+fn chunks_that_qemu_does_not_know_are_read() {
+    // Stretches of 128 bytes, each as it is.
+    let adc: Vec<u8> = (0..4u8).flat_map(|n| [&[0xff][..], &[n; 128]].concat()).collect();
+    let chunks = [
+        Chunk { kind: ADC, sector: 0, count: 1, at: 0, len: adc.len() as u64 },
+        Chunk { kind: ADC, sector: 1, count: 1, at: 0, len: adc.len() as u64 - 1 },
+    ];
+    let io = MemIo::new(build(&adc, &[mish(0, &chunks)], Fork::Xml, 2));
+    let chain = chain(&io).unwrap();
+    let want: Vec<u8> = (0..512u32).map(|n| (n / 128) as u8).collect();
+    assert_eq!(read(&chain, &io, 0, 512).unwrap(), want);
+    assert!(read(&chain, &io, 512, 512).is_err());
+}
+
+#[test]
+fn order_does_not_matter_but_places_do() {
+    let piece = |n: u64| Chunk { kind: RAW, sector: n, count: 1, at: n * 512, len: 512 };
+    let bytes: Vec<u8> = (0..2048u64).map(|n| (n / 512) as u8).collect();
+    let image = |chunks: &[Chunk], sectors| MemIo::new(build(&bytes, &[mish(0, chunks)], Fork::Xml, sectors));
+    let io = image(&[3, 1, 0, 2].map(piece), 4);
+    assert_eq!(read(&chain(&io).unwrap(), &io, 0, 2048).unwrap(), bytes);
+    // Sectors that no chunk is for, or one that nobody knows, are errors; all others are read.
+    let io = image(&[piece(0), Chunk { kind: 9, ..piece(1) }, piece(3)], 5);
+    let holed = chain(&io).unwrap();
+    let ok = |sector: u64| read(&holed, &io, sector * 512, 512).is_ok();
+    assert_eq!([0, 1, 2, 3, 4].map(ok), [true, false, false, true, false]);
+    let twice = image(&[piece(0), piece(1), Chunk { count: 2, kind: ZERO, ..piece(0) }], 2);
+    assert_eq!(chain(&twice).err().unwrap(), "two chunks of the image are for sector {} of the disk");
+    let tables = [mish(0, &[piece(0)]), mish(2, &[Chunk { sector: u64::MAX, ..piece(0) }])];
+    assert!(chain(&MemIo::new(build(&bytes, &tables, Fork::Xml, 1))).is_err());
+}
+
+#[test]
+fn damaged_maps_are_survived() {
+    for (fork, seed) in [(Fork::Xml, 1), (Fork::Resource, 2)] {
+        let image = good(fork);
+        noise(&image, 1000..image.len(), seed, 1500, |bytes| twin::survives(&Dmg, &MemIo::new(bytes), 1 << 17));
     }
 }

@@ -36,33 +36,25 @@ fn scribble(scratch: &Scratch, image: &str, seed: u64) {
 #[test]
 fn version_1_is_read_as_by_the_oracle() {
     let image = "driver=luks,key-secret=key,file.filename=disk.luks";
-    for (seed, more) in [
-        "",
-        ",cipher-alg=serpent-256,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256",
-        ",cipher-alg=twofish-128,cipher-mode=cbc,ivgen-alg=plain",
-    ]
-    .iter()
-    .enumerate()
-    {
+    // Few, as every key takes seconds to derive. A container that is cut ends with what zeroes decrypt to.
+    let essiv = ",cipher-alg=serpent-256,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256";
+    for (seed, (more, cut)) in [("", 612), (essiv, 0)].into_iter().enumerate() {
         let scratch = Scratch::new("luks-map");
         let words = format!("key-secret=key,iter-time=1{more}");
         let create = maker().img().folder(scratch.path()).args(["create", "-q"]).args(OBJECT);
         create.args(["-f", "luks", "-o", &words, "disk.luks", "100k"]).must();
         scribble(&scratch, image, seed as u64);
-        // A container that is cut ends with what zeroes decrypt to.
-        for cut in [0, 100, 512, 5000] {
-            let path = scratch.path().join("disk.luks");
-            let file = std::fs::File::options().write(true).open(&path).unwrap();
-            file.set_len(file.metadata().unwrap().len() - cut).unwrap();
-            let io = Folder::new(scratch.path());
-            let opened = Luks.open(File::new(&io, &io.open(b"disk.luks").unwrap()), &options()).unwrap();
-            let layer = opened.layer().unwrap();
-            assert!(!layer.is_open());
-            let ours = content(&Chain::single(layer), &io, cut).unwrap();
-            let convert = maker().img().folder(scratch.path()).args(["convert", "-O", "raw"]).args(OBJECT);
-            convert.args(["--image-opts", image, "out.raw"]).must();
-            assert!(ours == std::fs::read(scratch.path().join("out.raw")).unwrap(), "{more} without {cut} bytes");
-        }
+        let path = scratch.path().join("disk.luks");
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - cut).unwrap();
+        let io = Folder::new(scratch.path());
+        let opened = Luks.open(File::new(&io, &io.open(b"disk.luks").unwrap()), &options()).unwrap();
+        let layer = opened.layer().unwrap();
+        assert!(!layer.is_open());
+        let ours = content(&Chain::single(layer), &io, cut).unwrap();
+        let convert = maker().img().folder(scratch.path()).args(["convert", "-O", "raw"]).args(OBJECT);
+        convert.args(["--image-opts", image, "out.raw"]).must();
+        assert!(ours == std::fs::read(scratch.path().join("out.raw")).unwrap(), "{more} without {cut} bytes");
     }
 }
 

@@ -1,5 +1,6 @@
 //! LUKS containers: a disk encrypted under keys that lie in front of it.
 
+pub mod create;
 pub mod disk;
 mod json;
 mod locate;
@@ -18,7 +19,7 @@ use disk::{Header1, MAGIC};
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::sector::round_up;
-use instar_image::{Fact, File, Format, Image, Kind, Layer, Options, Result, Secret, info};
+use instar_image::{Content, Fact, File, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Secret, info};
 use open::Luks1;
 use unlock::{Decrypted, Unlocked, needed};
 use version2::Luks2;
@@ -64,6 +65,10 @@ impl Format for Luks {
             Kind::Corrupt.what("Could not refresh total sector count: Input/output error").file(file.id())
         })?;
         Ok(Box::new(Container { size, inner: Inner::One(luks), file, header, key, unlocked: OnceCell::new() }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

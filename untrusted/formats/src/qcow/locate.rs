@@ -74,7 +74,8 @@ impl Blocks<8> for Map {
             let bits = 63u32.saturating_sub(self.cluster_bits);
             let place = self.start.ahead(word & power(bits).saturating_sub(1));
             let len = (word & !COMPRESSED).checked_shr(bits).unwrap_or(0);
-            return Ok(Some(Source::Packed { unit: Unit { codec: Codec::Deflate, place, len, size }, skip: 0 }));
+            let unit = Unit { codec: Codec::Deflate, place, len, size, whole: false };
+            return Ok(Some(Source::Packed { unit, skip: 0 }));
         }
         if !word.is_multiple_of(SECTOR) || !readable(word, size) {
             return Err(self.unreadable(word));

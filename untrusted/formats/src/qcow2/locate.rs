@@ -80,7 +80,7 @@ impl Map {
         let (offset, rest) = (word & power(bits).saturating_sub(1), word & !(L2_COMPRESSED | L2_COPIED));
         let sectors = rest.checked_shr(bits).unwrap_or(0).saturating_add(1);
         let len = sectors.saturating_mul(SECTOR).saturating_sub(offset % SECTOR);
-        Unit { codec: self.codec, place: self.tables.ahead(offset), len, size: self.cluster_len() }
+        Unit { codec: self.codec, place: self.tables.ahead(offset), len, size: self.cluster_len(), whole: false }
     }
 }
 
@@ -266,7 +266,8 @@ impl Map {
             let want = out.end().saturating_sub(out.at()).checked_shr(self.cluster_bits).unwrap_or(0);
             let like = self.like(entry, host.is_some(), rest, usize::try_from(want).unwrap_or(usize::MAX));
             let len = like.saturating_add(1).saturating_mul(cluster_len).saturating_sub(skip);
-            out.push(len, self.source(part, host, spot.guest).cut(skip))?;
+            let what = self.source(part, host, spot.guest);
+            out.push(len, if skip == 0 { what } else { what.cut(skip) })?;
             return Ok(like);
         }
         self.add_parts(entry.parts, host, spot.guest, skip, out)?;
@@ -292,7 +293,7 @@ impl Map {
             want = want.wrapping_add(step);
             number(bytes.first_chunk()) & mask == want && (N == 8 || number(bytes.last_chunk()) == parts)
         };
-        rest.clone().take(most).take_while(goes_on).count() as u64
+        u64::try_from(rest.clone().take(most).take_while(goes_on).count()).unwrap_or(0)
     }
 
     /// Adds the parts of a cluster that are not all alike, without the first `skip` bytes.
@@ -304,20 +305,22 @@ impl Map {
         skip: u64,
         out: &mut Batch<Option<Source>>,
     ) -> Result<()> {
-        let part_len = self.cluster_len() / u64::from(SUBCLUSTERS);
+        let (cluster_len, part_bits) = (self.cluster_len(), self.cluster_bits.saturating_sub(SUBCLUSTERS.ilog2()));
         let mut from = skip;
-        while from < self.cluster_len() && !out.is_done() {
-            let number = u32::try_from(split(from, part_len).0).unwrap_or(0);
+        while from < cluster_len && !out.is_done() {
+            let number = u32::try_from(from.checked_shr(part_bits).unwrap_or(0)).unwrap_or(0).min(SUBCLUSTERS);
             let data = (parts & L2_ALL) >> number;
             let zero = parts >> L2_ZEROES_SHIFT >> number;
             let (part, count) = Part::first(data | zero << L2_ZEROES_SHIFT);
-            let end = u64::from(number.saturating_add(count).min(SUBCLUSTERS)).saturating_mul(part_len);
+            let last = u64::from(number.saturating_add(count).min(SUBCLUSTERS));
+            let end = last.checked_shl(part_bits).unwrap_or(cluster_len);
             out.push(end.saturating_sub(from), self.source(part, host, guest).cut(from))?;
             from = end;
         }
         Ok(())
     }
 
+    #[inline]
     fn source(&self, part: Part, host: Option<u64>, guest: u64) -> Option<Source> {
         // Of encrypted clusters it is not told where they lie.
         let told = host.filter(|_| self.lock.is_none()).map(|host| self.data.unwrap_or(self.tables).ahead(host));
@@ -351,7 +354,8 @@ impl Map {
             return Err(indices(wrong("Invalid cluster entry found (L2 offset: {}, L2 index: {})")));
         }
         let host = word & L2_OFFSET;
-        if !host.is_multiple_of(self.cluster_len()) {
+        // A mask, as division would cost more than all the rest.
+        if host & self.cluster_len().saturating_sub(1) != 0 {
             let phrase = "Cluster allocation offset {} unaligned (L2 offset: {}, L2 index: {})";
             return Err(indices(wrong(phrase).arg(hex(host))));
         }

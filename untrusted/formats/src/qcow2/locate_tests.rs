@@ -51,7 +51,7 @@ fn scribble(folder: &Path, name: &str, size: u64, cluster_len: u64, seed: u64, p
 fn random(options: &str, cluster_lens: &[u64], packed: bool) {
     for (number, cluster_len) in cluster_lens.iter().enumerate() {
         let scratch = Scratch::new("qcow2-map");
-        let size = (cluster_len * 40).clamp(1 << 20, 20 << 20) + 512 * 3;
+        let size = (cluster_len * 40).clamp(1 << 20, 9 << 20) + 512 * 3;
         twin::create(scratch.path(), &format!("-f qcow2 -o cluster_size={cluster_len}{options} disk.qcow2 {size}"));
         scribble(scratch.path(), "disk.qcow2", size, *cluster_len, 7 + number as u64, packed);
         twin::agreed(scratch.path(), "disk.qcow2", &[&Qcow2], number as u64);
@@ -106,11 +106,11 @@ fn space_set_aside() {
 #[test]
 fn space_set_aside_is_told_from_holes() {
     let scratch = Scratch::new("qcow2-map");
-    for (size, written) in [(16u64, 13..16), (256, 229..235)] {
+    for (size, written) in [(16u64, 11..17), (256, 226..236)] {
         for count in written {
-            let words = format!("-f qcow2 -o preallocation=metadata,cluster_size=64k disk.qcow2 {}k", size * 64);
+            let words = format!("-f qcow2 -o preallocation=metadata,cluster_size=4k disk.qcow2 {}k", size * 4);
             twin::create(scratch.path(), &words);
-            let write = format!("write -P 5 0 {}k", count * 64);
+            let write = format!("write -P 5 0 {}k", count * 4);
             maker().io().folder(scratch.path()).args(["-f", "qcow2", "-c", &write, "disk.qcow2"]).must();
             twin::agree(maker(), scratch.path(), "disk.qcow2", &[&Qcow2], count);
         }
@@ -139,23 +139,16 @@ fn chains_of_mixed_clusters() {
 
 #[test]
 fn encrypted_clusters() {
-    for (number, (more, packed)) in [
-        ("aes", false),
-        ("aes,cluster_size=4k,compat=0.10", false),
-        ("luks,encrypt.iter-time=1", false),
-        ("luks,encrypt.iter-time=1,cluster_size=4k,preallocation=metadata", false),
-        (
-            "luks,encrypt.iter-time=1,encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256",
-            false,
-        ),
-        ("luks,encrypt.iter-time=1,extended_l2=on", false),
-        ("luks,encrypt.iter-time=1,data_file=disk.data", false),
-        ("aes,cluster_size=64k", true),
-        ("luks,encrypt.iter-time=1,cluster_size=64k", true),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    // Keys are derived in as few rounds as the oracle makes, and slowly all the same.
+    let luks = "luks,encrypt.iter-time=1";
+    let essiv = "encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv,encrypt.ivgen-hash-alg=sha256";
+    let cases = [
+        ("aes,cluster_size=4k,compat=0.10".into(), false),
+        ("aes,cluster_size=64k".into(), true),
+        (format!("{luks},{essiv}"), true),
+        (format!("{luks},extended_l2=on,data_file=disk.data"), false),
+    ];
+    for (number, (more, packed)) in cases.into_iter().enumerate() {
         let scratch = Scratch::new("qcow2-map");
         let secret = ["secret,id=key,data=a long password that is cut"];
         let words = format!("-f qcow2 -o encrypt.key-secret=key,encrypt.format={more} disk.qcow2 1500k");
@@ -164,13 +157,14 @@ fn encrypted_clusters() {
         let open = "driver=qcow2,encrypt.key-secret=key,file.filename=disk.qcow2";
         let mut noise = Noise::new(number as u64);
         let mut script: Vec<String> = Vec::new();
+        if packed {
+            // First of all: where a cluster lies already, none can be compressed.
+            script.extend(["-c", "write -c -P 7 128k 64k", "-c", "write -c -P 8 1280k 64k"].map(String::from));
+        }
         for _ in 0..12 {
             let at = noise.below(2900) * 512;
             let what = ["write -P 9", "write -P 3", "discard", "write -z"][noise.below(4) as usize];
             script.extend(["-c".into(), format!("{what} {at} {}", (1 + noise.below(99)) * 512)]);
-        }
-        if packed {
-            script.extend(["-c".into(), "write -c -P 7 128k 64k".into()]);
         }
         let run = maker().io().folder(scratch.path()).args(["--object"]).args(secret);
         run.args(script).args(["--image-opts", open]).must();

@@ -1,6 +1,7 @@
 //! QEMU copy-on-write images, versions 2 and 3.
 
 pub mod bitmaps;
+mod create;
 pub mod disk;
 mod extensions;
 mod locate;
@@ -24,7 +25,9 @@ use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
 use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Granted, Image, Kind, Layer, Options, Place, Result, Secret, info};
+use instar_image::{
+    Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Recipe, Result, Secret, info,
+};
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
 
@@ -43,6 +46,10 @@ impl Format for Qcow2 {
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
         Ok(Box::new(Qcow2Image { file, checked, key: options.key.clone(), lock: OnceCell::new() }))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

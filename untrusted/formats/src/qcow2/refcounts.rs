@@ -81,7 +81,8 @@ fn not_zero(bytes: &[u8], order: u32) -> u64 {
         2 => narrow(0x11, &[1, 2, 3]),
         _ => {
             let width = 1usize.checked_shl(order.saturating_sub(3)).unwrap_or(1);
-            bytes.chunks_exact(width).filter(|count| count.iter().any(|byte| *byte != 0)).count() as u64
+            let used = bytes.chunks_exact(width).filter(|count| count.iter().any(|byte| *byte != 0)).count();
+            u64::try_from(used).unwrap_or(0)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Raw disks: a file whose bytes are the guest's.
 
+mod create;
 mod disk;
 mod locate;
 pub mod open;
@@ -10,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Layer, Options, Result, info};
+use instar_image::{Content, File, Format, Image, Layer, Measured, Options, Recipe, Result, info};
 use open::{Table, partitions};
 
 /// The format.
@@ -28,6 +29,10 @@ impl Format for Raw {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         Ok(Box::new(open::Raw::open(file, options)?))
+    }
+
+    fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+        create::measure(recipe, content)
     }
 }
 

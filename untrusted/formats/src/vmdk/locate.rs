@@ -183,12 +183,14 @@ impl Grains {
     fn packed(&self, number: u64, place: Place) -> Source {
         let before = number.saturating_mul(self.grain_len).saturating_add(self.range.start);
         let (place, grains) = if self.marked { (place.ahead(GRAIN_MARKER_LEN), PACKED_MAX) } else { (place, 1) };
+        // The last grain may have been compressed whole, or only as far as the disk goes.
+        let size = self.grain_len.min(self.range.end.saturating_sub(before));
         let unit = Unit {
             codec: Codec::Zlib,
             place,
             len: self.grain_len.saturating_mul(grains),
-            // The last grain may have been compressed whole, or only as far as the disk goes.
-            size: self.grain_len.min(self.range.end.saturating_sub(before)),
+            size,
+            whole: size == self.grain_len,
         };
         Source::Packed { unit, skip: 0 }
     }

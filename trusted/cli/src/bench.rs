@@ -1,0 +1,118 @@
+//! `bench`: measures the speed of requests to an image.
+
+use crate::args::Parsed;
+use crate::asking::{Asking, End, Heard};
+use crate::opening;
+use crate::render::json;
+use crate::settings::Settings;
+use crate::{Told, setup, stderr_text};
+use instar_wire::code::decode;
+use instar_wire::fact::Fact;
+use instar_wire::op;
+use instar_wire::op::bench::{Event, Request};
+use std::io::Write;
+use std::time::Instant;
+
+/// Requests, if nothing is said.
+const COUNT: u64 = 75_000;
+/// At once.
+const DEPTH: u64 = 64;
+/// Bytes of each.
+const SIZE: u64 = 4096;
+
+/// Runs the verb.
+pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
+    if parsed.has("write") {
+        return Err(Told::failure(settings, b"requests can read an image, but not write to it"));
+    }
+    let mut session = setup::session(settings, !parsed.has("force-share"));
+    session.read_content();
+    if setup::cache_is_direct(parsed, "cache", settings)? {
+        session.read_directly();
+    }
+    let wants_direct = parsed.has("native") || parsed.bytes("aio") == Some(b"native");
+    if wants_direct && !session.reads_directly() {
+        let name = stderr_text(settings).show(parsed.named(0, "format").name).into_owned();
+        let why = b"': aio=native was specified, but it requires cache.direct=on, which was not specified.";
+        return Err(Told::failure(settings, &[b"Could not open '", &name[..], why].concat()));
+    }
+    let images = [opening::open(parsed, 0, &mut session, settings)?];
+    let asking = Asking { session: &session, images: &images, parsed, settings };
+    let size = parsed.number("buffer-size").unwrap_or(SIZE);
+    let request = Request {
+        source: images[0].content(),
+        rules: setup::rules(settings),
+        count: parsed.number("count").unwrap_or(COUNT),
+        depth: parsed.number("depth").unwrap_or(DEPTH),
+        offset: parsed.number("offset").unwrap_or(0),
+        size,
+        step: parsed.number("step-size").filter(|step| *step > 0).unwrap_or(size),
+    };
+    let lanes = usize::try_from(request.depth).unwrap_or(usize::MAX);
+    let (cell, notes) = setup::moving_cell(parsed, settings, Some(lanes))?;
+    let is_json = parsed.bytes("output") == Some(b"json");
+    let (mut heard, mut started, mut refused, mut failed) = (Heard::default(), None, None, false);
+    let mut hear = |event: &[u8]| {
+        match decode(event)? {
+            Event::Step(step) => heard.step(step),
+            Event::Ready => {
+                heard.is_complete = true;
+                refused = asking.refuse_users(&heard).and_then(|()| opening::check_known(&images[0], settings)).err();
+                if refused.is_none() && !is_json {
+                    // Said before the work, as it may take long.
+                    let _ = std::io::stdout().write_all(beginning(&request).as_bytes());
+                }
+                started = Some(Instant::now());
+            }
+            Event::Failed => failed = true,
+        }
+        Ok(())
+    };
+    let ended = asking.run(cell, &op::Request::Bench(request.clone()), u64::MAX, &mut hear);
+    let seconds = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+    let fail = |told: Told| Told { stderr: [&notes[..], &told.stderr].concat(), ..told };
+    match (refused, ended) {
+        (Some(told), _) | (None, Err(End::Fell(told))) => return Err(fail(told)),
+        (None, Err(End::Failed(error))) if failed => {
+            let words = asking.input_output(&error);
+            return Err(fail(Told::failure(settings, &[b"Failed request: ", &words[..]].concat())));
+        }
+        (None, Err(End::Failed(error))) => return Err(fail(asking.refused(&heard, &error))),
+        (None, Ok(())) => {}
+    }
+    let stdout = match is_json {
+        true => json::pretty(&facts(&request, &images[0].typed, &heard, seconds)),
+        false => format!("Run completed in {seconds:.3} seconds.\n").into_bytes(),
+    };
+    Ok(Told { stdout, stderr: notes, ..Told::default() })
+}
+
+fn beginning(request: &Request) -> String {
+    let Request { count, depth, offset, size, step, .. } = request;
+    format!(
+        "Sending {count} read requests, {size} bytes each, {depth} in parallel (starting at offset {offset}, step \
+         size {step})\n"
+    )
+}
+
+/// The native answer in JSON.
+fn facts(request: &Request, name: &[u8], heard: &Heard, seconds: f64) -> Fact {
+    let format = heard.images.first().and_then(|layers| layers.first()).map(|layer| layer.format.clone());
+    let each = |amount: u64| if seconds > 0.0 { (amount as f64 / seconds) as u64 } else { 0 };
+    Fact::fields([
+        ("filename", name.into()),
+        ("format", format.unwrap_or_default().into()),
+        ("count", request.count.into()),
+        ("depth", request.depth.into()),
+        ("buffer-size", request.size.into()),
+        ("step-size", request.step.into()),
+        ("offset", request.offset.into()),
+        ("write", false.into()),
+        ("pattern", 0u64.into()),
+        ("flush-interval", 0u64.into()),
+        ("flushes-issued", 0u64.into()),
+        ("elapsed-seconds", Fact::Millionths((seconds * 1e6) as u64)),
+        ("requests-per-second", each(request.count).into()),
+        ("bytes-per-second", each(request.count.saturating_mul(request.size)).into()),
+    ])
+}

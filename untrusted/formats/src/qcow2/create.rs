@@ -1,0 +1,149 @@
+//! How a qcow2 image is laid out: how much of it is not the guest's.
+
+use crate::luks;
+use instar_image::measure::Bitmap;
+use instar_image::{Content, Error, Kind, Measured, Recipe, Result};
+
+/// Bytes of an entry of the L1 table, of refcount tables and of the tables of bitmaps.
+const ENTRY_LEN: u64 = 8;
+/// The longest L1 table.
+const L1_MAX: u64 = 32 << 20;
+const CLUSTER_MIN: u64 = 512;
+const CLUSTER_MAX: u64 = 2 << 20;
+/// The smallest cluster that can have subclusters.
+const EXTENDED_MIN: u64 = 16 << 10;
+/// Bytes of a bitmap's entry in the directory, apart from its name.
+const BITMAP_ENTRY_LEN: u64 = 24;
+
+/// What of a recipe decides how large things are, checked.
+struct Plan {
+    cluster: u64,
+    /// Bytes of an entry of an L2 table.
+    entry: u64,
+    refcount_bits: u64,
+    /// Compatibility level 1.1.
+    is_v3: bool,
+    /// Space is set aside for all of the disk.
+    is_full: bool,
+    /// The disk is an overlay.
+    has_backing: bool,
+    /// Header and key slots inside the image.
+    luks: u64,
+    /// Bytes of the disk, in whole clusters.
+    size: u64,
+}
+
+fn invalid(words: &'static str) -> Error {
+    Kind::Unsupported.what(words)
+}
+
+impl Plan {
+    fn new(recipe: &Recipe) -> Result<Plan> {
+        let extended = recipe.is_on("extended_l2");
+        let cluster = cluster(recipe, extended)?;
+        let is_v3 = match recipe.text("compat") {
+            None | Some(b"1.1") => true,
+            Some(b"0.10") => false,
+            Some(other) => return Err(invalid("Invalid compatibility level: '{}'").arg(other)),
+        };
+        let refcount_bits = refcount_bits(recipe, is_v3)?;
+        let is_full = match recipe.text("preallocation") {
+            None | Some(b"off" | b"metadata") => false,
+            Some(b"falloc" | b"full") => true,
+            Some(other) => return Err(invalid("invalid parameter value: {}").arg(other)),
+        };
+        let luks = match recipe.text("encrypt.format") {
+            Some(b"luks") => luks::create::header_len(recipe, "encrypt.")?.next_multiple_of(cluster),
+            _ => 0,
+        };
+        let entry = if extended { ENTRY_LEN.saturating_mul(2) } else { ENTRY_LEN };
+        let too_large = || invalid("The image size is too large (try using a larger cluster size)");
+        let size = recipe.size.checked_next_multiple_of(cluster).ok_or_else(too_large)?;
+        let tables = (size / cluster).div_ceil(cluster / entry);
+        if tables.saturating_mul(ENTRY_LEN) > L1_MAX {
+            return Err(too_large());
+        }
+        let has_backing = recipe.text("backing_file").is_some();
+        Ok(Plan { cluster, entry, refcount_bits, is_v3, is_full, has_backing, luks, size })
+    }
+
+    /// Everything, with all of the disk and the tables that lead to it.
+    fn whole(&self) -> u64 {
+        let clusters = self.size.div_ceil(self.cluster);
+        let tables = clusters.div_ceil(self.cluster / self.entry);
+        let directory = tables.saturating_mul(ENTRY_LEN).div_ceil(self.cluster);
+        let known = [1, tables, directory, clusters].iter().fold(0u64, |sum, part| sum.saturating_add(*part));
+        known.saturating_add(self.refcounts(known)).saturating_mul(self.cluster).saturating_add(self.luks)
+    }
+
+    /// Clusters of the refcount table and its blocks, for so many others: they count themselves as well.
+    fn refcounts(&self, others: u64) -> u64 {
+        let counts_in_block = (self.cluster.saturating_mul(8) / self.refcount_bits).max(1);
+        let mut own = 0u64;
+        loop {
+            let blocks = others.saturating_add(own).div_ceil(counts_in_block);
+            let table = blocks.saturating_mul(ENTRY_LEN).div_ceil(self.cluster);
+            let next = blocks.saturating_add(table);
+            if next <= own {
+                return own;
+            }
+            own = next;
+        }
+    }
+
+    /// Bytes of all bitmaps, each with all of its bits stored.
+    fn bitmaps(&self, bitmaps: &[Bitmap]) -> u64 {
+        let whole = |len: u64| len.next_multiple_of(self.cluster);
+        let (mut names, mut sum) = (0u64, 0u64);
+        for bitmap in bitmaps {
+            let bits = self.size.div_ceil(bitmap.granularity.max(1));
+            let clusters = bits.div_ceil(8).div_ceil(self.cluster);
+            let table = whole(clusters.saturating_mul(ENTRY_LEN));
+            sum = sum.saturating_add(clusters.saturating_mul(self.cluster)).saturating_add(table);
+            names = names.saturating_add(BITMAP_ENTRY_LEN.saturating_add(bitmap.name_len).next_multiple_of(8));
+        }
+        sum.saturating_add(whole(names))
+    }
+}
+
+fn cluster(recipe: &Recipe, extended: bool) -> Result<u64> {
+    let cluster = recipe.number("cluster_size").unwrap_or(64 << 10);
+    if !cluster.is_power_of_two() || !(CLUSTER_MIN..=CLUSTER_MAX).contains(&cluster) {
+        let words = "Cluster size must be a power of two between {} and {}k";
+        return Err(invalid(words).arg(CLUSTER_MIN).arg(CLUSTER_MAX >> 10));
+    }
+    if extended && cluster < EXTENDED_MIN {
+        let words = "Extended L2 entries are only supported with cluster sizes of at least {} bytes";
+        return Err(invalid(words).arg(EXTENDED_MIN));
+    }
+    Ok(cluster)
+}
+
+fn refcount_bits(recipe: &Recipe, is_v3: bool) -> Result<u64> {
+    let bits = recipe.number("refcount_bits").unwrap_or(16);
+    if !bits.is_power_of_two() || bits > 64 {
+        return Err(invalid("Refcount width must be a power of two and may not exceed 64 bits"));
+    }
+    if !is_v3 && bits != 16 {
+        let words = "Different refcount widths than 16 bits require compatibility level 1.1 or above \
+                     (use compat=1.1 or greater)";
+        return Err(invalid(words));
+    }
+    Ok(bits)
+}
+
+/// Everything with all of the disk, and with what is known to be written.
+pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+    let plan = Plan::new(recipe)?;
+    let fully_allocated = plan.whole();
+    let written = match &content.input {
+        // How much of it the backing file has as well cannot be known.
+        Some(_) if plan.has_backing => plan.size,
+        _ => content.pieces(plan.cluster)?.saturating_mul(plan.cluster),
+    };
+    let required =
+        if plan.is_full { fully_allocated } else { fully_allocated.saturating_sub(plan.size).saturating_add(written) };
+    let bitmaps = content.input.as_ref().and_then(|input| input.bitmaps.as_ref()).filter(|_| plan.is_v3);
+    let bitmaps = bitmaps.map(|bitmaps| plan.bitmaps(bitmaps));
+    Ok(Measured { required, fully_allocated, bitmaps })
+}
