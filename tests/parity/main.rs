@@ -3,6 +3,7 @@
 
 mod baselines;
 mod deliberate;
+mod digest;
 mod live;
 mod normal;
 mod options;

@@ -214,10 +214,7 @@ impl Copying<'_> {
             End::Failed(error) => error,
         };
         if ear.is_unpicked {
-            return Told::failure(
-                settings,
-                &[b"Failed to load snapshot: ", &self.unpicked(&ear.heard, &error)[..]].concat(),
-            );
+            return Told::failure(settings, &self.unpicked(&ear.heard, &error));
         }
         if ear.is_unmade {
             return making.not_made(&[b"Could not resize file: ", &self.0.input_output(&error)[..]].concat());
@@ -233,7 +230,7 @@ impl Copying<'_> {
     fn unpicked(&self, heard: &Heard, error: &Error) -> Vec<u8> {
         match self.format(heard).filter(|format| *format != KEEPER) {
             Some(format) => [
-                b"Block format '",
+                b"Failed to load snapshot: Block format '",
                 format,
                 b"' used by device '' does not support temporarily loading internal snapshots",
             ]

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::pump::{Manner, Pump};
 use instar_image::sector::SECTOR;
-use instar_image::{Chain, Error, Found, Place, Result, Walk};
+use instar_image::{Chain, Error, Found, Place, Result, Source, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::convert::{Event, Preallocation, Progress, Request, Target, Trouble};
 use instar_wire::op::dd;
@@ -124,7 +124,7 @@ impl Job<'_> {
                     walk.aim(at, end);
                     // What cannot be found out is told when it is its turn to be copied.
                     while let Ok(Some((len, found))) = walk.peek() {
-                        let counts = self.request.moves(&found);
+                        let counts = self.request.moves(&found, len);
                         work.fetch_add(if counts { len } else { 0 }, Ordering::Relaxed);
                         walk.advance(len);
                     }
@@ -190,14 +190,16 @@ impl Part<'_> {
 /// What of a copy is work.
 trait Moves {
     /// Whether the bytes of a run have to be moved.
-    fn moves(&self, found: &Found) -> bool;
+    fn moves(&self, found: &Found, len: u64) -> bool;
     /// Whether they are none of the copy's business.
     fn passes(&self, found: &Found) -> bool;
 }
 
 impl Moves for Request {
-    fn moves(&self, found: &Found) -> bool {
-        !self.passes(found) && (self.sparse == 0 || !found.source.is_zero())
+    fn moves(&self, found: &Found, len: u64) -> bool {
+        // What is missing of a file's last sector counts with it.
+        let rest = matches!(found.source, Source::Beyond { .. }) && len < SECTOR;
+        !self.passes(found) && (self.sparse == 0 || rest || !found.source.is_zero())
     }
 
     fn passes(&self, found: &Found) -> bool {
@@ -243,7 +245,7 @@ impl Lane<'_> {
                 moved => moved?,
             };
             self.walk.advance(len);
-            if self.request.moves(&found) {
+            if self.request.moves(&found, len) {
                 self.tell_moved(len, SHARES)?;
             }
         }

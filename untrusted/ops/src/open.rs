@@ -83,7 +83,12 @@ impl<'a, 'r> Descent<'a, 'r> {
                 return self.heed_claim(claim).map(|()| true);
             }
             Below::Over(over) => {
-                let Some(mut granted) = self.stored(from)? else { return Ok(false) };
+                let missing = match over.format {
+                    Some(_) => "A block device must be specified for \"file\"",
+                    None => "Must specify either driver or file",
+                };
+                let stored = self.stored(from)?;
+                let mut granted = stored.ok_or_else(|| Kind::Unsupported.what(missing))?;
                 granted.pinned = over.format.or(granted.pinned);
                 self.layer = granted;
                 (self.options.key, self.below) = (over.key, over.below);

@@ -46,7 +46,7 @@ impl Progress {
         if sys::was_asked_how_far() && !self.shown {
             let _ = writeln!(io::stderr(), "    ({percent:.2}/100%)");
         }
-        if percent >= self.said + STEP {
+        if percent >= self.said + STEP || self.done >= self.total {
             self.say(percent.min(100.0));
         }
     }
