@@ -1,8 +1,8 @@
 //! What twelve versions of qemu-img were recorded to say.
 
 use crate::deliberate::{RECORDED, reason};
-use crate::live::differences;
 use crate::digest::digest;
+use crate::live::differences;
 use crate::normal::{keyless, normal};
 use instar_testkit::images::{each, settle};
 use instar_testkit::oracle::{Oracle, maker};

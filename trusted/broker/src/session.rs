@@ -213,7 +213,7 @@ impl Session {
 
     /// Opens a file that the user named so that its content may be changed.
     pub fn open_to_write(&mut self, name: &[u8], lock: bool) -> Result<Granted, Mishap> {
-        self.open_named(name, lock, self.flags() - OFlags::RDONLY | OFlags::RDWR, true)
+        self.open_named(name, lock, (self.flags() - OFlags::RDONLY) | OFlags::RDWR, true)
     }
 
     /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
