@@ -116,7 +116,7 @@ impl Operands {
     /// The part of the source that is copied.
     fn part(&self) -> Part {
         // What no number can hold lies behind the end of any disk.
-        let from = self.skip.checked_mul(self.block).unwrap_or(u64::MAX);
+        let from = self.skip.saturating_mul(self.block);
         let counted = self.count.map(|count| count.saturating_mul(self.block));
         let room = self.osize.map(|osize| from.saturating_add(osize.saturating_sub(self.seek)));
         Part { from, until: [counted, room, self.isize].into_iter().flatten().min() }
