@@ -129,6 +129,7 @@ impl<'a> Desk<'a> {
                 Ok((self.request.len() as u64, 0))
             }
             Admitted::Read(range, granule) => self.on_file(range, |file, at, len| {
+                self.session.heed_faults(range.file, at, range.len)?;
                 let n = plane::read(file, at, len, turn)?;
                 if let Some(shift) = granule {
                     turn.mark_zero_granules(len, shift);
@@ -170,6 +171,9 @@ impl<'a> Desk<'a> {
             return Err(Violation::File);
         };
         let route = Route { from: &from, at: range.at, to: &to_file, to_at };
+        if let Err(error) = self.session.heed_faults(range.file, range.at, range.len) {
+            return Ok(self.outcome(range.file, Err(error)));
+        }
         let (id, result) = match copy(route, range.len, zeroes) {
             Ok(()) => (to, Ok((0, 0))),
             Err(Stop::Reading(error)) => (range.file, Err(error)),

@@ -10,6 +10,7 @@ use instar_wire::io::{FileId, Granted, Related, Role};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, seek};
 use rustix::io::Errno;
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,17 @@ pub struct Facts {
     pub device: bool,
 }
 
+/// Bytes of a file that cannot be read because the user wants to see what comes of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where; everywhere, if that is not said.
+    pub at: Option<u64>,
+    /// What is said of it.
+    pub errno: Errno,
+    /// Only the first time.
+    pub once: bool,
+}
+
 /// An open file.
 #[derive(Clone)]
 struct Entry {
@@ -78,6 +90,7 @@ struct Entry {
     named_by: Option<FileId>,
     depth: usize,
     conflict: Option<Conflict>,
+    faults: Vec<Fault>,
     _lock: Option<Arc<lock::Held>>,
 }
 
@@ -197,6 +210,26 @@ impl Session {
         self.take_in(name, file)
     }
 
+    /// From now on reading the file fails where these faults are.
+    pub fn spoil(&self, id: FileId, faults: Vec<Fault>) {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        self.state().entries.get_mut(index).into_iter().for_each(|entry| entry.faults.extend(&faults));
+    }
+
+    /// Fails if there is a fault in what is to be read.
+    pub fn heed_faults(&self, id: FileId, at: u64, len: u64) -> io::Result<()> {
+        let mut state = self.state();
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        let Some(entry) = state.entries.get_mut(index).filter(|entry| !entry.faults.is_empty()) else { return Ok(()) };
+        let hit = |fault: &Fault| fault.at.is_none_or(|place| place >= at && place - at < len);
+        let Some(number) = entry.faults.iter().position(hit) else { return Ok(()) };
+        let fault = entry.faults[number];
+        if fault.once {
+            entry.faults.remove(number);
+        }
+        Err(fault.errno.into())
+    }
+
     /// Takes in a file that has no name, under one that the user knows.
     pub fn take_in(&self, name: &[u8], file: OwnedFd) -> Result<Granted, Mishap> {
         let mishap = |why| Mishap { name: name.to_vec(), named_by: None, why };
@@ -229,6 +262,7 @@ impl Session {
             named_by: None,
             depth: 0,
             conflict: None,
+            faults: Vec::new(),
             _lock: None,
         });
         state.grants.push(Grant { len: 0, writable: true });
@@ -305,6 +339,7 @@ impl Session {
             named_by,
             depth,
             conflict,
+            faults: Vec::new(),
             _lock: held,
         });
         state.grants.push(Grant { len, writable });

@@ -214,7 +214,7 @@ impl Copying<'_> {
             End::Failed(error) => error,
         };
         if ear.is_unpicked {
-            return Told::failure(settings, &self.unpicked(&ear.heard, &error));
+            return Told::failure(settings, &self.0.words(&error));
         }
         if ear.is_unmade {
             return making.not_made(&[b"Could not resize file: ", &self.0.input_output(&error)[..]].concat());
@@ -223,19 +223,6 @@ impl Copying<'_> {
             Some(at) => self.stopped(at, &error, making),
             None if self.0.has_all_open(&ear.heard) => Told::failure(settings, &self.0.words(&error)),
             None => self.0.refused(&ear.heard, &error),
-        }
-    }
-
-    /// Why a snapshot could not be had.
-    fn unpicked(&self, heard: &Heard, error: &Error) -> Vec<u8> {
-        match self.format(heard).filter(|format| *format != KEEPER) {
-            Some(format) => [
-                b"Failed to load snapshot: Block format '",
-                format,
-                b"' used by device '' does not support temporarily loading internal snapshots",
-            ]
-            .concat(),
-            None => self.0.words(error),
         }
     }
 

@@ -327,6 +327,7 @@ impl<'a> Making<'a> {
         }
         let (at, Some(size)) = (aim.at, aim.size) else { return self.check_room(whole - aim.at, total) };
         if size > whole - at {
+            let (at, size) = if self.settings.profile.raw_offset_told() { (at, size) } else { (0, 0) };
             let words = format!(
                 "The sum of offset ({at}) and size ({size}) has to be smaller or equal to the  \
                  actual size of the containing file ({whole})"

@@ -10,11 +10,12 @@ use crate::render::info as page;
 use crate::settings::Settings;
 use crate::setup::mishap_words;
 use crate::{stderr_lines, stderr_text};
-use instar_broker::session::{Meant, Why};
+use instar_broker::session::{Fault, Meant, Why};
 use instar_broker::{Mishap, Session};
 use instar_wire::code::Secret;
 use instar_wire::io::Granted;
 use instar_wire::op::{Below, FormatName, Over, Part, Source};
+use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 
 /// What the user named, with its file open.
@@ -160,6 +161,7 @@ impl Opener<'_> {
         heed_caching(&stack, self.session)?;
         let file = open_leaf(stack.leaf, self.session, settings)?;
         stack.leaf.check_known(profile, false)?;
+        self.session.spoil(file.id, stack.shims.iter().flat_map(|shim| faults(shim)).collect());
         let beside = beside(&stack, profile).map(|leaf| open_leaf(leaf, self.session, settings)).transpose()?;
         for node in stack.above_leaf() {
             node.check_values(profile, &self.parsed.objects)?;
@@ -338,6 +340,22 @@ fn source(format: &Node, part: Option<&Node>, file: &Granted) -> Source {
     let pinned = format.driver_name().map(Into::into);
     let file = Granted { pinned, ..file.clone() };
     Source { file, part: part.map(part_of), raw, key: None, beside: None, below: Below::AsStored }
+}
+
+/// The faults of reading that a node for trying them out asks for.
+fn faults(shim: &Node) -> Vec<Fault> {
+    const IO_ERROR: i32 = 5;
+    let fault = |number: u32| {
+        let text = |key: &str| shim.text(&format!("inject-error.{number}.{key}"));
+        let event = text("event")?;
+        let reads = text("iotype").is_none_or(|kind| kind == b"read");
+        let size = |key: &str| shim.size(&format!("inject-error.{number}.{key}"));
+        let errno = size("errno").and_then(|n| i32::try_from(n).ok()).unwrap_or(IO_ERROR);
+        let at = size("sector").map(|sector| sector.saturating_mul(512));
+        let fault = Fault { at, errno: Errno::from_raw_os_error(errno), once: text("once").as_deref() == Some(b"on") };
+        Some((event == b"none" && reads).then_some(fault))
+    };
+    (0..).map_while(fault).flatten().collect()
 }
 
 /// Reads past the page cache if any node says so; asynchronous requests of the kernel's kind need that.

@@ -45,7 +45,7 @@ pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<(
         tell(Event::Work(work))?;
         job.work = Some(work);
     }
-    let stripes = job.stripes(cx);
+    let stripes = job.work.map_or_else(|| Stripes::new(total, cx), |work| Stripes::in_order(total, work, cx));
     cx.crew.run(&|hand| job.work(&stripes, hand))
 }
 
@@ -104,17 +104,10 @@ struct Job<'c> {
 }
 
 impl Job<'_> {
-    fn stripes(&self, cx: &Cx<'_>) -> Stripes {
-        match self.request.progress {
-            Progress::Moved => Stripes::in_order(self.total, cx),
-            Progress::Passed => Stripes::new(self.total, cx),
-        }
-    }
-
     /// How much has to be moved, as far as the maps tell.
     fn measure(&self, cx: &Cx<'_>) -> Result<u64> {
         let work = AtomicU64::new(0);
-        let stripes = self.stripes(cx);
+        let stripes = Stripes::new(self.total, cx);
         cx.crew.run(&|hand| {
             let mut walks: Vec<_> =
                 self.parts.iter().map(|part| (part, Walk::new(part.chain, hand.drive, 0, 0))).collect();
@@ -140,7 +133,7 @@ impl Job<'_> {
         let request = self.request;
         let manner = Manner {
             sparse: request.sparse,
-            is_zero: !request.target.exists || request.target.is_zero,
+            is_zero: request.target.is_zero,
             offload: request.offload,
             by_hand: request.salvage,
         };

@@ -10,8 +10,8 @@ const MAX: u64 = 64 << 20;
 /// A lane takes about so many of them.
 const SHARES: u64 = 16;
 
-/// A disk up to this length gains nothing from several lanes.
-const SMALL: u64 = 16 << 20;
+/// So much gains nothing from several lanes.
+const LITTLE: u64 = 16 << 20;
 
 /// What is left to be done.
 pub struct Stripes {
@@ -28,10 +28,10 @@ impl Stripes {
         Stripes { next: AtomicU64::new(0), len, total }
     }
 
-    /// The same, but for a small disk in one piece, so that it is done from its beginning to its end.
-    pub fn in_order(total: u64, cx: &Cx<'_>) -> Stripes {
+    /// The same, but in one piece if there is little to do, so that it is done from the beginning to the end.
+    pub fn in_order(total: u64, work: u64, cx: &Cx<'_>) -> Stripes {
         let stripes = Stripes::new(total, cx);
-        if total > SMALL { stripes } else { Stripes { len: total.max(1), ..stripes } }
+        if work > LITTLE { stripes } else { Stripes { len: total.max(1), ..stripes } }
     }
 
     /// The next one: where it begins and ends.

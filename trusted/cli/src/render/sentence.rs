@@ -111,6 +111,16 @@ const OLDER: &[Older] = &[
         "A regular file was expected by the 'file' driver, but something else was given",
     ),
     older(
+        "'host_device' driver requires '{}' to be either a character or block device",
+        Profile::quoted_names,
+        "'host_device' driver expects either a character or block device",
+    ),
+    older(
+        "The sum of offset ({}) and size ({}) has to be smaller or equal to the  actual size of the containing file ({})",
+        Profile::raw_offset_told,
+        "The sum of offset (0) and size (0) has to be smaller or equal to the  actual size of the containing file ({2})",
+    ),
+    older(
         "Cannot find device='{}' nor node-name='{}'",
         Profile::quoted_names,
         "Cannot find device={} nor node_name={}",
