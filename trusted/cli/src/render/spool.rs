@@ -95,7 +95,7 @@ mod tests {
                 assert!(spool.memory.capacity() <= 2 * MEMORY_MAX);
                 let mut at = 0;
                 let check = |piece: &[u8]| {
-                    assert!(!piece.is_empty() && piece.len() % RECORD == 0 && piece.len() <= PIECE + RECORD);
+                    assert!(!piece.is_empty() && piece.len().is_multiple_of(RECORD) && piece.len() <= PIECE + RECORD);
                     assert_eq!(piece, &all[at..at + piece.len()]);
                     at += piece.len();
                     Ok(())
