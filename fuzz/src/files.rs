@@ -26,14 +26,7 @@ impl<'a> Files<'a> {
     /// The grant of that file.
     pub fn grant(&self, id: usize) -> Granted {
         let len = self.files.get(id).map_or(0, |f| f.len()) as u64;
-        Granted {
-            id: FileId(id as u32),
-            len,
-            allocated: len,
-            writable: false,
-            pinned: None,
-            suggested: None,
-        }
+        Granted { id: FileId(id as u32), len, allocated: len, writable: false, pinned: None, suggested: None }
     }
 }
 
