@@ -3,6 +3,7 @@
 
 pub mod admit;
 pub mod lock;
+mod mishap;
 pub mod pace;
 pub mod plane;
 pub mod policy;

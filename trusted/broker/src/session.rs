@@ -2,6 +2,7 @@
 
 use crate::admit::Grant;
 use crate::lock::{self, Conflict};
+pub use crate::mishap::{Mishap, Why};
 use crate::pace::Pace;
 use crate::policy::{self, Admitted, DEPTH_MAX, Policy, Refusal};
 use crate::resolve::{Miss, open_below};
@@ -25,36 +26,6 @@ const PATH_MAX: usize = 4096;
 
 /// The one format that qemu-img knows by the name of a file.
 const SUFFIXES: [(&[u8], &str); 1] = [(b".dmg", "dmg")];
-
-/// What went wrong with a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mishap {
-    /// The name, as a user would know it.
-    pub name: Vec<u8>,
-    /// The file whose image named it, if an image did.
-    pub named_by: Option<FileId>,
-    /// What happened.
-    pub why: Why,
-}
-
-/// What can go wrong with a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The operating system's word.
-    System(Errno),
-    /// Not a file that can hold an image.
-    NotRegular,
-    /// Not a device, although the user says so.
-    NotDevice,
-    /// Policy's word.
-    Refused(Refusal),
-    /// The word of whoever interpreted the name.
-    Said(Vec<u8>),
-    /// Its length cannot be told.
-    NoLength(Errno),
-    /// More files than one command may open.
-    TooMany,
-}
 
 /// What can be known of an open file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
