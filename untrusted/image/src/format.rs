@@ -50,6 +50,10 @@ pub trait Format: Sync {
 pub trait Image {
     /// What it is. `extra`: also what qemu-img hides.
     fn describe(&self, extra: bool) -> Result<info::Image>;
+    /// Whether its format can have internal snapshots.
+    fn can_have_snapshots(&self) -> bool {
+        false
+    }
     /// Its internal snapshots, handed out in bounded pieces.
     fn snapshots(&self, each: &mut dyn FnMut(Vec<info::Snapshot>) -> Result<()>) -> Result<()> {
         let _ = each;

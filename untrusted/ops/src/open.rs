@@ -176,7 +176,7 @@ pub fn chain(stack: &[Opened<'_>], top: Option<Box<dyn Layer>>) -> Result<Chain<
 pub fn snapshot(stack: &[Opened<'_>], pick: &Pick) -> Result<Box<dyn Layer>> {
     let missing = || Kind::Unsupported.what("Failed to load snapshot: Can't find snapshot");
     let top = stack.first().ok_or_else(missing)?;
-    if top.format.name() != "qcow2" {
+    if !top.image.can_have_snapshots() {
         let words = "Failed to load snapshot: Block format '{}' used by device '' does not support temporarily loading \
                      internal snapshots";
         return Err(Kind::Unsupported.what(words).arg(top.format.name()));

@@ -85,6 +85,10 @@ impl Image for Qcow2Image<'_> {
         })
     }
 
+    fn can_have_snapshots(&self) -> bool {
+        true
+    }
+
     fn snapshots(&self, each: &mut dyn FnMut(Vec<info::Snapshot>) -> Result<()>) -> Result<()> {
         // Of an image whose bytes lie elsewhere, qemu-img tells none.
         if self.checked.layout.has_data_file() {
