@@ -15,6 +15,7 @@ use instar_wire::io::Granted;
 use instar_wire::op::convert::{Preallocation, Target as Asked};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// The names under which a plain file can be written.
@@ -74,6 +75,12 @@ impl Aim {
             hints: Hints::default(),
         }
     }
+}
+
+/// Whether a device stands there.
+pub fn is_device(path: &[u8]) -> bool {
+    let kind = std::fs::metadata(OsStr::from_bytes(path)).map(|about| about.file_type());
+    kind.is_ok_and(|kind| kind.is_block_device() || kind.is_char_device())
 }
 
 impl<'a> Making<'a> {
@@ -147,8 +154,10 @@ impl<'a> Making<'a> {
             let sentence = [what.as_bytes(), b" not supported for file format '", self.format(), b"'"];
             return Err(self.say(&sentence.concat()));
         }
-        let aim = self.options(self.named()?)?;
-        Ok(Aim { is_device: aim.is_device || self.format() == b"host_device", ..aim })
+        let aim = self.named()?;
+        let on_device = is_device(&aim.path);
+        let aim = Aim { is_device: aim.is_device || self.format() == b"host_device", ..aim };
+        self.options(aim, on_device)
     }
 
     /// Refuses a format that cannot be written.
@@ -213,14 +222,15 @@ impl<'a> Making<'a> {
     }
 
     /// What `-o` asks for.
-    fn options(&self, mut aim: Aim) -> Result<Aim, Told> {
+    fn options(&self, mut aim: Aim, on_device: bool) -> Result<Aim, Told> {
         for list in self.parsed.values("options") {
             let entries = keyval::options(list.as_bytes(), None, false).entries;
             for (key, value) in entries {
                 match &key[..] {
                     // The size is that of what is copied; all the same it has to be one.
                     b"size" => _ = self.size(&key, &value)?,
-                    b"preallocation" => aim.preallocation = self.preallocation(&value)?,
+                    b"preallocation" => aim.preallocation = self.preallocation(&value, on_device)?,
+                    _ if on_device => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
                     b"nocow" => aim.hints.no_copy_on_write = self.flag(&key, &value)?,
                     b"extent_size_hint" => aim.hints.extent = Some(self.size(&key, &value)?),
                     _ => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
@@ -230,9 +240,12 @@ impl<'a> Making<'a> {
         Ok(aim)
     }
 
-    fn preallocation(&self, word: &[u8]) -> Result<Preallocation, Told> {
+    fn preallocation(&self, word: &[u8], on_device: bool) -> Result<Preallocation, Told> {
         match word {
             b"off" => Ok(Preallocation::Off),
+            b"falloc" | b"full" if on_device => {
+                Err(self.not_made(&[b"Unsupported preallocation mode '", word, b"'"].concat()))
+            }
             b"falloc" => Ok(Preallocation::Falloc),
             b"full" => Ok(Preallocation::Full),
             b"metadata" => Err(self.not_made(b"Unsupported preallocation mode: metadata")),
