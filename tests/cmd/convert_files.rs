@@ -282,7 +282,6 @@ const LINES: &[&str] = &[
     "--bitmaps nope d.qcow2 o",
     "--bitmaps nope o",
     "--bitmaps -O raw d.qcow2 no/such/o",
-    "--bitmaps -O raw top.qcow2 o",
     "--bitmaps -O raw d.vmdk o",
     "--bitmaps -n -O raw a.raw nope",
     "-O raw -o help x",
@@ -293,7 +292,6 @@ const LINES: &[&str] = &[
     "-p -O raw -o help nope o",
     "-p -O nosuch a.raw o",
     "-p -O raw a.raw b.raw nope o",
-    "-p -O raw -t bad a.raw o",
     "-p -T bad -O raw a.raw o",
     "-p -l x -O raw a.raw b.raw o",
     "-l x -O raw nope b.raw o",
@@ -317,7 +315,6 @@ const LINES: &[&str] = &[
     "-O raw --image-opts driver=raw,file.filename=a.raw,backing=x o",
     "-O raw --image-opts driver=vmdk,file.filename=d.vmdk,backing= o",
     "-O raw --image-opts driver=qcow2,file.filename=top.qcow2,backing.file.filename=mid.qcow2 o",
-    "-O raw --image-opts driver=qcow2,file.filename=top.qcow2,backing.file=mid o",
 ];
 
 #[test]
@@ -373,11 +370,12 @@ fn a_replaced_file_keeps_its_mode_and_its_names() {
         fs::set_permissions(path("small.raw"), fs::Permissions::from_mode(0o640)).expect("a mode");
         let hard = fs::metadata(path("hard1")).expect("a file").ino();
         let convert = |to: &str| {
-            let run = program().native(*cell).folder(shelf.path()).args(["convert", "-f", "raw", "-O", "raw", "b.raw"]);
+            let run =
+                program().native(*cell).folder(shelf.path()).args(["convert", "-f", "raw", "-O", "raw", "base.raw"]);
             run.arg(to).must();
         };
         ["small.raw", "hard1", "dangling", "link.raw"].into_iter().for_each(convert);
-        let same = |name: &str| fs::read(path(name)).expect("a file") == fs::read(path("b.raw")).expect("a file");
+        let same = |name: &str| fs::read(path(name)).expect("a file") == fs::read(path("base.raw")).expect("a file");
         assert!(["small.raw", "hard1", "hard2", "nowhere", "a.raw"].into_iter().all(same));
         assert_eq!(fs::metadata(path("small.raw")).expect("a file").mode() & 0o777, 0o640);
         // Others rely on a file with several names, so it stays the same one.

@@ -47,7 +47,8 @@ pub struct Making<'a> {
     /// The file and its part, or why there can be none; told when its turn has come.
     aim: Result<Aim, Told>,
     target: Option<Target>,
-    /// Bytes that a stream gets.
+    /// Where a stream was when it was found, and the bytes it gets.
+    base: u64,
     total: u64,
 }
 
@@ -88,7 +89,7 @@ impl<'a> Making<'a> {
     pub fn new(wanted: Wanted, parsed: &'a Parsed, session: &Session, settings: &'a Settings) -> Self {
         let promised = session.promise(&wanted.name);
         let aim = Err(Told::default());
-        let mut making = Making { wanted, parsed, settings, promised, aim, target: None, total: 0 };
+        let mut making = Making { wanted, parsed, settings, promised, aim, target: None, base: 0, total: 0 };
         making.aim = making.aim(session);
         making
     }
@@ -139,7 +140,7 @@ impl<'a> Making<'a> {
             self.check_format()?;
             let (target, at) = Target::stream().map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
             session.fulfil(self.promised.id, target.file());
-            self.target = Some(target);
+            (self.target, self.base) = (Some(target), at);
             return Ok(Aim { at, ..Aim::at(b"") });
         }
         if self.exists() {
@@ -432,9 +433,8 @@ impl<'a> Making<'a> {
 
     /// What follows in a stream comes behind what was copied.
     fn end_stream(&self, target: &Target) -> Result<(), Told> {
-        let at = target.position();
         let len = self.wanted.len.unwrap_or(self.total).max(self.total);
-        target.pad(len - self.total, at.saturating_add(len)).map_err(|error| {
+        target.pad(len - self.total, self.base.saturating_add(len)).map_err(|error| {
             let words = error.to_string();
             self.not_made(words.split(" (os error").next().unwrap_or_default().as_bytes())
         })
