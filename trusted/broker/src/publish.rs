@@ -180,11 +180,6 @@ impl Target {
         Ok(())
     }
 
-    /// Where it is, if it has positions.
-    pub fn position(&self) -> u64 {
-        seek(&*self.file, SeekFrom::Current(0)).unwrap_or(0)
-    }
-
     /// What kind of file it is.
     pub fn kind(&self) -> FileType {
         fstat(&*self.file).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))

@@ -2,7 +2,7 @@
 
 use crate::args::Parsed;
 use crate::asking::{Asking, End, Heard};
-use crate::making::{Making, Wanted};
+use crate::making::{Making, Wanted, is_device};
 use crate::opening::{self, Opened};
 use crate::render::options;
 use crate::render::progress::Progress;
@@ -25,7 +25,10 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let count = parsed.words.len().saturating_sub(1);
     if parsed.asks_for_options() {
         let named = if count > 0 { parsed.words.last() } else { None };
-        return options::told(parsed.bytes("target-format").unwrap_or(b"raw"), named.is_some(), settings);
+        let format = parsed.bytes("target-format").unwrap_or(b"raw");
+        let on_device = format == b"raw" && named.is_some_and(|name| is_device(name.as_bytes()));
+        let format = if on_device { b"host_device" } else { format };
+        return options::told(format, named.is_some(), settings);
     }
     let mut session = setup::session(settings, !parsed.has("force-share"));
     session.read_content();

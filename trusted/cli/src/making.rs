@@ -15,6 +15,7 @@ use instar_wire::io::Granted;
 use instar_wire::op::convert::{Preallocation, Target as Asked};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// The names under which a plain file can be written.
@@ -46,7 +47,8 @@ pub struct Making<'a> {
     /// The file and its part, or why there can be none; told when its turn has come.
     aim: Result<Aim, Told>,
     target: Option<Target>,
-    /// Bytes that a stream gets.
+    /// Where a stream was when it was found, and the bytes it gets.
+    base: u64,
     total: u64,
 }
 
@@ -76,12 +78,18 @@ impl Aim {
     }
 }
 
+/// Whether a device stands there.
+pub fn is_device(path: &[u8]) -> bool {
+    let kind = std::fs::metadata(OsStr::from_bytes(path)).map(|about| about.file_type());
+    kind.is_ok_and(|kind| kind.is_block_device() || kind.is_char_device())
+}
+
 impl<'a> Making<'a> {
     /// The target that the user named.
     pub fn new(wanted: Wanted, parsed: &'a Parsed, session: &Session, settings: &'a Settings) -> Self {
         let promised = session.promise(&wanted.name);
         let aim = Err(Told::default());
-        let mut making = Making { wanted, parsed, settings, promised, aim, target: None, total: 0 };
+        let mut making = Making { wanted, parsed, settings, promised, aim, target: None, base: 0, total: 0 };
         making.aim = making.aim(session);
         making
     }
@@ -132,7 +140,7 @@ impl<'a> Making<'a> {
             self.check_format()?;
             let (target, at) = Target::stream().map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
             session.fulfil(self.promised.id, target.file());
-            self.target = Some(target);
+            (self.target, self.base) = (Some(target), at);
             return Ok(Aim { at, ..Aim::at(b"") });
         }
         if self.exists() {
@@ -147,8 +155,10 @@ impl<'a> Making<'a> {
             let sentence = [what.as_bytes(), b" not supported for file format '", self.format(), b"'"];
             return Err(self.say(&sentence.concat()));
         }
-        let aim = self.options(self.named()?)?;
-        Ok(Aim { is_device: aim.is_device || self.format() == b"host_device", ..aim })
+        let aim = self.named()?;
+        let on_device = is_device(&aim.path);
+        let aim = Aim { is_device: aim.is_device || self.format() == b"host_device", ..aim };
+        self.options(aim, on_device)
     }
 
     /// Refuses a format that cannot be written.
@@ -213,14 +223,15 @@ impl<'a> Making<'a> {
     }
 
     /// What `-o` asks for.
-    fn options(&self, mut aim: Aim) -> Result<Aim, Told> {
+    fn options(&self, mut aim: Aim, on_device: bool) -> Result<Aim, Told> {
         for list in self.parsed.values("options") {
             let entries = keyval::options(list.as_bytes(), None, false).entries;
             for (key, value) in entries {
                 match &key[..] {
                     // The size is that of what is copied; all the same it has to be one.
                     b"size" => _ = self.size(&key, &value)?,
-                    b"preallocation" => aim.preallocation = self.preallocation(&value)?,
+                    b"preallocation" => aim.preallocation = self.preallocation(&value, on_device)?,
+                    _ if on_device => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
                     b"nocow" => aim.hints.no_copy_on_write = self.flag(&key, &value)?,
                     b"extent_size_hint" => aim.hints.extent = Some(self.size(&key, &value)?),
                     _ => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
@@ -230,9 +241,12 @@ impl<'a> Making<'a> {
         Ok(aim)
     }
 
-    fn preallocation(&self, word: &[u8]) -> Result<Preallocation, Told> {
+    fn preallocation(&self, word: &[u8], on_device: bool) -> Result<Preallocation, Told> {
         match word {
             b"off" => Ok(Preallocation::Off),
+            b"falloc" | b"full" if on_device => {
+                Err(self.not_made(&[b"Unsupported preallocation mode '", word, b"'"].concat()))
+            }
             b"falloc" => Ok(Preallocation::Falloc),
             b"full" => Ok(Preallocation::Full),
             b"metadata" => Err(self.not_made(b"Unsupported preallocation mode: metadata")),
@@ -419,9 +433,8 @@ impl<'a> Making<'a> {
 
     /// What follows in a stream comes behind what was copied.
     fn end_stream(&self, target: &Target) -> Result<(), Told> {
-        let at = target.position();
         let len = self.wanted.len.unwrap_or(self.total).max(self.total);
-        target.pad(len - self.total, at.saturating_add(len)).map_err(|error| {
+        target.pad(len - self.total, self.base.saturating_add(len)).map_err(|error| {
             let words = error.to_string();
             self.not_made(words.split(" (os error").next().unwrap_or_default().as_bytes())
         })

@@ -1,0 +1,164 @@
+//! Publishing: what stands under a name is the former file or the new one, and nothing else is left behind.
+#![allow(missing_docs)]
+
+use instar_broker::publish::{FileType, Hints, Refused, Target, Wish};
+use instar_testkit::place::Scratch;
+use rustix::fs::ftruncate;
+use rustix::io::{Errno, pwrite};
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+
+const NEW: &[u8] = b"what is new";
+const OLD: &[u8] = b"what stood there";
+
+fn wish() -> Wish<'static> {
+    Wish { locking: true, direct: false, sync: false, hints: Hints::default(), is_source: &|_| false }
+}
+
+fn make(path: &Path) -> Target {
+    let target = Target::create(path, &wish()).expect("a target");
+    assert!(target.is_fresh() && target.is_empty() && target.kind() == FileType::RegularFile);
+    assert_eq!(pwrite(&*target.file(), NEW, 0), Ok(NEW.len()));
+    target
+}
+
+/// The names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("the folder").flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_new_file_appears_whole_or_not_at_all() {
+    let scratch = Scratch::new("publish");
+    let path = scratch.path().join("new");
+    drop(make(&path));
+    assert!(names(scratch.path()).is_empty());
+    for durable in [false, true] {
+        let target = make(&path);
+        target.publish(durable).expect("it appears");
+        assert_eq!((names(scratch.path()), fs::read(&path).expect("a file")), (vec!["new".to_owned()], NEW.to_vec()));
+        fs::remove_file(&path).expect("gone");
+    }
+}
+
+#[test]
+fn what_stands_there_stays_until_the_new_one_is_whole() {
+    let scratch = Scratch::new("publish");
+    let path = scratch.path().join("file");
+    fs::write(&path, OLD).expect("a file");
+    fs::set_permissions(&path, Permissions::from_mode(0o604)).expect("a mode");
+    // Only root may give files away; without that the file has its own owner, which is as well.
+    let owner = chown(&path, Some(12_345), Some(54_321)).map_or(None, |()| Some((12_345, 54_321)));
+    drop(make(&path));
+    assert_eq!((fs::read(&path).expect("a file"), names(scratch.path()).len()), (OLD.to_vec(), 1));
+    let target = make(&path);
+    assert_eq!(fs::read(&path).expect("a file"), OLD);
+    target.publish(false).expect("it appears");
+    let about = fs::metadata(&path).expect("a file");
+    assert_eq!((fs::read(&path).expect("a file"), names(scratch.path()).len()), (NEW.to_vec(), 1));
+    assert_eq!(about.mode() & 0o7777, 0o604);
+    assert!(owner.is_none_or(|owner| owner == (about.uid(), about.gid())));
+}
+
+#[test]
+fn a_link_stays_and_leads_to_the_new_file() {
+    let scratch = Scratch::new("publish");
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir(path("below")).expect("a folder");
+    symlink("below/file", path("dangling")).expect("a link");
+    symlink("dangling", path("twice")).expect("a link");
+    make(&path("twice")).publish(false).expect("it appears");
+    assert_eq!(fs::read(path("below/file")).expect("a file"), NEW);
+    assert!(["dangling", "twice"].iter().all(|name| path(name).is_symlink()));
+    symlink("loop", path("loop")).expect("a link");
+    assert!(matches!(Target::create(&path("loop"), &wish()), Err(Refused::System(Errno::LOOP))));
+}
+
+#[test]
+fn a_file_with_several_names_stays_the_same_file() {
+    let scratch = Scratch::new("publish");
+    let path = |name: &str| scratch.path().join(name);
+    fs::write(path("one"), OLD).expect("a file");
+    fs::hard_link(path("one"), path("two")).expect("a name");
+    let before = fs::metadata(path("one")).expect("a file").ino();
+    let target = make(&path("one"));
+    target.publish(false).expect("it appears");
+    assert_eq!(fs::metadata(path("one")).expect("a file").ino(), before);
+    assert_eq!(fs::read(path("two")).expect("a file"), NEW);
+    assert_eq!(names(scratch.path()).len(), 2);
+}
+
+#[test]
+fn a_name_that_is_taken_meanwhile_is_replaced() {
+    let scratch = Scratch::new("publish");
+    let path = scratch.path().join("file");
+    let target = make(&path);
+    fs::write(&path, OLD).expect("a file");
+    target.publish(false).expect("it appears");
+    assert_eq!((fs::read(&path).expect("a file"), names(scratch.path()).len()), (NEW.to_vec(), 1));
+}
+
+#[test]
+fn long_names_are_no_trouble() {
+    let scratch = Scratch::new("publish");
+    let path = scratch.path().join("n".repeat(255));
+    fs::write(&path, OLD).expect("a file");
+    make(&path).publish(true).expect("it appears");
+    assert_eq!((fs::read(&path).expect("a file"), names(scratch.path()).len()), (NEW.to_vec(), 1));
+}
+
+#[test]
+fn what_cannot_be_made_is_refused_and_nothing_happens() {
+    let scratch = Scratch::new("publish");
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir(path("folder")).expect("a folder");
+    fs::write(path("source"), OLD).expect("a file");
+    let source = fs::metadata(path("source")).expect("a file");
+    let is_source = |identity: (u64, u64)| identity == (source.dev(), source.ino());
+    let wish = Wish { is_source: &is_source, ..wish() };
+    for name in ["folder", "no/such", ""] {
+        let path = if name.is_empty() { Path::new("").to_path_buf() } else { path(name) };
+        let refused = Target::create(&path, &wish).expect_err(name);
+        assert!(matches!(refused, Refused::System(Errno::ISDIR | Errno::NOENT)), "{name}: {refused:?}");
+    }
+    assert!(matches!(Target::create(&path("source"), &wish), Err(Refused::Source)));
+    assert!(matches!(Target::open(&path("source"), &wish), Err(Refused::Source)));
+    assert!(matches!(Target::open(&path("nothing"), &wish), Err(Refused::System(Errno::NOENT))));
+    assert_eq!((names(scratch.path()).len(), fs::read(path("source")).expect("a file")), (2, OLD.to_vec()));
+}
+
+#[test]
+fn two_do_not_make_the_same_file_at_once() {
+    let scratch = Scratch::new("publish");
+    let path = scratch.path().join("file");
+    fs::write(&path, OLD).expect("a file");
+    let first = make(&path);
+    assert!(matches!(Target::create(&path, &wish()), Err(Refused::InUse(_))));
+    first.publish(false).expect("it appears");
+    make(&path).publish(false).expect("it appears");
+}
+
+#[test]
+fn an_existing_file_is_written_where_it_stands() {
+    let scratch = Scratch::new("publish");
+    let path = scratch.path().join("file");
+    fs::write(&path, OLD).expect("a file");
+    let target = Target::open(&path, &wish()).expect("the file");
+    assert!(!target.is_fresh() && target.len() == OLD.len() as u64);
+    assert_eq!(pwrite(&*target.file(), b"WHAT", 0), Ok(4));
+    target.publish(true).expect("done");
+    assert_eq!(fs::read(&path).expect("a file"), b"WHAT stood there");
+}
+
+#[test]
+fn a_device_is_not_made_longer_nor_replaced() {
+    let target = Target::create(Path::new("/dev/null"), &wish()).expect("the device");
+    assert!(!target.is_fresh() && target.kind() == FileType::CharacterDevice);
+    assert!(ftruncate(&*target.file(), 1).is_err());
+    target.publish(true).expect("done");
+    assert!(OpenOptions::new().write(true).open("/dev/null").is_ok());
+}
