@@ -6,6 +6,7 @@ use crate::render::sentence;
 use crate::settings::{Face, Settings};
 use crate::setup::{mishap_sentence, mishap_words, system_words};
 use crate::{Told, stderr_text};
+use instar_broker::lock::Conflict;
 use instar_broker::policy::Refusal;
 use instar_broker::serve::OnEvent;
 use instar_broker::session::Why;
@@ -87,7 +88,33 @@ impl Asking<'_> {
 
     /// Refuses every file that others write to, raw ones as well: its content is about to be read.
     pub fn refuse_users(&self, heard: &Heard) -> Result<(), Told> {
-        heard.files().try_for_each(|(_, file)| self.conflict(file))
+        self.refuse_where(heard, |_| true)
+    }
+
+    /// Refuses every file that others write to, but raw ones: those have no structure to be wrong about.
+    pub fn refuse_structured(&self, heard: &Heard) -> Result<(), Told> {
+        self.refuse_where(heard, |layer| layer.format.0 != b"raw")
+    }
+
+    /// An image is told by the word on the command line, whichever of the layers below it others write to.
+    fn refuse_where(&self, heard: &Heard, is_meant: impl Fn(&Layer) -> bool) -> Result<(), Told> {
+        for (image, layers) in self.images.iter().zip(&heard.images) {
+            for (depth, layer) in layers.iter().enumerate().filter(|(_, layer)| is_meant(layer)) {
+                let Some(conflict) = self.session.conflict(layer.file) else { continue };
+                return Err(self.in_use(&image.typed, depth, layer.file, &conflict));
+            }
+        }
+        Ok(())
+    }
+
+    fn in_use(&self, image: &[u8], depth: usize, file: FileId, conflict: &Conflict) -> Told {
+        let text = stderr_text(self.settings);
+        let (image, name) = (text.show(image), self.session.name(file));
+        let below = b"Could not open backing file: ".repeat(depth);
+        let (why, name) = (conflict.to_string(), text.show(&name));
+        let hint = b"\nIs another process using the image [";
+        let parts = [b"Could not open '", &image[..], b"': ", &below, why.as_bytes(), hint, &name, b"]?"];
+        Told::failure(self.settings, &parts.concat())
     }
 
     /// Lines for standard error that the descriptions of the images earned.
@@ -143,13 +170,7 @@ impl Asking<'_> {
     /// Refuses a file that others write to.
     pub fn conflict(&self, file: FileId) -> Result<(), Told> {
         let Some(conflict) = self.session.conflict(file) else { return Ok(()) };
-        let text = stderr_text(self.settings);
-        let (image, name) = (self.name_of(file), self.session.name(file));
-        let (image, name) = (text.show(&image), text.show(&name));
-        let why = conflict.to_string();
-        let hint = b"\nIs another process using the image [";
-        let sentence = [b"Could not open '", &image[..], b"': ", why.as_bytes(), hint, &name, b"]?"].concat();
-        Err(Told::failure(self.settings, &sentence))
+        Err(self.in_use(&self.name_of(file), 0, file, &conflict))
     }
 
     /// What the user calls the image in a file: for one that was named, the word on the command line.
@@ -200,19 +221,19 @@ impl Asking<'_> {
     ///
     /// An image is told by the word on the command line, whichever of the layers below it is at fault.
     pub fn refused(&self, heard: &Heard, error: &Error) -> Told {
-        if let Err(told) = self.refuse_conflicts(heard.files()) {
-            return told;
-        }
-        if let Some(Err(told)) = error.file.map(|file| self.conflict(file)) {
+        if let Err(told) = self.refuse_structured(heard) {
             return told;
         }
         let number = heard.images.len().saturating_sub(1);
         let typed = self.images.get(number).map(|image| &image.typed[..]).unwrap_or_default();
+        let depth = heard.images.last().map_or(0, Vec::len);
+        if let Some((file, conflict)) = error.file.and_then(|file| Some((file, self.session.conflict(file)?))) {
+            return self.in_use(typed, depth, file, &conflict);
+        }
         let mishap = error.cause.and_then(|number| self.session.mishap(number));
         if let Some(sentence) = mishap.and_then(|mishap| self.loop_of(&mishap)) {
             return Told::failure(self.settings, &sentence);
         }
-        let depth = heard.images.last().map_or(0, Vec::len);
         let below = b"Could not open backing file: ".repeat(depth);
         let name = stderr_text(self.settings).show(typed).into_owned();
         Told::failure(self.settings, &[b"Could not open '", &name[..], b"': ", &below, &self.words(error)].concat())

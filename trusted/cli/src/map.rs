@@ -33,7 +33,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let (cell, notes) = setup::moving_cell(parsed, settings, Some(1))?;
     let mut ear = Ear::default();
     let ended = asking.run(cell, &op::Request::Map(request), u64::MAX, &mut |event| ear.take(event));
-    let stderr = [opened[0].notes.clone(), notes].concat();
+    let stderr = [asking.notes(), notes].concat();
     let told = ear.end(ended, &asking).map_err(|told| told.after(&stderr))?;
     let [opened] = opened;
     let show = Showing { session, opened, settings: settings.clone(), json, start };
@@ -79,15 +79,15 @@ impl Ear {
             Ok(()) => {}
             Err(End::Fell(told)) => return Err(told),
             Err(End::Failed(error)) if asking.has_all_open(&self.heard) => {
-                asking.refuse_users(&self.heard)?;
+                asking.refuse_structured(&self.heard)?;
                 let words = asking.input_output(&error);
                 let told = Told::failure(settings, &[b"Could not read file metadata: ", &words[..]].concat());
                 return Err(told.after(&asking.finding(&self.heard, &error)));
             }
             Err(End::Failed(error)) => return Err(asking.refused(&self.heard, &error)),
         }
-        asking.refuse_users(&self.heard)?;
-        asking.images.iter().try_for_each(|image| opening::check_known(image, settings))?;
+        asking.refuse_structured(&self.heard)?;
+        asking.check_known(&self.heard)?;
         if self.hidden {
             return Err(Told::failure(settings, b"File contains external, encrypted or compressed clusters."));
         }

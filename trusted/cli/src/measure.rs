@@ -10,6 +10,7 @@ use crate::settings::{Face, Settings};
 use crate::setup;
 use crate::{Told, stderr_lines, stderr_text};
 use instar_wire::code::decode;
+use instar_wire::error::Kind;
 use instar_wire::fact::Fact;
 use instar_wire::op;
 use instar_wire::op::Recipe;
@@ -60,8 +61,14 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         Ok(())
     };
     let ended = asking.run(cell, &op::Request::Measure(request), EVENTS_MAX, &mut hear);
-    let notes = [opened.iter().flat_map(|opened| opened.notes.clone()).collect(), notes, warnings].concat();
-    let done = ear.end(ended, &asking).and_then(|measured| recipe.map(|_| measured));
+    let notes = [asking.notes(), notes, warnings].concat();
+    // That there is a secret is looked at before the size is.
+    let too_big = matches!(&ended, Err(End::Failed(error)) if error.kind == Kind::TooBig);
+    let no_secret = wanted.has_secret(parsed).err().filter(|_| too_big && ear.heard.is_complete);
+    let done = match no_secret {
+        Some(told) => Err(told),
+        None => ear.end(ended, &asking).and_then(|measured| recipe.map(|_| measured)),
+    };
     let done = done.and_then(|measured| wanted.has_secret(parsed).map(|()| measured));
     match done {
         Ok(measured) => Ok(Told { stdout: page(&measured, parsed), stderr: notes, ..Told::default() }),
@@ -155,7 +162,7 @@ impl Ear {
             Ok(()) => {}
             Err(End::Fell(told)) => return Err(told),
             Err(End::Failed(error)) if asking.has_all_open(&self.heard) => {
-                asking.refuse_users(&self.heard)?;
+                asking.refuse_structured(&self.heard)?;
                 let sentence = match self.stopped {
                     true => [b"Unable to get block status: ", &asking.input_output(&error)[..]].concat(),
                     false => asking.words(&error),
@@ -164,8 +171,8 @@ impl Ear {
             }
             Err(End::Failed(error)) => return Err(asking.refused(&self.heard, &error)),
         }
-        asking.refuse_users(&self.heard)?;
-        asking.images.iter().try_for_each(|image| opening::check_known(image, settings))?;
+        asking.refuse_structured(&self.heard)?;
+        asking.check_known(&self.heard)?;
         self.measured.ok_or_else(|| Told::failure(settings, b"the worker ended without an answer"))
     }
 }

@@ -57,7 +57,7 @@ impl Plan {
             _ => 0,
         };
         let entry = if extended { ENTRY_LEN.saturating_mul(2) } else { ENTRY_LEN };
-        let too_large = || invalid("The image size is too large (try using a larger cluster size)");
+        let too_large = || Kind::TooBig.what("The image size is too large (try using a larger cluster size)");
         let size = recipe.size.checked_next_multiple_of(cluster).ok_or_else(too_large)?;
         let tables = (size / cluster).div_ceil(cluster / entry);
         if tables.saturating_mul(ENTRY_LEN) > L1_MAX {
