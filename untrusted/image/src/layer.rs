@@ -41,6 +41,12 @@ pub trait Layer: Sync {
     fn is_open(&self) -> bool {
         true
     }
+
+    /// How many bytes from `at` on qemu-img tells of at once at most, even if they all are of one kind.
+    fn reach(&self, at: u64) -> u64 {
+        let _ = at;
+        u64::MAX
+    }
 }
 
 /// A walker over one layer.
@@ -97,5 +103,9 @@ impl Layer for Estranged {
 
     fn is_open(&self) -> bool {
         self.layer.is_open()
+    }
+
+    fn reach(&self, at: u64) -> u64 {
+        self.layer.reach(at)
     }
 }

@@ -1,7 +1,9 @@
 //! `compare`: two walks in step; what comes from one place, or is zero on both sides, is equal without a look.
 
 use crate::cx::{Cx, Hand};
-use crate::open::{chain, stack};
+use crate::open::{Opened, chain, stack};
+use crate::rows::shut;
+use crate::state;
 use crate::stripes::Stripes;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -12,6 +14,7 @@ use instar_image::pump::is_zero;
 use instar_image::sector::SECTOR;
 use instar_image::{Chain, Error, Found, Reader, Result, Source, Walk};
 use instar_wire::code::encode;
+use instar_wire::op::Rules;
 use instar_wire::op::compare::{Differs, Event, Request, Sizes, Stopped};
 
 /// Bytes compared at once: few enough to stay in a processor's caches, and enough to be worth the asking.
@@ -20,10 +23,14 @@ const PIECE: usize = 512 << 10;
 /// Compares, and tells what it finds.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
-    let open = |source| -> Result<Chain<'static>> {
-        chain(&stack(cx, source, &request.rules, &|step| tell(Event::Step(step)))?, None)
+    let open = |source| stack(cx, source, &request.rules, &|step| tell(Event::Step(step)));
+    let left = open(&request.left)?;
+    let maps = |stack: &[Opened<'_>]| -> Result<_> {
+        let states = if request.strict { Some(shut(chain(stack, None)?)) } else { None };
+        Ok((chain(stack, None)?, states))
     };
-    let (left, right) = (open(&request.left)?, open(&request.right)?);
+    let (left, left_states) = maps(&left)?;
+    let (right, right_states) = maps(&open(&request.right)?)?;
     let sizes = Sizes { left: left.size(), right: right.size() };
     let total = sizes.left.max(sizes.right);
     let is_over = request.strict && sizes.left != sizes.right;
@@ -31,15 +38,20 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     if is_over {
         return Ok(());
     }
-    let job = Job { chains: [&left, &right], strict: request.strict, end: AtomicU64::new(total) };
-    let stripes = Stripes::new(total, cx);
+    let job = Job { chains: [&left, &right], end: AtomicU64::new(total) };
+    if let (Some(left), Some(right)) = (&left_states, &right_states)
+        && let Some(event) = unlike(&[left, right], cx, &request.rules)
+    {
+        job.found(&event);
+        tell(event)?;
+    }
+    let stripes = Stripes::new(job.end.load(Ordering::Relaxed), cx);
     cx.crew.run(&|hand| job.work(&stripes, hand))
 }
 
 /// What all lanes do together.
 struct Job<'c> {
     chains: [&'c Chain<'static>; 2],
-    strict: bool,
     /// What lies behind is of no interest: the lowest offset at which something was found.
     end: AtomicU64,
 }
@@ -52,17 +64,22 @@ impl Job<'_> {
         while let Some((at, end)) = stripes.next().filter(|(at, _)| *at < self.end.load(Ordering::Relaxed)) {
             sides.iter_mut().for_each(|side| side.aim(at, end));
             if let Some(event) = self.stripe(&mut sides, end) {
-                let place = match &event {
-                    Event::Differs(differs) => differs.at,
-                    Event::Stopped(stopped) => stopped.at,
-                    _ => end,
-                };
-                self.end.fetch_min(place, Ordering::Relaxed);
+                self.found(&event);
                 (hand.emit)(&encode(&event))?;
             }
             (hand.emit)(&encode(&Event::Done(end.saturating_sub(at))))?;
         }
         Ok(())
+    }
+
+    /// Nothing behind it matters any more.
+    fn found(&self, event: &Event) {
+        let place = match event {
+            Event::Differs(differs) => differs.at,
+            Event::Stopped(stopped) => stopped.at,
+            _ => u64::MAX,
+        };
+        self.end.fetch_min(place, Ordering::Relaxed);
     }
 
     /// The first that is to be told of a stripe, if anything is.
@@ -77,9 +94,6 @@ impl Job<'_> {
                 (Err(error), _) => return stopped(false, true, error),
                 (_, Err(error)) => return stopped(true, true, error),
             };
-            if self.strict && status(&a.1) != status(&b.1) {
-                return Some(Event::Differs(Differs { at, in_status: true }));
-            }
             let len = a.0.min(b.0).min(end.saturating_sub(at));
             match same(left, right, (&a.1, &b.1), len) {
                 Ok(None) => {}
@@ -141,17 +155,13 @@ impl<'c> Side<'c> {
     }
 }
 
-/// What strict comparison goes by.
-fn status(found: &Found) -> (bool, u8) {
-    let kind = match found.source {
-        Source::Zero { reserved: None } => 0,
-        Source::Zero { reserved: Some(_) } => 1,
-        Source::Raw { tweak: None, .. } | Source::Beyond { .. } => 2,
-        Source::Raw { .. } | Source::Inline { .. } => 3,
-        Source::Packed { .. } => 4,
-        Source::Hollow { .. } => 5,
-    };
-    (found.present, kind)
+/// Where the disks are not in the same state first, or where that cannot be found out.
+fn unlike(chains: &[&Chain<'static>; 2], cx: &Cx<'_>, rules: &Rules) -> Option<Event> {
+    match state::unlike(chains, cx.drive, rules.version) {
+        Ok(None) => None,
+        Ok(Some(at)) => Some(Event::Differs(Differs { at, in_status: true })),
+        Err((is_right, at, error)) => Some(Event::Stopped(Box::new(Stopped { at, is_right, in_map: true, error }))),
+    }
 }
 
 /// Where two runs differ first, counted from their beginning in whole sectors; or what could not be read of which.

@@ -12,7 +12,9 @@ pub mod info;
 pub mod map;
 pub mod measure;
 pub mod open;
+pub mod rows;
 pub mod snapshot;
+pub mod state;
 pub mod stripes;
 
 use cx::Cx;

@@ -2,12 +2,11 @@
 
 use crate::cx::Cx;
 use crate::open::{chain, stack};
-use alloc::boxed::Box;
+use crate::rows::{Rows, shut};
 use alloc::vec::Vec;
-use instar_image::holes::Holes;
-use instar_image::{Chain, Cursor, FileId, Found, Io, Layer, Place, Result, Source, Walk};
+use instar_image::{Chain, Io, Result};
 use instar_wire::code::{Bytes, encode};
-use instar_wire::op::map::{DATA, Event, PACKED, PLACED, PRESENT, ROW_LEN, Request, Row, ZERO, put};
+use instar_wire::op::map::{DATA, Event, PLACED, ROW_LEN, Request, Row, put};
 
 /// Rows that are told at once.
 const ROWS: usize = 4096;
@@ -60,89 +59,11 @@ pub fn each(
     end: u64,
     tell: &mut dyn FnMut(Row) -> Result<bool>,
 ) -> Result<()> {
-    let mut walk = Walk::new(chain, io, at, end);
-    let mut known = Holes::new(io);
-    while let Some((len, found)) = walk.peek()? {
-        let goes_on = match found.source {
-            Source::Raw { place, tweak: None, sparse: true } => holes(&mut known, place, len, &found, tell)?,
-            _ => tell(row(len, &found))?,
-        };
-        if !goes_on {
+    let mut rows = Rows::new(chain, io, at, end);
+    while let Some((row, _)) = rows.next()? {
+        if !tell(row)? {
             return Ok(());
         }
-        walk.advance(len);
     }
     Ok(())
-}
-
-/// What was found, as a row.
-fn row(len: u64, found: &Found) -> Row {
-    let present = if found.present { PRESENT } else { 0 };
-    let row = |flags| Row::new(len, u32::try_from(found.depth).unwrap_or(u32::MAX), present | flags);
-    let placed = |flags, place: Place| row(flags).placed(place.file, place.at);
-    match found.source {
-        Source::Zero { reserved } => reserved.map_or(row(ZERO), |place| placed(ZERO, place)),
-        Source::Raw { place, tweak: None, .. } => placed(DATA, place),
-        // What is encrypted does not lie anywhere as it is, and neither does what a log has yet to make.
-        Source::Raw { .. } | Source::Inline { .. } => row(DATA),
-        Source::Hollow { place } => placed(ZERO, place),
-        Source::Beyond { place, sparse: false } => placed(DATA, place),
-        Source::Beyond { place, sparse: true } => placed(DATA | ZERO, place),
-        Source::Packed { .. } => row(DATA | PACKED),
-    }
-}
-
-/// The rows of space that was set aside: what of it the file does not have reads as zeroes.
-fn holes(
-    known: &mut Holes<'_>,
-    place: Place,
-    len: u64,
-    found: &Found,
-    tell: &mut dyn FnMut(Row) -> Result<bool>,
-) -> Result<bool> {
-    let mut done = 0u64;
-    while done < len {
-        let place = place.ahead(done);
-        let (run, is_hole) = known.run(place)?;
-        let mut row = row(run.min(len.saturating_sub(done)), &Found { source: Source::raw(place), ..*found });
-        row.state |= if is_hole { ZERO } else { 0 };
-        if !tell(row)? {
-            return Ok(false);
-        }
-        done = done.saturating_add(run);
-    }
-    Ok(true)
-}
-
-/// A chain whose topmost layer that does not tell what is where is the last, and all data.
-pub fn shut(mut chain: Chain<'static>) -> Chain<'static> {
-    if let Some(depth) = chain.layers.iter().position(|layer| !layer.is_open()) {
-        let size = chain.layers.get(depth).map_or(0, |layer| layer.size());
-        chain.layers.truncate(depth);
-        chain.layers.push(Box::new(Shut { size }));
-    }
-    chain
-}
-
-/// A layer of which it is only known that it has data.
-struct Shut {
-    size: u64,
-}
-
-impl Layer for Shut {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn cursor<'c>(&'c self, _io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
-        Box::new(ShutCursor)
-    }
-}
-
-struct ShutCursor;
-
-impl Cursor for ShutCursor {
-    fn find(&mut self, at: u64, _end: u64) -> Result<(u64, Option<Source>)> {
-        Ok((u64::MAX, Some(Source::Inline { place: Place { file: FileId(0), at } })))
-    }
 }

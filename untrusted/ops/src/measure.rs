@@ -1,8 +1,9 @@
 //! `measure`: how large an image would be that holds what another one holds, or nothing yet.
 
 use crate::cx::Cx;
-use crate::map::{each, shut};
+use crate::map::each;
 use crate::open::{Opened, chain, snapshot, stack};
+use crate::rows::shut;
 use alloc::vec::Vec;
 use instar_formats::by_name;
 use instar_image::measure::{Bitmap, Content, Input};

@@ -96,6 +96,13 @@ impl Layer for Map {
     fn cipher(&self) -> Option<&Sectors> {
         self.lock.as_ref().map(|lock| &*lock.sectors)
     }
+
+    /// To the end of what one L2 table tells of.
+    fn reach(&self, at: u64) -> u64 {
+        let entry_len = if self.extended { 16 } else { 8 };
+        let (_, _, left) = split(at, (self.cluster_len() / entry_len).saturating_mul(self.cluster_len()));
+        left
+    }
 }
 
 /// An L2 entry. One of eight bytes says the same of all parts of its cluster.

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use instar_codec::unpack::Codec;
 use instar_image::blocks::{BlockCursor, Blocks, Root};
+use instar_image::num::split;
 use instar_image::row::Row;
 use instar_image::sector::{SECTOR, readable};
 use instar_image::{Batch, Cursor, Error, FileId, Io, Kind, Layer, Place, Result, Source, Unit};
@@ -44,6 +45,17 @@ struct Disk {
 struct Part {
     end: u64,
     body: Spread,
+}
+
+impl Part {
+    fn reach(&self, at: u64) -> u64 {
+        let grains = match &self.body {
+            Spread::Row(_) => return self.end.saturating_sub(at),
+            Spread::Grains(grains) | Spread::SeGrains(SeGrains { grains, .. }) => grains,
+        };
+        let (_, _, left) = split(at.saturating_sub(grains.range.start), grains.block_len());
+        left
+    }
 }
 
 /// Where an extent's bytes are.
@@ -81,6 +93,12 @@ impl Layer for Disk {
 
     fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
         Box::new(DiskCursor { disk: self, io, now: None })
+    }
+
+    /// To the end of a grain.
+    fn reach(&self, at: u64) -> u64 {
+        let number = self.extents.partition_point(|part| part.end <= at);
+        self.extents.get(number).map_or(u64::MAX, |part| part.reach(at))
     }
 
     /// The marker before a grain says how long it is; where it belongs is not looked at, nor does qemu-img.
