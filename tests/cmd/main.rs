@@ -3,6 +3,7 @@
 
 mod against;
 mod bench;
+mod check;
 mod compare;
 mod config;
 mod convert;

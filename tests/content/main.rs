@@ -1,6 +1,8 @@
 //! Content: random images of everything that the real programs write, read by us and by them.
 #![allow(missing_docs)]
 
+mod damaged;
+
 use instar_testkit::images::each;
 use instar_testkit::oracle::{maker, oracles};
 use instar_testkit::place::Scratch;
@@ -90,6 +92,8 @@ impl Judge<'_> {
             &["measure", "-O", "qcow2", "--output=json"],
             &["measure", "-O", "qcow2", "-o", "cluster_size=4k"],
             &["snapshot", "-l"],
+            &["check"],
+            &["check", "--output=json"],
             &["compare"],
         ];
         for (turn, question) in questions.iter().enumerate() {

@@ -60,6 +60,18 @@ impl Heard {
     }
 }
 
+/// Lines for standard error about images that could be opened.
+pub fn warnings<'e>(session: &Session, settings: &Settings, all: impl Iterator<Item = &'e Error>) -> Vec<u8> {
+    let manner = sentence::Manner {
+        profile: &settings.profile,
+        text: stderr_text(settings),
+        display: &|id| session.name(FileId(id)),
+        cause: &|_| None,
+    };
+    let prefix = settings.face.prefix();
+    all.flat_map(|w| [format!("{prefix}: ").into_bytes(), sentence::warning(w, &manner)].concat()).collect()
+}
+
 impl Asking<'_> {
     /// Has a worker carry out a request.
     pub fn run(
@@ -120,6 +132,12 @@ impl Asking<'_> {
     /// Lines for standard error that the descriptions of the images earned.
     pub fn notes(&self) -> Vec<u8> {
         self.images.iter().flat_map(|image| image.notes.iter().copied()).collect()
+    }
+
+    /// What should be said although the images could be opened.
+    pub fn warnings(&self, heard: &Heard) -> Vec<u8> {
+        let all = heard.images.iter().flatten().flat_map(|layer| &layer.warnings);
+        warnings(self.session, self.settings, all)
     }
 
     /// Refuses options that nobody knows, of every image and of those below it.

@@ -1,15 +1,14 @@
 //! `info`: tells what an image is.
 
 use crate::args::Parsed;
-use crate::asking::{Asking, End};
+use crate::asking::{Asking, End, warnings};
 use crate::opening::{self, Opened};
 use crate::render::info::{self as page, Layer, Node, Storage, Verdict};
-use crate::render::sentence;
 use crate::render::size::Rounding;
 use crate::render::snapshot::local_time;
 use crate::settings::{Face, Settings};
 use crate::setup;
-use crate::{Told, stderr_text, stdout_text};
+use crate::{Told, stdout_text};
 use instar_broker::policy::has_protocol;
 use instar_broker::session::{Facts, Why};
 use instar_broker::{Session, sys};
@@ -124,20 +123,8 @@ impl Telling<'_> {
         let json = self.parsed.bytes("output") == Some(b"json");
         let chain = self.parsed.has("backing-chain") || self.parsed.has("chain");
         let stdout = if json { page::json(&layers, chain, &manner) } else { page::human(&layers, &manner) };
-        Told { stdout, stderr: self.warnings(heard), ..Told::default() }
-    }
-
-    /// What should be said although the image could be read.
-    fn warnings(&self, heard: &[Heard]) -> Vec<u8> {
-        let manner = sentence::Manner {
-            profile: &self.settings.profile,
-            text: stderr_text(self.settings),
-            display: &|id| self.session.name(FileId(id)),
-            cause: &|_| None,
-        };
-        let prefix = self.settings.face.prefix();
-        let warnings = heard.iter().flat_map(|h| &h.image.warnings);
-        warnings.flat_map(|w| [format!("{prefix}: ").into_bytes(), sentence::warning(w, &manner)].concat()).collect()
+        let all = heard.iter().flat_map(|heard| &heard.image.warnings);
+        Told { stdout, stderr: warnings(self.session, self.settings, all), ..Told::default() }
     }
 
     /// The layer that the user named, as the user described it.

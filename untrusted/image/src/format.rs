@@ -1,5 +1,6 @@
 //! What every image format offers.
 
+use crate::census::{Census, Scope};
 use crate::file::File;
 use crate::layer::Layer;
 use crate::measure::Content;
@@ -21,6 +22,8 @@ pub struct Options {
     pub raw_size: Option<u64>,
     /// Also open what holds the guest's bytes when that is another file: they will be read, or qemu-img would do so.
     pub open_data_file: bool,
+    /// It is opened to be checked: what is wrong with it then need not keep it from being opened.
+    pub for_check: bool,
     /// Refuse what qemu-img refuses although it could be read.
     pub as_qemu: bool,
     /// The qemu-img version whose refusals count, as in [`instar_wire::op::Rules`]; zero for the newest.
@@ -71,6 +74,11 @@ pub trait Image {
     fn snapshot(&self, number: usize) -> Result<Box<dyn Layer>> {
         let _ = number;
         Err(Kind::Unsupported.what("Failed to load snapshot"))
+    }
+    /// Its census, if it is of a format that can be checked.
+    fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
+        let _ = scope;
+        None
     }
     /// Whether the image was made on the layer below, which says this of itself; what is wrong if not.
     fn stands_on(&self, below: &info::Image) -> Result<()> {

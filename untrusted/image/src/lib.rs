@@ -7,6 +7,7 @@ pub mod batch;
 pub mod bits;
 pub mod blocks;
 pub mod cache;
+pub mod census;
 pub mod chain;
 pub mod file;
 pub mod format;
@@ -23,12 +24,14 @@ pub mod sector;
 pub mod source;
 mod stream;
 pub mod table;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 pub mod text;
 pub mod walk;
 
 pub use batch::Batch;
+pub use census::{Census, Scope};
 pub use chain::{Chain, Found};
 pub use file::{Drive, File, Io};
 pub use format::{Format, Image, Options};

@@ -4,6 +4,7 @@
 extern crate alloc;
 
 pub mod bench;
+pub mod check;
 pub mod compare;
 pub mod convert;
 pub mod cx;
@@ -24,6 +25,7 @@ use instar_wire::op::Request;
 /// Carries out a request.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     match request {
+        Request::Check(request) => check::run(request, cx),
         Request::Info(request) => info::run(request, cx),
         Request::Convert(request) => convert::run(request, cx),
         Request::Dd(request) => dd::run(request, cx),

@@ -60,7 +60,7 @@ pub fn each(
     tell: &mut dyn FnMut(Row) -> Result<bool>,
 ) -> Result<()> {
     let mut rows = Rows::new(chain, io, at, end);
-    while let Some((row, _)) = rows.next()? {
+    while let Some((row, _)) = rows.step()? {
         if !tell(row)? {
             return Ok(());
         }

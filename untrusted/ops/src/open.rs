@@ -38,6 +38,7 @@ impl<'a, 'r> Descent<'a, 'r> {
     pub fn new(cx: &'r Cx<'a>, source: &Source, rules: &'r Rules, data: bool) -> Self {
         let options = Options {
             open_data_file: data,
+            for_check: false,
             as_qemu: rules.as_qemu,
             version: rules.version,
             key: None,
@@ -73,8 +74,8 @@ impl<'a, 'r> Descent<'a, 'r> {
         let claim = from.told.backing.as_ref().and_then(|backing| backing.format.as_ref());
         // What the user said of the top is said of nothing below.
         let said = core::mem::replace(&mut self.below, Below::AsStored);
-        let Options { open_data_file, as_qemu, version, .. } = self.options;
-        self.options = Options { open_data_file, as_qemu, version, ..Options::default() };
+        let Options { open_data_file, for_check, as_qemu, version, .. } = self.options;
+        self.options = Options { open_data_file, for_check, as_qemu, version, ..Options::default() };
         match said {
             Below::None => return Ok(false),
             Below::AsStored => {
@@ -137,8 +138,23 @@ pub fn stack<'a>(
     rules: &Rules,
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<Vec<Opened<'a>>> {
-    tell(op::Step::Image)?;
+    opened(Descent::new(cx, source, rules, true), tell)
+}
+
+/// The same, to be checked: the images may have errors that would keep them from being read.
+pub fn suspects<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    tell: &dyn Fn(op::Step) -> Result<()>,
+) -> Result<Vec<Opened<'a>>> {
     let mut descent = Descent::new(cx, source, rules, true);
+    descent.options.for_check = true;
+    opened(descent, tell)
+}
+
+fn opened<'a>(mut descent: Descent<'a, '_>, tell: &dyn Fn(op::Step) -> Result<()>) -> Result<Vec<Opened<'a>>> {
+    tell(op::Step::Image)?;
     let mut layers = Vec::new();
     loop {
         let opened = descent.open(false)?;
@@ -147,6 +163,7 @@ pub fn stack<'a>(
             file: opened.granted.id,
             format: opened.format.name().into(),
             virtual_size: opened.told.virtual_size,
+            warnings: opened.told.warnings.clone(),
         }))?;
         let goes_on = descent.descend(&opened);
         layers.push(opened);

@@ -59,12 +59,12 @@ impl<'c> States<'c> {
         if self.here.is_none() {
             self.here = match self.next.take() {
                 Some(row) => Some(row),
-                None => self.rows.next()?,
+                None => self.rows.step()?,
             };
         }
         let Some((mut row, found)) = self.here else { return Ok((u64::MAX, LAST)) };
         while self.next.is_none() {
-            self.next = self.rows.next()?;
+            self.next = self.rows.step()?;
             let Some((next, more)) = self.next else { break };
             if next.state == row.state && found.joins(row.len, &more) {
                 row.len = row.len.saturating_add(next.len);

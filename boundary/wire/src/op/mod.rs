@@ -1,6 +1,7 @@
 //! The verbs' messages: a request in, events out, an outcome last.
 
 pub mod bench;
+pub mod check;
 pub mod compare;
 pub mod convert;
 pub mod dd;
@@ -36,6 +37,8 @@ message! {
         Measure(measure::Request) = 7,
         /// Copy a part of an image.
         Dd(dd::Request) = 8,
+        /// Look for errors in an image.
+        Check(check::Request) = 9,
     }
 }
 
@@ -73,6 +76,7 @@ impl Request {
             Request::Compare(request) => (Vec::from([&request.left, &request.right]), None),
             Request::Snapshot(request) => (Vec::from([&request.source]), None),
             Request::Bench(request) => (Vec::from([&request.source]), None),
+            Request::Check(request) => (Vec::from([&request.top]), None),
             Request::Map(request) => (Vec::from([&request.top]), None),
             Request::Measure(request) => (request.source.iter().collect(), None),
             Request::Dd(dd::Request { copy, .. }) => (copy.sources.iter().collect(), Some(&copy.target.file)),
@@ -156,6 +160,8 @@ message! {
         pub format: FormatName,
         /// Size of the disk in bytes.
         pub virtual_size: u64,
+        /// What should be said although it could be opened.
+        pub warnings: Vec<Error>,
     }
 }
 

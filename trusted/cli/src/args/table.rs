@@ -72,7 +72,7 @@ pub const VERBS: &[Verb] = &[
         old: "help,h format,f: repair,r: output: object: image-opts force-share,U ,T:=cache ,q=quiet",
         interim: "help,h quiet,q format,f: cache,T: repair,r: output: object: image-opts force-share,U",
         new: "help,h format,f: image-opts cache,T: repair,r: force-share,U output: quiet,q object:",
-        native: "",
+        native: "chain",
     },
     Verb {
         name: "commit",

@@ -1,5 +1,6 @@
 //! The words that go out: sizes, escapes, JSON, the text of `info`, the sentences of errors.
 
+pub mod check;
 pub mod dump;
 pub mod escape;
 pub mod info;

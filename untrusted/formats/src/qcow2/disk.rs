@@ -34,10 +34,16 @@ pub const SUBCLUSTERS: u32 = 32;
 
 /// Bits of an entry of the table of reference counts that say where the block lies.
 pub const REFCOUNT_TABLE_OFFSET: u64 = 0xffff_ffff_ffff_fe00;
+/// Bits of such an entry that must be zero.
+pub const REFCOUNT_TABLE_RESERVED: u64 = 0x1ff;
 /// Bits of an L1 entry that say where the L2 table lies.
 pub const L1_OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bits of an L1 entry that must be zero.
+pub const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
 /// Bits of an L2 entry that say where the cluster lies, unless it is compressed.
 pub const L2_OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// Bits of an L2 entry that must be zero, unless the cluster is compressed.
+pub const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 /// L2 entry: the cluster reads as zeroes. Only in entries of eight bytes, from version 3 on.
 pub const L2_ZERO: u64 = 1 << 0;
 /// L2 entry: the cluster is compressed.

@@ -76,12 +76,17 @@ impl Map {
 
     /// The compressed bytes of a cluster: how many sectors they reach into is told above their offset.
     fn unit(&self, word: u64) -> Unit {
-        let bits = 70u32.saturating_sub(self.cluster_bits);
-        let (offset, rest) = (word & power(bits).saturating_sub(1), word & !(L2_COMPRESSED | L2_COPIED));
-        let sectors = rest.checked_shr(bits).unwrap_or(0).saturating_add(1);
-        let len = sectors.saturating_mul(SECTOR).saturating_sub(offset % SECTOR);
-        Unit { codec: self.codec, place: self.tables.ahead(offset), len, size: self.cluster_len(), whole: false }
+        let (at, len) = packed(word, self.cluster_bits);
+        Unit { codec: self.codec, place: self.tables.ahead(at), len, size: self.cluster_len(), whole: false }
     }
+}
+
+/// Where the bytes of a compressed cluster lie, and how many they are at most.
+pub fn packed(word: u64, cluster_bits: u32) -> (u64, u64) {
+    let bits = 70u32.saturating_sub(cluster_bits);
+    let (offset, rest) = (word & power(bits).saturating_sub(1), word & !(L2_COMPRESSED | L2_COPIED));
+    let sectors = rest.checked_shr(bits).unwrap_or(0).saturating_add(1);
+    (offset, sectors.saturating_mul(SECTOR).saturating_sub(offset % SECTOR))
 }
 
 impl Layer for Map {
@@ -382,11 +387,12 @@ impl Map {
     }
 }
 
-fn number(bytes: Option<&[u8; 8]>) -> u64 {
+/// Eight bytes as a number.
+pub fn number(bytes: Option<&[u8; 8]>) -> u64 {
     bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// A number as qemu-img tells it of corrupt images.
-fn hex(number: u64) -> String {
+pub fn hex(number: u64) -> String {
     if number == 0 { "0".into() } else { format!("{number:#x}") }
 }

@@ -1,6 +1,7 @@
 //! QEMU copy-on-write images, versions 2 and 3.
 
 pub mod bitmaps;
+mod census;
 mod create;
 pub mod disk;
 mod extensions;
@@ -10,6 +11,7 @@ mod locate_tests;
 pub mod open;
 mod refcounts;
 pub mod snapshots;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +28,8 @@ use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Recipe, Result, Secret, info,
+    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Recipe, Result, Scope,
+    Secret, info,
 };
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
@@ -95,6 +98,10 @@ impl Image for Qcow2Image<'_> {
             return Ok(());
         }
         snapshots::tell(&self.file, self.checked.layout.snapshots, each)
+    }
+
+    fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
+        Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope }))
     }
 
     fn unlock(&self) -> Result<()> {

@@ -6,7 +6,7 @@ use super::disk::{
     SUBCLUSTERS,
 };
 use super::extensions::{Extensions, unknown_features};
-use super::snapshots;
+use super::snapshots::{self, SNAPSHOTS_MAX};
 use crate::qcow::open::BACKING_NAME_MAX;
 use alloc::vec::Vec;
 use instar_image::num::bounded;
@@ -19,8 +19,6 @@ use instar_image::{Error, File, Granted, Kind, Options, Result, Role};
 pub const L1_LEN_MAX: u64 = 32 << 20;
 /// The longest table of reference counts that qemu-img accepts.
 const REFCOUNT_TABLE_LEN_MAX: u64 = 8 << 20;
-/// The most snapshots that qemu-img accepts.
-const SNAPSHOTS_MAX: u64 = 65536;
 /// The most entries of an L1 table that fit qemu-img's reckoning.
 const L1_COUNT_MAX: u64 = 0x7fff_ffff;
 
@@ -99,6 +97,8 @@ pub struct Checked {
     pub bitmaps: Vec<Bitmap>,
     /// The file that holds the guest's bytes, if it was opened.
     pub data_file: Option<Granted>,
+    /// Why the snapshots cannot be told, where an image is opened all the same.
+    pub snapshots_broken: Option<Error>,
 }
 
 /// Whether the file begins as version 2 or a later one does.
@@ -111,7 +111,7 @@ pub fn is_ours(file: &File<'_>) -> Result<bool> {
 pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
     let header: Header = file.read_as(0)?;
     let refuse = |kind: Kind, phrase: &'static str| -> Error { kind.what(phrase).file(file.id()) };
-    let layout = Layout::check(&header, file)?;
+    let layout = Layout::check(&header, file, options.for_check)?;
     if layout.l1.count != 0 && !readable(layout.l1.at, layout.l1.count.saturating_mul(8)) {
         return Err(refuse(Kind::Io, "Could not read L1 table: Input/output error"));
     }
@@ -125,7 +125,10 @@ pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
         return Err(refuse(Kind::Corrupt, "Missing CRYPTO header for crypt method 2"));
     }
     let backing = backing_name(&header, file, layout.cluster_len)?;
-    snapshots::check(file, layout.snapshots)?;
+    let snapshots_broken = if options.for_check { snapshots::broken(file, &layout) } else { None };
+    if !options.for_check {
+        snapshots::check(file, layout.snapshots)?;
+    }
     let bitmaps = match &extensions.bitmaps {
         Some(directory) => bitmaps::load(file, directory, &layout)?,
         None => Vec::new(),
@@ -133,7 +136,7 @@ pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
     if i64::try_from(layout.size).is_err() {
         return Err(refuse(Kind::TooBig, "Could not refresh total sector count: File too large"));
     }
-    Ok(Checked { layout, crypt, extensions, backing, bitmaps, data_file })
+    Ok(Checked { layout, crypt, extensions, backing, bitmaps, data_file, snapshots_broken })
 }
 
 fn crypt(method: u32) -> Result<Crypt> {
@@ -150,10 +153,10 @@ fn crypt(method: u32) -> Result<Crypt> {
 }
 
 impl Layout {
-    fn check(header: &Header, file: &File<'_>) -> Result<Layout> {
+    fn check(header: &Header, file: &File<'_>, for_check: bool) -> Result<Layout> {
         let mut layout = Layout::frame(header).map_err(|e| e.file(file.id()))?;
         layout.features(header, file)?;
-        layout.tables(header).map_err(|e| e.file(file.id()))?;
+        layout.tables(header, for_check).map_err(|e| e.file(file.id()))?;
         Ok(layout)
     }
 
@@ -237,9 +240,9 @@ impl Layout {
     }
 
     /// Places and lengths of the tables.
-    fn tables(&self, header: &Header) -> Result<()> {
+    fn tables(&self, header: &Header, for_check: bool) -> Result<()> {
         let clusters = u64::from(header.refcount_table_clusters.get());
-        if clusters == 0 {
+        if clusters == 0 && !for_check {
             return Err(Kind::Corrupt.what("Image does not contain a reference count table"));
         }
         if clusters > REFCOUNT_TABLE_LEN_MAX / self.cluster_len {
@@ -248,10 +251,10 @@ impl Layout {
         if !self.placed(self.refcounts, 8) {
             return Err(Kind::Corrupt.what("Reference count table offset invalid"));
         }
-        if self.snapshots.count > SNAPSHOTS_MAX {
+        if !for_check && self.snapshots.count > SNAPSHOTS_MAX {
             return Err(Kind::TooBig.what("Snapshot table too large"));
         }
-        if !self.placed(self.snapshots, 40) {
+        if !for_check && !self.placed(self.snapshots, 40) {
             return Err(Kind::Corrupt.what("Snapshot table offset invalid"));
         }
         if self.l1.count > L1_LEN_MAX / 8 {

@@ -1,13 +1,101 @@
-//! What reference counts tell about an image as a whole: whether space was set aside for it that was never written to.
+//! The counts that a qcow2 image keeps of its clusters: blocks of numbers of any width, and a table of the blocks.
 
 use super::disk::REFCOUNT_TABLE_OFFSET;
+use super::locate::hex;
 use super::open::Layout;
-use instar_image::{File, Result, Table};
+use instar_image::census::Ledger;
+use instar_image::sector::readable;
+use instar_image::{File, Kind, Result, Table};
 
-/// Clusters of which the counts are looked at; if it takes more to find out, nothing was set aside.
+/// Clusters of which the counts are looked at to find out about space set aside; if it takes more, nothing was.
 const LOOKED_AT_MAX: u64 = 1 << 30;
-/// Counts are read in pieces of so many bytes.
-const PIECE: u64 = 64 << 10;
+/// So many counts are looked at together.
+const PIECE: usize = 4096;
+
+/// The counts, to be read in order of the clusters or not.
+pub struct Counts<'r, 'a> {
+    file: &'r File<'a>,
+    layout: &'r Layout,
+    table: Table<'r, 8>,
+    words: Table<'r, 8>,
+    /// That a block cannot be found is said with its place once.
+    was_said: bool,
+}
+
+impl<'r, 'a> Counts<'r, 'a> {
+    /// Nothing has been read.
+    pub fn new(file: &'r File<'a>, layout: &'r Layout) -> Self {
+        let table = || Table::new(file.io(), file.id());
+        Counts { file, layout, table: table(), words: table(), was_said: false }
+    }
+
+    /// Where a block lies; zero if there is none.
+    fn block_at(&mut self, number: u64) -> Result<u64> {
+        let root = self.layout.refcounts;
+        if number >= root.count {
+            return Ok(0);
+        }
+        let entries = self.table.entries(self.file.place(root.at).at, number, root.count)?;
+        let at = entries.first().map_or(0, |entry| u64::from_be_bytes(*entry)) & REFCOUNT_TABLE_OFFSET;
+        if at.is_multiple_of(self.layout.cluster_len) {
+            let unread = || Kind::Io.what("").file(self.file.id());
+            return Some(at).filter(|at| readable(*at, self.layout.cluster_len)).ok_or_else(unread);
+        }
+        if core::mem::replace(&mut self.was_said, true) {
+            return Err(Kind::Corrupt.what("").file(self.file.id()));
+        }
+        let phrase = "qcow2: Image is corrupt: Refblock offset {} unaligned (reftable index: {}); further non-fatal \
+                      corruption events will be suppressed";
+        Err(Kind::Corrupt.what(phrase).file(self.file.id()).arg(hex(at)).arg(hex(number)))
+    }
+}
+
+impl Ledger for Counts<'_, '_> {
+    fn read(&mut self, first: u64, counts: &mut [u64]) -> Result<usize> {
+        let order = self.layout.refcount_order;
+        let per_block = self.layout.cluster_len.saturating_mul(8).checked_shr(order).unwrap_or(1).max(1);
+        let (number, skip) = (first / per_block, first % per_block);
+        let left = usize::try_from(per_block.saturating_sub(skip)).unwrap_or(usize::MAX).min(counts.len());
+        let counts = counts.get_mut(..left).unwrap_or_default();
+        let at = self.block_at(number)?;
+        if at == 0 {
+            counts.fill(0);
+            return Ok(left);
+        }
+        let (words, per_word) = (self.layout.cluster_len / 8, 64u64.checked_shr(order).unwrap_or(1).max(1));
+        let entries = self.words.entries(self.file.place(at).at, skip / per_word, words)?;
+        let (mut done, mut within) = (0usize, skip % per_word);
+        let mut rest = counts.iter_mut();
+        for word in entries {
+            for index in within..per_word {
+                let Some(count) = rest.next() else { return Ok(done) };
+                *count = one(word, order, index);
+                done = done.saturating_add(1);
+            }
+            within = 0;
+        }
+        Ok(done)
+    }
+}
+
+/// The count with that number in eight bytes. Those of less than a byte stand from the lowest bit of each byte on.
+#[inline]
+fn one(word: &[u8; 8], order: u32, index: u64) -> u64 {
+    let index = u32::try_from(index).unwrap_or(0);
+    let bits = 1u32.wrapping_shl(order);
+    let mask = u64::MAX.checked_shr(64u32.saturating_sub(bits)).unwrap_or(u64::MAX);
+    let (number, shift) = if order < 3 {
+        (u64::from_le_bytes(*word), index.saturating_mul(bits))
+    } else {
+        (u64::from_be_bytes(*word), 64u32.saturating_sub(index.saturating_add(1).saturating_mul(bits)))
+    };
+    number.checked_shr(shift).unwrap_or(0) & mask
+}
+
+/// The largest count that fits.
+pub fn most(layout: &Layout) -> u64 {
+    u64::MAX.checked_shr(64u32.saturating_sub(1u32.wrapping_shl(layout.refcount_order))).unwrap_or(u64::MAX)
+}
 
 /// Whether more clusters of the file are in use than it has space for: by a tenth of all of them, and two at least.
 ///
@@ -21,68 +109,15 @@ pub fn exceed_space(file: &File<'_>, layout: &Layout) -> bool {
 
 /// Whether `enough` of the first clusters are in use.
 fn counted(file: &File<'_>, layout: &Layout, clusters: u64, enough: u64) -> Result<bool> {
-    let block_bits = layout.cluster_len.saturating_mul(8);
-    let per_block = block_bits >> layout.refcount_order;
-    let mut table = Table::<8>::new(file.io(), file.id());
-    let (mut used, mut seen) = (0u64, 0u64);
-    let mut number = 0u64;
-    while number < layout.refcounts.count && number.saturating_mul(per_block) < clusters {
-        let entries = table.entries(file.place(layout.refcounts.at).at, number, layout.refcounts.count)?;
-        for entry in entries {
-            let left = clusters.saturating_sub(number.saturating_mul(per_block));
-            number = number.saturating_add(1);
-            let at = u64::from_be_bytes(*entry) & REFCOUNT_TABLE_OFFSET;
-            if left == 0 || !at.is_multiple_of(layout.cluster_len) {
-                return Ok(false);
-            }
-            if at == 0 {
-                continue;
-            }
-            seen = seen.saturating_add(per_block);
-            used = used.saturating_add(in_block(file, at, left.min(per_block), layout.refcount_order)?);
-            if used >= enough {
-                return Ok(true);
-            }
-            if seen > LOOKED_AT_MAX {
-                return Ok(false);
-            }
-        }
+    let mut counts = Counts::new(file, layout);
+    let mut piece = alloc::vec![0; PIECE];
+    let (mut used, mut unit) = (0u64, 0u64);
+    while unit < clusters.min(LOOKED_AT_MAX) && used < enough {
+        let most = usize::try_from(clusters.saturating_sub(unit)).unwrap_or(PIECE).min(PIECE);
+        let known = counts.read(unit, piece.get_mut(..most).unwrap_or_default())?;
+        let known = piece.get(..known).unwrap_or_default();
+        used = used.saturating_add(u64::try_from(known.iter().filter(|count| **count != 0).count()).unwrap_or(0));
+        unit = unit.saturating_add((known.len() as u64).max(1));
     }
-    Ok(false)
-}
-
-/// How many of a block's first counts are not zero.
-fn in_block(file: &File<'_>, at: u64, counts: u64, order: u32) -> Result<u64> {
-    let (mut used, mut done) = (0u64, 0u64);
-    while done < counts {
-        let piece_counts = (PIECE.saturating_mul(8) >> order).min(counts.saturating_sub(done));
-        let from = at.saturating_add((done << order) / 8);
-        let len = (piece_counts << order).div_ceil(8);
-        let mut bytes = file.read_vec(from, usize::try_from(len).unwrap_or(0))?;
-        // Of counts that share the last byte with wanted ones, nothing is to be seen.
-        let bits = (piece_counts << order) % 8;
-        if let (true, Some(last)) = (bits > 0, bytes.last_mut()) {
-            *last &= u8::MAX.checked_shr(8u32.saturating_sub(u32::try_from(bits).unwrap_or(0))).unwrap_or(0);
-        }
-        used = used.saturating_add(not_zero(&bytes, order));
-        done = done.saturating_add(piece_counts);
-    }
-    Ok(used)
-}
-
-fn not_zero(bytes: &[u8], order: u32) -> u64 {
-    let narrow = |marks: u8, folds: &[u32]| {
-        let marked = |byte: &u8| (folds.iter().fold(*byte, |all, fold| all | byte >> fold) & marks).count_ones();
-        bytes.iter().map(marked).map(u64::from).fold(0, u64::saturating_add)
-    };
-    match order {
-        0 => narrow(0xff, &[]),
-        1 => narrow(0x55, &[1]),
-        2 => narrow(0x11, &[1, 2, 3]),
-        _ => {
-            let width = 1usize.checked_shl(order.saturating_sub(3)).unwrap_or(1);
-            let used = bytes.chunks_exact(width).filter(|count| count.iter().any(|byte| *byte != 0)).count();
-            u64::try_from(used).unwrap_or(0)
-        }
-    }
+    Ok(used >= enough)
 }

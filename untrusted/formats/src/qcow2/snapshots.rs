@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 use instar_image::num::bounded;
 use instar_image::sector::readable;
 use instar_image::text::until_nul;
-use instar_image::{Error, File, Kind, Result, info};
+use instar_image::{Bytes, Error, File, Kind, Result, info};
 use zerocopy::IntoBytes;
 
+/// The most snapshots that qemu-img accepts.
+pub const SNAPSHOTS_MAX: u64 = 65536;
 /// The most extra data of one snapshot that qemu-img accepts.
 const EXTRA_LEN_MAX: u64 = 1024;
 /// The longest table that qemu-img accepts.
@@ -23,6 +25,23 @@ const BATCH_COUNT: usize = 1024;
 const BATCH_LEN: usize = 256 << 10;
 /// What a snapshot weighs in a batch besides its texts.
 const ENTRY_LEN: usize = 64;
+
+/// What is wrong with the table as a whole, as qemu-img's check says it.
+pub fn broken(file: &File<'_>, layout: &Layout) -> Option<Error> {
+    let Table { count, .. } = layout.snapshots;
+    let error = if count > SNAPSHOTS_MAX {
+        let phrase = "ERROR snapshot table too large\n\
+                      You can force-remove all {} overhanging snapshots with qemu-img check -r all";
+        Kind::TooBig.what(phrase).arg(count.saturating_sub(SNAPSHOTS_MAX))
+    } else if !layout.placed(layout.snapshots, 40) {
+        Kind::Corrupt.what("ERROR snapshot table offset invalid")
+    } else {
+        let mut error = check(file, layout.snapshots).err()?;
+        error.what.0.splice(0..0, *b"ERROR failed to read the snapshot table: ");
+        error
+    };
+    Some(error.file(file.id()))
+}
 
 /// Reads the whole table and keeps nothing: it must hold together before anything is told.
 pub fn check(file: &File<'_>, table: Table) -> Result<()> {
@@ -52,7 +71,7 @@ pub fn l1(file: &File<'_>, layout: &Layout, number: usize) -> Result<Table> {
     let refuse = |kind: Kind, phrase: &'static str| -> Error { kind.what(phrase).file(file.id()) };
     let mut tables = Vec::new();
     walk(file, layout.snapshots, &mut |entry| {
-        tables.push(Table { at: entry.fixed.l1_table_offset.get(), count: entry.fixed.l1_size.get().into() });
+        tables.push(entry.l1());
         Ok(())
     })?;
     let l1 = tables
@@ -72,7 +91,7 @@ pub fn l1(file: &File<'_>, layout: &Layout, number: usize) -> Result<Table> {
 }
 
 /// An entry of the table, with its parts not read yet.
-struct Entry<'e, 'a> {
+pub struct Entry<'e, 'a> {
     file: &'e File<'a>,
     fixed: Snapshot,
     extra_at: u64,
@@ -80,10 +99,12 @@ struct Entry<'e, 'a> {
     name_at: u64,
 }
 
-fn walk(file: &File<'_>, table: Table, each: &mut dyn FnMut(Entry<'_, '_>) -> Result<()>) -> Result<()> {
+/// Goes through the table.
+pub fn walk(file: &File<'_>, table: Table, each: &mut dyn FnMut(Entry<'_, '_>) -> Result<()>) -> Result<()> {
     let mut at = table.at;
     for index in 0..table.count {
-        let (entry, end) = Entry::read(file, at, index)?;
+        let entry = Entry::read(file, at, index)?;
+        let end = entry.end();
         if end.saturating_sub(table.at) > TABLE_LEN_MAX {
             let phrase = "Snapshot table is too big\n\
                           You can force-remove all {} overhanging snapshots with qemu-img check -r all";
@@ -97,8 +118,8 @@ fn walk(file: &File<'_>, table: Table, each: &mut dyn FnMut(Entry<'_, '_>) -> Re
 }
 
 impl<'e, 'a> Entry<'e, 'a> {
-    /// The entry at `at`, and where it ends.
-    fn read(file: &'e File<'a>, at: u64, index: u64) -> Result<(Self, u64)> {
+    /// The entry at `at`.
+    fn read(file: &'e File<'a>, at: u64, index: u64) -> Result<Self> {
         let unreadable =
             || -> Error { Kind::Io.what("Failed to read snapshot table: Input/output error").file(file.id()).at(at) };
         if !readable(at, 40) {
@@ -118,10 +139,32 @@ impl<'e, 'a> Entry<'e, 'a> {
         if !readable(at, end.saturating_sub(at)) {
             return Err(unreadable());
         }
-        Ok((Entry { file, fixed, extra_at, id_at, name_at }, end))
+        Ok(Entry { file, fixed, extra_at, id_at, name_at })
+    }
+
+    /// Its L1 table.
+    pub fn l1(&self) -> Table {
+        Table { at: self.fixed.l1_table_offset.get(), count: self.fixed.l1_size.get().into() }
+    }
+
+    /// Length of its extra data.
+    pub fn extra_len(&self) -> u32 {
+        self.fixed.extra_data_size.get()
+    }
+
+    /// Where it ends, without its padding.
+    pub fn end(&self) -> u64 {
+        self.name_at.saturating_add(self.fixed.name_size.get().into())
+    }
+
+    /// Its identifier and its name.
+    pub fn names(&self) -> Result<(Bytes, Bytes)> {
+        let id = self.text(self.id_at, self.fixed.id_str_size.get().into(), ID_LEN_MAX)?;
+        Ok((id, self.text(self.name_at, self.fixed.name_size.get().into(), NAME_LEN_MAX)?))
     }
 
     fn tell(&self) -> Result<info::Snapshot> {
+        let (id, name) = self.names()?;
         let extra_len = self.fixed.extra_data_size.get();
         let mut extra = SnapshotExtra { vm_state_size_large: 0.into(), disk_size: 0.into(), icount: u64::MAX.into() };
         let have = usize::try_from(extra_len / 8 * 8).unwrap_or(usize::MAX).min(size_of::<SnapshotExtra>());
@@ -131,8 +174,8 @@ impl<'e, 'a> Entry<'e, 'a> {
         let large = extra.vm_state_size_large.get();
         let icount = extra.icount.get();
         Ok(info::Snapshot {
-            id: self.text(self.id_at, self.fixed.id_str_size.get().into(), ID_LEN_MAX)?,
-            name: self.text(self.name_at, self.fixed.name_size.get().into(), NAME_LEN_MAX)?,
+            id,
+            name,
             vm_state_size: if extra_len >= 8 { large } else { self.fixed.vm_state_size.get().into() },
             date_sec: self.fixed.date_sec.get(),
             date_nsec: self.fixed.date_nsec.get(),
@@ -141,7 +184,7 @@ impl<'e, 'a> Entry<'e, 'a> {
         })
     }
 
-    fn text(&self, at: u64, len: u64, max: u64) -> Result<instar_image::Bytes> {
+    fn text(&self, at: u64, len: u64, max: u64) -> Result<Bytes> {
         let len = bounded(len.min(max), max, || Kind::TooBig.what("snapshot's text too long"))?;
         Ok(until_nul(&self.file.read_vec(at, len)?).into())
     }

@@ -1,0 +1,103 @@
+//! `check`: what is wrong in an image.
+
+use super::{Rules, Source, Step};
+use crate::error::Error;
+use crate::message;
+use alloc::vec::Vec;
+
+message! {
+    /// Look for errors in this image.
+    pub struct Request {
+        /// The image.
+        pub top: Source,
+        /// What may be taken for a format.
+        pub rules: Rules,
+        /// Look into the images below it as well.
+        pub chain: bool,
+    }
+}
+
+message! {
+    /// What is told on the way.
+    pub enum Event {
+        /// The images are being opened.
+        Step(Step) = 0,
+        /// All are open.
+        Ready = 1,
+        /// Errors of the layer that is being looked into.
+        Findings(Vec<Finding>) = 2,
+        /// That was all of this layer; the one below it may follow.
+        Summary(Summary) = 3,
+        /// There is nothing in a layer of this format that could be checked.
+        Unchecked = 4,
+    }
+}
+
+message! {
+    /// What a finding counts as.
+    pub enum Weight {
+        /// Data are or will be damaged.
+        Corruption = 0,
+        /// Space is lost, and nothing else.
+        Leak = 1,
+        /// Something could not be looked at.
+        Failure = 2,
+        /// Nothing; it is said all the same.
+        Note = 3,
+    }
+}
+
+message! {
+    /// Something that is wrong.
+    pub struct Finding {
+        /// What it counts as.
+        pub weight: Weight,
+        /// For how many it counts.
+        pub count: u64,
+        /// What it is; without a phrase, it counts and is not told.
+        pub what: Error,
+    }
+}
+
+message! {
+    /// What was found in a layer.
+    pub struct Summary {
+        /// Findings of that weight.
+        pub corruptions: u64,
+        /// Findings of that weight.
+        pub leaks: u64,
+        /// Findings of that weight.
+        pub failures: u64,
+        /// Units whose count is not the one that the image keeps of them.
+        pub miscounts: u64,
+        /// Where the part of the file ends that is in use; zero if that is not told.
+        pub end: u64,
+        /// Clusters of the disk, as far as they are told.
+        pub clusters: Clusters,
+    }
+}
+
+message! {
+    /// Clusters of a disk; all are zero if they are not counted.
+    pub struct Clusters {
+        /// All there could be.
+        pub total: u64,
+        /// Those that have space.
+        pub allocated: u64,
+        /// Of those, the ones that do not follow the one before them.
+        pub fragmented: u64,
+        /// Of those, the compressed ones.
+        pub compressed: u64,
+    }
+}
+
+impl Clusters {
+    /// None are counted.
+    pub const NONE: Clusters = Clusters { total: 0, allocated: 0, fragmented: 0, compressed: 0 };
+}
+
+impl Summary {
+    /// Nothing was found.
+    pub const NONE: Summary =
+        Summary { corruptions: 0, leaks: 0, failures: 0, miscounts: 0, end: 0, clusters: Clusters::NONE };
+}

@@ -1,0 +1,180 @@
+//! `check`: tells what is wrong in an image.
+
+use crate::Told;
+use crate::args::Parsed;
+use crate::asking::{Asking, End, Heard};
+use crate::opening;
+use crate::render::check as page;
+use crate::render::json;
+use crate::settings::{Face, Settings};
+use crate::setup;
+use instar_wire::code::{Malformed, decode};
+use instar_wire::error::{Error, Kind};
+use instar_wire::fact::Fact;
+use instar_wire::op;
+use instar_wire::op::check::{Event, Finding, Request, Summary};
+use std::io::{self, Write};
+
+/// There are errors.
+const CORRUPT: u8 = 2;
+/// Space is lost, and nothing else is wrong.
+const LEAKING: u8 = 3;
+/// There is nothing that could be checked.
+const UNCHECKED: u8 = 63;
+
+/// Runs the verb.
+pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
+    if parsed.has("repair") {
+        return Err(Told::failure(settings, b"errors can be found, but not repaired"));
+    }
+    let mut session = setup::session(settings, !parsed.has("force-share"));
+    if setup::cache_is_direct(parsed, "cache", settings)? {
+        session.read_directly();
+    }
+    session.read_content();
+    let images = [opening::open(parsed, 0, &mut session, settings)?];
+    let asking = Asking { session: &session, images: &images, parsed, settings };
+    let request = Request { top: images[0].content(), rules: setup::rules(settings), chain: parsed.has("chain") };
+    let (cell, wall) = setup::moving_cell(parsed, settings, Some(1))?;
+    let mut ear = Ear { asking: &asking, notes: wall, heard: Heard::default(), refused: None, results: Vec::new() };
+    let ended = asking.run(cell, &op::Request::Check(request), u64::MAX, &mut |event| ear.take(event));
+    ear.end(ended)
+}
+
+/// What has been heard.
+struct Ear<'a> {
+    asking: &'a Asking<'a>,
+    /// What goes to standard error before all findings.
+    notes: Vec<u8>,
+    heard: Heard,
+    /// Why it must not go on.
+    refused: Option<Told>,
+    /// What was found in each layer, if that could be checked.
+    results: Vec<Option<Summary>>,
+}
+
+impl Ear<'_> {
+    fn take(&mut self, event: &[u8]) -> Result<(), Malformed> {
+        match decode(event)? {
+            Event::Step(step) => self.heard.step(step),
+            Event::Ready => {
+                self.heard.is_complete = true;
+                let known = self.asking.check_known(&self.heard);
+                self.refused = self.asking.refuse_structured(&self.heard).and(known).err();
+                let notes =
+                    [std::mem::take(&mut self.notes), self.asking.notes(), self.asking.warnings(&self.heard)].concat();
+                say(&notes);
+            }
+            Event::Findings(findings) => findings.iter().for_each(|finding| self.tell(finding)),
+            Event::Summary(summary) => self.results.push(Some(summary)),
+            Event::Unchecked => self.results.push(None),
+        }
+        // There is no other way to have the worker stop.
+        if self.refused.is_some() { Err(Malformed) } else { Ok(()) }
+    }
+
+    /// A finding is told at once: there may be more of them than there is room for.
+    fn tell(&self, finding: &Finding) {
+        let words = self.asking.words(&finding.what);
+        match self.asking.settings.face {
+            Face::Qemu => say(&[&words[..], b"\n"].concat()),
+            Face::Native => {
+                let name = self.name(self.results.len());
+                say(&Told::failure(self.asking.settings, &[&name[..], b": ", &words[..]].concat()).stderr);
+            }
+        }
+    }
+
+    /// What the layer at that depth is called.
+    fn name(&self, depth: usize) -> Vec<u8> {
+        let layer = self.heard.images.first().and_then(|layers| layers.get(depth));
+        match layer {
+            Some(layer) if depth > 0 => self.asking.session.name(layer.file),
+            _ => self.asking.images[0].typed.clone(),
+        }
+    }
+
+    fn end(mut self, ended: Result<(), End>) -> Result<Told, Told> {
+        let settings = self.asking.settings;
+        if let Some(told) = self.refused.take() {
+            return Err(told);
+        }
+        match ended {
+            Ok(()) => {}
+            Err(End::Fell(told)) => return Err(told.after(&self.notes)),
+            Err(End::Failed(error)) if self.heard.is_complete => return Err(self.failed(&error)),
+            Err(End::Failed(error)) => return Err(self.asking.refused(&self.heard, &error).after(&self.notes)),
+        }
+        if self.results.iter().all(Option::is_none) {
+            let told = Told::failure(settings, b"This image format does not support checks");
+            return Err(Told { code: UNCHECKED, ..told });
+        }
+        let all = |weight: fn(&Summary) -> u64| self.results.iter().flatten().map(weight).any(|count| count > 0);
+        let (code, stderr) = if all(|summary| summary.failures) {
+            (1, Told::failure(settings, b"Check failed").stderr)
+        } else if all(|summary| summary.corruptions) {
+            (CORRUPT, Vec::new())
+        } else if all(|summary| summary.leaks) {
+            (LEAKING, Vec::new())
+        } else {
+            (0, Vec::new())
+        };
+        let stdout = if self.asking.parsed.has("quiet") { Vec::new() } else { self.show() };
+        Ok(Told { stdout, stderr, code, ..Told::default() })
+    }
+
+    /// The check itself came to an end too early.
+    fn failed(&self, error: &Error) -> Told {
+        let (settings, words) = (self.asking.settings, self.asking.words(error));
+        if settings.face == Face::Native {
+            return Told::failure(settings, &[b"Check failed: ", &self.asking.input_output(error)[..]].concat());
+        }
+        let why: &[u8] = match error.kind {
+            _ if !error.what.0.starts_with(b"ERROR") => &self.asking.input_output(error),
+            Kind::TooBig => b"File too large",
+            Kind::Corrupt => b"Invalid argument",
+            _ => b"Input/output error",
+        };
+        let told = Told::failure(settings, &[b"Check failed: ", why].concat());
+        let is_said = error.what.0.starts_with(b"ERROR");
+        if is_said { told.after(&Told::failure(settings, &words).stderr) } else { told }
+    }
+
+    fn show(&self) -> Vec<u8> {
+        let Asking { parsed, settings, .. } = self.asking;
+        let layers = self.heard.images.first().into_iter().flatten();
+        let is_chain = parsed.has("chain");
+        let is_json = parsed.bytes("output") == Some(b"json");
+        let manner = page::Manner {
+            // Where qemu-img leaves out that nothing is wrong, it is said natively.
+            full: settings.face == Face::Native && !settings.unsafe_quirks,
+        };
+        let pages = self.results.iter().zip(layers).enumerate().map(|(depth, (result, layer))| {
+            let name = self.name(depth);
+            let facts = page::facts(result.as_ref(), &name, &layer.format.0, &manner);
+            match (result, is_json) {
+                (_, true) => (facts, Vec::new()),
+                (Some(summary), false) => (facts, page::human(summary)),
+                (None, false) => (facts, b"This image format does not support checks\n".to_vec()),
+            }
+        });
+        let pages: Vec<(Fact, Vec<u8>)> = pages.collect();
+        match (is_json, is_chain) {
+            (true, true) => json::pretty(&Fact::List(pages.into_iter().map(|(facts, _)| facts).collect())),
+            (true, false) => pages.first().map(|(facts, _)| json::pretty(facts)).unwrap_or_default(),
+            (false, true) => {
+                let text = crate::stdout_text(settings);
+                let head = |depth: usize| [b"image: ", &text.show(&self.name(depth))[..], b"\n"].concat();
+                let parts = pages.into_iter().enumerate();
+                let parts: Vec<Vec<u8>> = parts.map(|(depth, (_, page))| [head(depth), page].concat()).collect();
+                parts.join(&b"\n"[..])
+            }
+            (false, false) => pages.into_iter().next().map(|(_, page)| page).unwrap_or_default(),
+        }
+    }
+}
+
+/// Standard error may be closed; what is found is in the exit code all the same.
+fn say(bytes: &[u8]) {
+    let _ = io::stderr().write_all(bytes);
+}

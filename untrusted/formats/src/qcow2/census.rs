@@ -1,0 +1,267 @@
+//! The census of a qcow2 image: what all its tables say of its clusters, those of snapshots included.
+
+use super::disk::{BITMAP_ENTRY_OFFSET, REFCOUNT_TABLE_OFFSET, REFCOUNT_TABLE_RESERVED};
+use super::locate::hex;
+use super::open::{Checked, L1_LEN_MAX};
+use super::refcounts::{Counts, most};
+use super::snapshots;
+use super::tables::{Memory, RESERVED};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use instar_image::census::{
+    Census, Claim, Clusters, Finding, Irregular, Ledger, Owner, Scope, Space, Stored, Weight, Witness, finding,
+};
+use instar_image::{Error, File, Kind, Result, Table};
+
+/// An image's census.
+pub struct Roll<'r, 'a> {
+    /// The file.
+    pub file: &'r File<'a>,
+    /// What the image says of itself.
+    pub checked: &'r Checked,
+    /// What is to be told.
+    pub scope: Scope,
+}
+
+impl Census for Roll<'_, '_> {
+    fn space(&self) -> Space {
+        let unit = self.checked.layout.cluster_len;
+        Space {
+            file: self.file.id(),
+            len: self.file.len(),
+            unit,
+            slack: unit.saturating_sub(1),
+            most: most(&self.checked.layout),
+        }
+    }
+
+    fn take(&self, out: &mut dyn Witness) -> Result<()> {
+        let Checked { layout, extensions, .. } = self.checked;
+        self.snapshot_table(out)?;
+        out.claim(self.own("the header", 0, layout.cluster_len))?;
+        let total = layout.disk_size().div_ceil(layout.cluster_len);
+        out.add(Clusters { total, ..Clusters::NONE });
+        let mut memory = Memory::new();
+        self.l1(layout.l1, true, &mut memory, out)?;
+        let snapshots = self.snapshots(&mut memory, out)?;
+        self.again(&memory, out)?;
+        out.claim(self.own("the table of snapshots", layout.snapshots.at, snapshots))?;
+        let counts = layout.refcounts;
+        out.claim(self.own("the table of counts", counts.at, counts.count.saturating_mul(8)))?;
+        let luks = &extensions.luks_place;
+        out.claim(self.own("the LUKS header", luks.start, luks.end.saturating_sub(luks.start)))?;
+        self.bitmaps(out)?;
+        self.blocks(out)
+    }
+
+    fn ledger(&self) -> Option<Box<dyn Ledger + '_>> {
+        Some(Box::new(Counts::new(self.file, &self.checked.layout)))
+    }
+
+    fn review(&self, stored: Stored<'_>, find: &mut dyn FnMut(Finding) -> Result<()>) -> Result<()> {
+        match self.checked.layout.extended_l2() {
+            true => self.copied::<16>(stored, find),
+            false => self.copied::<8>(stored, find),
+        }
+    }
+
+    fn words(&self, irregular: &Irregular) -> Option<Finding> {
+        let found = match irregular {
+            Irregular::Outside(claim) => {
+                let phrase = "ERROR: counting reference for region exceeding the end of the file by one cluster or more: \
+                              offset 0x{} size 0x{}";
+                self.corrupt(phrase).at(claim.at).arg(plain(claim.at)).arg(plain(claim.len))
+            }
+            Irregular::Shared(claim, count) => match claim.owner {
+                // Where no more can be counted than one, nothing more is seen.
+                Owner::Counts(_) if self.scope.as_qemu && *count == 1 => return None,
+                Owner::Counts(number) => {
+                    self.corrupt("ERROR refcount block {} refcount={}").at(claim.at).arg(number).arg(*count)
+                }
+                _ if self.scope.as_qemu => return None,
+                owner => {
+                    let phrase = "ERROR {} of the image at offset {} size {}: used for something else as well";
+                    let (at, len) = (hex(claim.at), hex(claim.len));
+                    self.corrupt(phrase).at(claim.at).arg(named(owner)).arg(at).arg(len)
+                }
+            },
+            Irregular::Uncountable(at) => {
+                let phrase = "ERROR: overflow cluster offset=0x{}\n\
+                              Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a \
+                              clean copy if the image cannot be opened for writing";
+                self.corrupt(phrase).at(*at).arg(plain(*at))
+            }
+            Irregular::Miscount(miscount) => {
+                let is_leak = miscount.stored > miscount.counted;
+                let (weight, phrase) = match is_leak {
+                    true => (Weight::Leak, "Leaked cluster {} refcount={} reference={}"),
+                    false => (Weight::Corruption, "ERROR cluster {} refcount={} reference={}"),
+                };
+                let error = self.corrupt(phrase).at(miscount.unit.saturating_mul(self.checked.layout.cluster_len));
+                return Some(finding(weight, error.arg(miscount.unit).arg(miscount.stored).arg(miscount.counted)));
+            }
+            Irregular::Uncounted(unit, error) => {
+                let mut error = error.clone();
+                let phrase: &[u8] = if error.what.0.is_empty() { b"" } else { b"\n" };
+                error.what.0.extend_from_slice(phrase);
+                error.what.0.extend_from_slice(b"Can't get refcount for cluster {}: Input/output error");
+                return Some(finding(Weight::Failure, error.arg(*unit)));
+            }
+        };
+        Some(finding(Weight::Corruption, found))
+    }
+
+    fn end(&self, last: Option<u64>) -> u64 {
+        last.unwrap_or(0).saturating_add(1).saturating_mul(self.checked.layout.cluster_len)
+    }
+}
+
+impl Roll<'_, '_> {
+    /// That the file is in no order.
+    pub fn corrupt(&self, phrase: &'static str) -> Error {
+        Kind::Corrupt.what(phrase).file(self.file.id())
+    }
+
+    /// What the image itself uses. qemu-img does not look whether it has that alone.
+    pub fn own(&self, what: &'static str, at: u64, len: u64) -> Claim {
+        Claim { alone: !self.scope.as_qemu, ..Claim::shared(Owner::Image(what), at, len) }
+    }
+
+    /// Tells that a word of a table is wrong.
+    pub fn wrong(&self, phrase: &'static str, word: u64, out: &mut dyn Witness) -> Result<()> {
+        out.find(finding(Weight::Corruption, self.corrupt(phrase).arg(plain(word))))
+    }
+
+    /// A reader of tables.
+    pub fn table<const N: usize>(&self) -> Table<'_, N> {
+        Table::new(self.file.io(), self.file.id())
+    }
+
+    /// What is wrong with the table of snapshots as a whole.
+    fn snapshot_table(&self, out: &mut dyn Witness) -> Result<()> {
+        let layout = &self.checked.layout;
+        if let Some(error) = &self.checked.snapshots_broken {
+            // What cannot be told apart cannot be checked; qemu-img gives up.
+            if self.scope.as_qemu {
+                return Err(error.clone());
+            }
+            return out.find(finding(Weight::Corruption, error.clone()));
+        }
+        let mut index = 0u64;
+        snapshots::walk(self.file, layout.snapshots, &mut |entry| {
+            if layout.version > 2 && entry.extra_len() < 16 {
+                out.find(finding(
+                    Weight::Corruption,
+                    self.corrupt("ERROR snapshot table entry {} is incomplete").arg(index),
+                ))?;
+            }
+            index = index.saturating_add(1);
+            Ok(())
+        })
+    }
+
+    /// All snapshots; the length of their table.
+    fn snapshots(&self, memory: &mut Memory, out: &mut dyn Witness) -> Result<u64> {
+        let layout = &self.checked.layout;
+        let table = layout.snapshots;
+        if self.checked.snapshots_broken.is_some() {
+            return Ok(0);
+        }
+        if layout.has_data_file() && table.count > 0 {
+            let error = self.corrupt("ERROR {} snapshots in image with data file").arg(table.count);
+            out.find(finding(Weight::Corruption, error))?;
+        }
+        let mut end = table.at;
+        snapshots::walk(self.file, table, &mut |entry| {
+            end = entry.end();
+            let l1 = entry.l1();
+            let (id, name) = entry.names()?;
+            let wrong = |phrase: &'static str, word: u64| {
+                let error = self.corrupt(phrase).arg(id.clone()).arg(name.clone()).arg(hex(word));
+                finding(Weight::Corruption, error)
+            };
+            if !l1.at.is_multiple_of(layout.cluster_len) {
+                let phrase = "ERROR snapshot {} ({}) l1_offset={}: L1 table is not cluster aligned; snapshot table \
+                              entry corrupted";
+                return out.find(wrong(phrase, l1.at));
+            }
+            if l1.count > L1_LEN_MAX / 8 {
+                let phrase = "ERROR snapshot {} ({}) l1_size={}: L1 table is too large; snapshot table entry corrupted";
+                return out.find(wrong(phrase, l1.count));
+            }
+            self.l1(l1, false, memory, out)
+        })?;
+        Ok(end.saturating_sub(table.at))
+    }
+
+    fn bitmaps(&self, out: &mut dyn Witness) -> Result<()> {
+        let Checked { layout, extensions, bitmaps, .. } = self.checked;
+        let Some(directory) = &extensions.bitmaps else { return Ok(()) };
+        out.claim(self.own("the directory of bitmaps", directory.at, directory.len))?;
+        let mut table = self.table::<8>();
+        for bitmap in bitmaps {
+            let count = u64::from(bitmap.table_count);
+            out.claim(self.own("the table of a bitmap", bitmap.table_at, count.saturating_mul(8)))?;
+            let mut index = 0u64;
+            while index < count {
+                let entries = table.entries(self.file.place(bitmap.table_at).at, index, count)?;
+                index = index.saturating_add(entries.len() as u64);
+                for at in entries.iter().map(|entry| u64::from_be_bytes(*entry) & BITMAP_ENTRY_OFFSET) {
+                    if at != 0 {
+                        out.claim(self.own("a part of a bitmap", at, layout.cluster_len))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks of counts.
+    fn blocks(&self, out: &mut dyn Witness) -> Result<()> {
+        let layout = &self.checked.layout;
+        let root = layout.refcounts;
+        let mut table = self.table::<8>();
+        let mut index = 0u64;
+        while index < root.count {
+            for entry in table.entries(self.file.place(root.at).at, index, root.count)? {
+                let word = u64::from_be_bytes(*entry);
+                if word != 0 {
+                    self.block(index, word, out)?;
+                }
+                index = index.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&self, index: u64, word: u64, out: &mut dyn Witness) -> Result<()> {
+        let cluster_len = self.checked.layout.cluster_len;
+        let at = word & REFCOUNT_TABLE_OFFSET;
+        let units = self.file.len().div_ceil(cluster_len);
+        let phrase = match () {
+            () if word & REFCOUNT_TABLE_RESERVED != 0 && self.scope.sees(RESERVED) => {
+                "ERROR refcount table entry {} has reserved bits set"
+            }
+            () if !word.is_multiple_of(cluster_len) => {
+                "ERROR refcount block {} is not cluster aligned; refcount table entry corrupted"
+            }
+            () if at / cluster_len >= units => "ERROR refcount block {} is outside image",
+            () => return out.claim(Claim::alone(Owner::Counts(index), at, cluster_len)).map(drop),
+        };
+        out.find(finding(Weight::Corruption, self.corrupt(phrase).arg(index)))
+    }
+}
+
+fn named(owner: Owner) -> String {
+    match owner {
+        Owner::Image(what) => what.into(),
+        Owner::Counts(number) => format!("block {number} of counts"),
+        Owner::Block(number) => format!("cluster {number} of a table"),
+    }
+}
+
+/// A number as qemu-img prints it here: hexadecimal, and nothing before it.
+pub fn plain(number: u64) -> String {
+    format!("{number:x}")
+}

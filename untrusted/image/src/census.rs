@@ -1,0 +1,154 @@
+//! The census, the inverse of "where are these bytes?": what every part of an image's file is for.
+
+use alloc::boxed::Box;
+use instar_wire::error::{Error, Result};
+use instar_wire::io::FileId;
+pub use instar_wire::op::check::{Clusters, Finding, Weight};
+
+/// Who uses a part of the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// The image itself: headers, tables, logs.
+    Image(&'static str),
+    /// One of the blocks of counts, with its number.
+    Counts(u64),
+    /// The block of the disk with that number.
+    Block(u64),
+}
+
+/// Somebody's use of a part of the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Where the part begins.
+    pub at: u64,
+    /// How long it is.
+    pub len: u64,
+    /// Who uses it.
+    pub owner: Owner,
+    /// Nobody else may.
+    pub alone: bool,
+    /// So many times.
+    pub times: u64,
+}
+
+impl Claim {
+    /// A use that others may share.
+    pub fn shared(owner: Owner, at: u64, len: u64) -> Claim {
+        Claim { at, len, owner, alone: false, times: 1 }
+    }
+
+    /// A use by one alone.
+    pub fn alone(owner: Owner, at: u64, len: u64) -> Claim {
+        Claim { alone: true, ..Claim::shared(owner, at, len) }
+    }
+
+    /// The first byte behind it.
+    pub fn end(&self) -> u64 {
+        self.at.saturating_add(self.len)
+    }
+}
+
+/// What is to be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scope {
+    /// Only what qemu-img sees.
+    pub as_qemu: bool,
+    /// Its version, as in [`instar_wire::op::Rules`].
+    pub version: u32,
+}
+
+impl Scope {
+    /// Whether that is seen which qemu-img sees from this version on.
+    pub fn sees(&self, from: u32) -> bool {
+        !self.as_qemu || self.version >= from
+    }
+}
+
+/// The file that is shared out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// The file.
+    pub file: FileId,
+    /// Its length.
+    pub len: u64,
+    /// It is given out in units of this length.
+    pub unit: u64,
+    /// What reaches less far than this beyond the end of the file does no harm.
+    pub slack: u64,
+    /// The most uses of a unit that can be counted.
+    pub most: u64,
+}
+
+/// What does not fit together.
+#[derive(Clone, Debug)]
+pub enum Irregular {
+    /// It is not in the file.
+    Outside(Claim),
+    /// It is used by somebody else as well, who comes first.
+    Shared(Claim, u64),
+    /// It is used more often than can be counted; this is its first byte.
+    Uncountable(u64),
+    /// The image keeps the one count of a unit, and the other is true.
+    Miscount(Miscount),
+    /// The count that the image keeps of this unit cannot be read.
+    Uncounted(u64, Error),
+}
+
+/// Two counts of one unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Miscount {
+    /// The unit's number.
+    pub unit: u64,
+    /// What the image says.
+    pub stored: u64,
+    /// How often it is used.
+    pub counted: u64,
+}
+
+/// Whoever listens to a census.
+pub trait Witness {
+    /// Somebody uses a part of the file; whether that is in order.
+    fn claim(&mut self, claim: Claim) -> Result<bool>;
+    /// Something is wrong in itself.
+    fn find(&mut self, finding: Finding) -> Result<()>;
+    /// So many clusters more.
+    fn add(&mut self, clusters: Clusters);
+}
+
+/// The counts of units that an image keeps.
+pub trait Ledger {
+    /// The counts of the units from `first` on: of how many they are told, at least one.
+    fn read(&mut self, first: u64, counts: &mut [u64]) -> Result<usize>;
+}
+
+/// How often a unit is used, as the image says; nothing if that is not known, or if it is told another time.
+pub type Stored<'s> = &'s mut dyn FnMut(u64) -> Option<u64>;
+
+/// An image that can be checked. All of this may be asked several times, of parts of the file.
+pub trait Census {
+    /// The file, and how it is given out.
+    fn space(&self) -> Space;
+    /// Tells who uses what, and what is wrong in itself.
+    fn take(&self, out: &mut dyn Witness) -> Result<()>;
+    /// The counts that the image keeps.
+    fn ledger(&self) -> Option<Box<dyn Ledger + '_>> {
+        None
+    }
+    /// Looks at what depends on those counts.
+    fn review(&self, stored: Stored<'_>, find: &mut dyn FnMut(Finding) -> Result<()>) -> Result<()> {
+        let _ = (stored, find);
+        Ok(())
+    }
+    /// What is to be said of something irregular; nothing if it is in order with this format.
+    fn words(&self, irregular: &Irregular) -> Option<Finding>;
+    /// Where the part of the file ends that is in use, `last` being the last unit used; zero if that is not told.
+    fn end(&self, last: Option<u64>) -> u64 {
+        let _ = last;
+        0
+    }
+}
+
+/// A finding that counts once.
+pub fn finding(weight: Weight, what: Error) -> Finding {
+    Finding { weight, count: 1, what }
+}

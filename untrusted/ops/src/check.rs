@@ -1,0 +1,40 @@
+//! `check`: takes the census of an image and tells what does not fit together.
+
+use crate::cx::Cx;
+use crate::open::{Opened, suspects};
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use instar_image::{Result, Scope, tally};
+use instar_wire::code::encode;
+use instar_wire::op::Rules;
+use instar_wire::op::check::{Event, Finding, Request};
+
+/// Findings that are told at once.
+const BATCH: usize = 256;
+
+/// Checks the top layer, or all of them.
+pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
+    let tell = |event: Event| (cx.emit)(&encode(&event));
+    let stack = suspects(cx, &request.top, &request.rules, &|step| tell(Event::Step(step)))?;
+    tell(Event::Ready)?;
+    let wanted = if request.chain { stack.len() } else { 1 };
+    let Rules { as_qemu, version } = request.rules;
+    let scope = Scope { as_qemu, version };
+    stack.iter().take(wanted).try_for_each(|opened| layer(opened, scope, &tell))
+}
+
+fn layer(opened: &Opened<'_>, scope: Scope, tell: &dyn Fn(Event) -> Result<()>) -> Result<()> {
+    let Some(census) = opened.image.census(scope) else { return tell(Event::Unchecked) };
+    let batch: RefCell<Vec<Finding>> = RefCell::default();
+    let ended = tally::check(&*census, &mut |finding| {
+        batch.borrow_mut().push(finding);
+        let is_full = batch.borrow().len() >= BATCH;
+        if is_full { tell(Event::Findings(batch.take())) } else { Ok(()) }
+    });
+    // What was found before it could not go on is told as well.
+    let rest = batch.take();
+    if !rest.is_empty() {
+        tell(Event::Findings(rest))?;
+    }
+    tell(Event::Summary(ended?))
+}
