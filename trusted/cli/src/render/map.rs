@@ -164,7 +164,10 @@ impl<'a> Page<'a> {
     }
 
     /// Shows no more, as something went wrong: of the row under way it is not known where it would have ended.
-    pub fn stop(self) -> io::Result<()> {
+    pub fn stop(mut self) -> io::Result<()> {
+        if self.json && self.begun {
+            self.buffer.extend_from_slice(b",\n");
+        }
         self.out.write_all(&self.buffer)
     }
 }
