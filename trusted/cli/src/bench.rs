@@ -74,7 +74,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     match (refused, ended) {
         (Some(told), _) | (None, Err(End::Fell(told))) => return Err(fail(told)),
         (None, Err(End::Failed(error))) if failed => {
-            let words = asking.input_output(&error);
+            let words = asking.input_output(&heard, &error);
             let told = Told::failure(settings, &[b"Failed request: ", &words[..]].concat());
             return Err(fail(told.after(&asking.finding(&heard, &error))));
         }

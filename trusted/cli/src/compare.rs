@@ -153,7 +153,7 @@ impl Telling<'_> {
             return Told { code: UNMAPPED, ..told.after(&finding) };
         }
         let head = format!("Error while reading offset {} of ", stopped.at);
-        let words = self.asking.input_output(&stopped.error);
+        let words = self.asking.input_output(&self.ear.heard, &stopped.error);
         let sentence = [head.as_bytes(), &name, b": ", &words].concat();
         Told { code: UNREAD, ..Told::failure(settings, &sentence).after(&finding) }
     }

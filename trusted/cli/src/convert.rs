@@ -217,21 +217,22 @@ impl Copying<'_> {
             return Told::failure(settings, &self.0.words(&error));
         }
         if ear.is_unmade {
-            return making.not_made(&[b"Could not resize file: ", &self.0.input_output(&error)[..]].concat());
+            let words = self.0.input_output(&ear.heard, &error);
+            return making.not_made(&[b"Could not resize file: ", &words[..]].concat());
         }
         match ear.unmapped.or(ear.stopped) {
-            Some(trouble) => self.stopped(&trouble, making).after(&self.0.finding(&ear.heard, &trouble.error)),
+            Some(trouble) => self.stopped(&trouble, &ear.heard, making),
             None if self.0.has_all_open(&ear.heard) => Told::failure(settings, &self.0.words(&error)),
             None => self.0.refused(&ear.heard, &error),
         }
     }
 
     /// What is said of bytes that could not be read or written.
-    fn stopped(&self, trouble: &Trouble, making: &Making<'_>) -> Told {
+    fn stopped(&self, trouble: &Trouble, heard: &Heard, making: &Making<'_>) -> Told {
         let Trouble { at, to, in_map, error, .. } = trouble;
         let name = error.cause.and_then(|number| self.0.session.mishap(number)).map(|mishap| mishap.name);
         let is_writing = name.as_deref() == Some(making.name());
-        let words = self.0.input_output(error);
+        let words = self.0.input_output(heard, error);
         let sentence = match (self.0.parsed.verb.name, is_writing) {
             ("dd", true) => "error while writing to output image file: ".to_owned(),
             ("dd", false) => "error while reading from input image file: ".to_owned(),
@@ -239,7 +240,8 @@ impl Copying<'_> {
             (_, false) if *in_map => format!("error while reading block status at offset {at}: "),
             (_, false) => format!("error while reading at byte {to}: "),
         };
-        Told::failure(self.0.settings, &[sentence.as_bytes(), &words].concat())
+        let told = Told::failure(self.0.settings, &[sentence.as_bytes(), &words].concat());
+        told.after(&self.0.finding(heard, error))
     }
 }
 
@@ -290,7 +292,7 @@ impl Lost<'_> {
     fn line(&self, error: &Error, at: u64, in_map: bool) -> Vec<u8> {
         let prefix = self.asking.settings.face.prefix();
         let what = if in_map { "block status at offset" } else { "offset" };
-        let words = self.asking.input_output(error);
+        let words = self.asking.input_output(self.heard, error);
         [format!("{prefix}: warning: error while reading {what} {at}: ").as_bytes(), &words, b"\n"].concat()
     }
 }

@@ -89,7 +89,7 @@ impl Ear {
             Ok(()) => None,
             Err(End::Fell(told)) => return Err(told),
             Err(End::Failed(error)) if asking.has_all_open(&self.heard) => {
-                let words = asking.input_output(&error);
+                let words = asking.input_output(&self.heard, &error);
                 let told = Told::failure(settings, &[b"Could not read file metadata: ", &words[..]].concat());
                 Some(told.after(&asking.finding(&self.heard, &error)))
             }
