@@ -91,7 +91,7 @@ fn make(scratch: &Scratch) {
         image.write_all_at(&[0xff; 3000], place).expect("damage");
     }
     let (image, _, l2) = open("both.qcow2");
-    put(&image, l2 + 8 * 40, 1 << 63 | 5 * CLUSTER | 512);
+    put(&image, l2 + 8 * 40, (1 << 63) | (5 * CLUSTER) | 512);
     img("create -q -f qcow2 -u -b entry.qcow2 -F qcow2 below.qcow2 4M");
     let image = file("disk.qed");
     let little = |at: u64| number(&image, at).swap_bytes();

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::pump::{Manner, Pump};
 use instar_image::sector::SECTOR;
-use instar_image::{Chain, Error, Found, Place, Result, Source, Walk};
+use instar_image::{Chain, Error, Found, Io, Place, Result, Source, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::convert::{Event, Preallocation, Progress, Request, Target, Trouble};
 use instar_wire::op::dd;
@@ -134,7 +134,9 @@ impl Job<'_> {
                         let (len, counts) = match walk.peek() {
                             Ok(None) => break,
                             Ok(Some((len, found))) => (len, self.request.moves(&found, len)),
-                            Err(_) if self.request.salvage => (end.saturating_sub(walk.at()).min(SECTOR), true),
+                            Err(error) if self.request.salvage => {
+                                (untold(part.chain, hand.drive, (walk.at(), end), &error), true)
+                            }
                             Err(error) => return Err(error),
                         };
                         work.fetch_add(if counts { len } else { 0 }, Ordering::Relaxed);
@@ -222,6 +224,26 @@ impl Part<'_> {
     }
 }
 
+/// How many bytes from `at` on are not told of for the same reason: one entry of a table is about a range without gaps.
+fn untold(chain: &Chain<'_>, io: &dyn Io, (at, end): (u64, u64), why: &Error) -> u64 {
+    let mut walk = Walk::with_room(chain, io, at, end, 1);
+    let mut is_untold = |at: u64| {
+        walk.aim(at, end);
+        at < end && walk.peek().is_err_and(|error| (error.file, error.at) == (why.file, why.at))
+    };
+    let (mut last, mut step) = (at, SECTOR);
+    while is_untold(last.saturating_add(step)) {
+        last = last.saturating_add(step);
+        step = step.saturating_mul(2);
+    }
+    while step >= SECTOR {
+        let next = last.saturating_add(step);
+        last = if is_untold(next) { next } else { last };
+        step /= 2;
+    }
+    last.saturating_add(SECTOR).min(end).saturating_sub(at)
+}
+
 /// What of a copy is work.
 trait Moves {
     /// Whether the bytes of a run have to be moved.
@@ -278,7 +300,7 @@ impl Lane<'_> {
                 Ok(None) => break,
                 Ok(Some(run)) => run,
                 Err(error) if self.request.salvage => {
-                    self.pass(error)?;
+                    self.pass(&error)?;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -317,17 +339,13 @@ impl Lane<'_> {
     }
 
     /// Passes over what the images do not tell of, up to where they tell something again, or something else is wrong.
-    fn pass(&mut self, error: Error) -> Result<()> {
+    fn pass(&mut self, error: &Error) -> Result<()> {
         let (at, to) = (self.walk.at(), self.place().ahead(self.request.target.at));
         let told = told(self.part.chain);
         let in_map = Walk::new(&told, self.hand.drive, at, at.saturating_add(1)).peek().is_err();
-        let trouble = Trouble { in_map, ..self.trouble(0, &error) };
-        self.walk.advance(SECTOR);
-        while self.walk.peek().is_err_and(|next| (next.file, next.at) == (error.file, error.at)) {
-            self.walk.advance(SECTOR);
-        }
-        let len = self.walk.at().min(self.walk.end()).saturating_sub(at);
-        (self.hand.emit)(&encode(&Event::Salvaged(Trouble { len, ..trouble })))?;
+        let len = untold(self.part.chain, self.hand.drive, (at, self.walk.end()), error);
+        (self.hand.emit)(&encode(&Event::Salvaged(Trouble { in_map, ..self.trouble(len, error) })))?;
+        self.walk.advance(len);
         self.pump.flush()?;
         self.pump.blank(to, len)?;
         self.tell_moved(len, SHARES)

@@ -64,7 +64,7 @@ pub fn each(
     tell: &mut dyn FnMut(Row) -> Result<bool>,
 ) -> Result<()> {
     let mut rows = Rows::new(chain, io, at, end);
-    while let Some((row, _)) = rows.next()? {
+    while let Some((row, _)) = rows.next_row()? {
         if !tell(row)? {
             return Ok(());
         }

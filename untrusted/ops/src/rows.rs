@@ -22,7 +22,7 @@ impl<'c> Rows<'c> {
     }
 
     /// The next row, and what was found there; nothing at the end.
-    pub fn next(&mut self) -> Result<Option<(Row, Found)>> {
+    pub fn next_row(&mut self) -> Result<Option<(Row, Found)>> {
         if let Some((len, found)) = self.now.take() {
             return self.tell(len, found);
         }

@@ -65,12 +65,12 @@ impl<'c> States<'c> {
                     Some(row)
                 }
                 (None, Some(error)) => return Err(error),
-                (None, None) => self.rows.next()?,
+                (None, None) => self.rows.next_row()?,
             };
         }
         let Some((mut row, found)) = self.here else { return Ok((u64::MAX, LAST)) };
         while self.next.is_none() && self.failed.is_none() {
-            match self.rows.next() {
+            match self.rows.next_row() {
                 Ok(next) => self.next = next,
                 // It is not this row's error: that one ends here.
                 Err(error) => self.failed = Some(error),
