@@ -343,6 +343,12 @@ fn an_image_is_never_written_over_itself_or_what_it_stands_upon() {
         }
         assert_eq!(shelf.state(), before, "{line}");
     }
+    // What is said of a device is what qemu-img says of one that another holds.
+    let ran = program().quirky("10.0.2", Cell::Process).args(["convert", "-O", "raw", "/dev/null", "/dev/null"]).go();
+    let about = "qemu-img: /dev/null: error while converting raw: Protocol driver 'host_device' does not support \
+                 creating new images, so an existing image must be selected as the target; however, opening the given \
+                 target as an existing image failed: Failed to get \"write\" lock\n";
+    assert!(ran.err().starts_with(about), "{}", ran.err());
 }
 
 #[test]

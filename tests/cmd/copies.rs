@@ -143,6 +143,13 @@ fn make() -> Scratch {
     scratch
 }
 
+/// The machine's devices are everyone's, and so are the locks on them: whoever opens one keeps all other tests from it.
+fn alone() -> fs::File {
+    let file = fs::File::create(std::env::temp_dir().join("instar-devices.lock")).expect("a lock file");
+    file.lock().expect("the lock");
+    file
+}
+
 /// Runs the verb with each line: with the reference version and the others in turn.
 pub fn compare(title: &'static str, verb: &str, lines: &[&str]) {
     let report = Report::new(title);
@@ -150,6 +157,7 @@ pub fn compare(title: &'static str, verb: &str, lines: &[&str]) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut oracles = oracles().iter().filter(|oracle| *oracle != maker()).cycle().skip(number / 2);
         let oracle = oracles.next().filter(|_| number % 2 == 1).unwrap_or(maker());
+        let _alone = line.contains("/dev/").then(alone);
         {
             let (theirs, ours) = (Shelf::about(line), Shelf::about(line));
             let ask = |run: Run, shelf: &Shelf| run.folder(shelf.path()).called("qemu-img").arg(verb).args(&words);

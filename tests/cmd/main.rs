@@ -9,6 +9,7 @@ mod config;
 mod convert;
 mod convert_files;
 mod copies;
+mod corrupt;
 mod dd;
 mod dd_files;
 mod disks;

@@ -51,6 +51,18 @@ pub const RECORDED: &[Deliberate] = &[
     because("Debian's 5.2 has no parallels; upstream has (versions.md 18)", "5.2", ".d-par", ""),
     because("Debian's 5.2 has no zstd; upstream has (versions.md 18)", "5.2", ".q-zstd", ""),
     because("Debian's 5.2 has no zstd; upstream has (versions.md 18)", "5.2", ".d-q-comp", ""),
+    because(
+        "Debian's 5.2 has no zstd; upstream has (versions.md 18)",
+        "5.2",
+        "convert.zstd-raw",
+        "unknown compression",
+    ),
+    because(
+        "Debian's 5.2 has no parallels; upstream has (versions.md 18)",
+        "5.2",
+        "measure.size-parallels",
+        "Unknown file",
+    ),
 ];
 
 /// Why a version's crash is not copied.

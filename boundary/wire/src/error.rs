@@ -25,6 +25,8 @@ message! {
         Key = 7,
         /// No format may be assumed for these bytes.
         Unrecognised = 8,
+        /// It is known where bytes lie, but not what they are: what is there cannot be unpacked.
+        Broken = 9,
     }
 }
 

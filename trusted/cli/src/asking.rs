@@ -153,10 +153,12 @@ impl Asking<'_> {
     }
 
     /// Why bytes could not be read or written, in the few words that qemu-img has for it; natively all are told.
-    pub fn input_output(&self, error: &Error) -> Vec<u8> {
+    pub fn input_output(&self, heard: &Heard, error: &Error) -> Vec<u8> {
         let mishap = error.cause.and_then(|number| self.session.mishap(number));
         match mishap.map(|mishap| mishap.why) {
             Some(Why::System(errno)) => system_words(errno).into_bytes(),
+            // What its QED driver finds wrong it takes for something wrong that it was asked.
+            _ if self.is_told_of(heard, error, b"qed") => b"Invalid argument".to_vec(),
             _ if self.settings.face == Face::Qemu => b"Input/output error".to_vec(),
             _ => {
                 let place = match (error.file, error.at) {
@@ -175,14 +177,19 @@ impl Asking<'_> {
 
     /// The line with which qemu-img tells what is wrong in a qcow2, before it says what could not be done because of it.
     pub fn finding(&self, heard: &Heard, error: &Error) -> Vec<u8> {
-        let in_qcow2 = heard.files().any(|(format, file)| Some(file) == error.file && format.0 == b"qcow2");
-        let told = self.settings.face == Face::Qemu && in_qcow2 && error.kind == Kind::Corrupt && error.at.is_some();
-        let words = told.then(|| self.words(error));
+        let words = self.is_told_of(heard, error, b"qcow2").then(|| self.words(error));
         let line = |words: Vec<u8>| {
             let end = b"; further non-fatal corruption events will be suppressed\n";
             [b"qcow2: Image is corrupt: ", &words[..], end].concat()
         };
         words.map(line).unwrap_or_default()
+    }
+
+    /// Whether it is the map of an image in this format that is wrong, and qemu-img's way to tell it is wanted.
+    fn is_told_of(&self, heard: &Heard, error: &Error, format: &[u8]) -> bool {
+        let mut files = heard.files();
+        let is_in = files.any(|(name, file)| Some(file) == error.file && name.0 == format);
+        self.settings.face == Face::Qemu && is_in && error.kind == Kind::Corrupt && error.at.is_some()
     }
 
     /// Refuses a file that others write to.

@@ -74,8 +74,9 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     match (refused, ended) {
         (Some(told), _) | (None, Err(End::Fell(told))) => return Err(fail(told)),
         (None, Err(End::Failed(error))) if failed => {
-            let words = asking.input_output(&error);
-            return Err(fail(Told::failure(settings, &[b"Failed request: ", &words[..]].concat())));
+            let words = asking.input_output(&heard, &error);
+            let told = Told::failure(settings, &[b"Failed request: ", &words[..]].concat());
+            return Err(fail(told.after(&asking.finding(&heard, &error))));
         }
         (None, Err(End::Failed(error))) => return Err(fail(asking.refused(&heard, &error))),
         (None, Ok(())) => {}

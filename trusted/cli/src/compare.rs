@@ -147,16 +147,15 @@ impl Telling<'_> {
         let image = &self.asking.images[usize::from(stopped.is_right)];
         let settings = self.asking.settings;
         let name = stderr_text(settings).show(&image.typed).into_owned();
+        let finding = self.asking.finding(&self.ear.heard, &stopped.error);
         if stopped.in_map {
-            return Told {
-                code: UNMAPPED,
-                ..Told::failure(settings, &[b"Sector allocation test failed for ", &name[..]].concat())
-            };
+            let told = Told::failure(settings, &[b"Sector allocation test failed for ", &name[..]].concat());
+            return Told { code: UNMAPPED, ..told.after(&finding) };
         }
         let head = format!("Error while reading offset {} of ", stopped.at);
-        let words = self.asking.input_output(&stopped.error);
+        let words = self.asking.input_output(&self.ear.heard, &stopped.error);
         let sentence = [head.as_bytes(), &name, b": ", &words].concat();
-        Told { code: UNREAD, ..Told::failure(settings, &sentence) }
+        Told { code: UNREAD, ..Told::failure(settings, &sentence).after(&finding) }
     }
 
     fn json(&self, identical: bool, unequal: bool) -> Vec<u8> {

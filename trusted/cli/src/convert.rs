@@ -100,7 +100,9 @@ pub struct Copying<'a>(pub Asking<'a>);
 #[derive(Default)]
 struct Ear {
     heard: Heard,
-    stopped: Option<u64>,
+    /// What went wrong first, in the order of all that is copied.
+    stopped: Option<Trouble>,
+    unmapped: Option<Trouble>,
     salvaged: Vec<Trouble>,
     /// There is no such snapshot.
     is_unpicked: bool,
@@ -150,13 +152,19 @@ impl Copying<'_> {
                 Event::Unmade => ear.is_unmade = true,
                 Event::Done(bytes) => progress.advance(bytes),
                 Event::Salvaged(trouble) => ear.salvaged.push(trouble),
-                Event::Stopped(at) => ear.stopped = Some(ear.stopped.map_or(at, |before| before.min(at))),
+                Event::Unmapped(trouble) => ear.unmapped = Some(trouble),
+                Event::Stopped(trouble) => {
+                    if ear.stopped.as_ref().is_none_or(|before| trouble.to < before.to) {
+                        ear.stopped = Some(trouble);
+                    }
+                }
             }
             // Who must not go on is kept from the target.
             if ear.refused.is_some() { Err(Malformed) } else { Ok(()) }
         };
         let ended = self.0.run(cell, &wrap(request), u64::MAX, &mut hear);
-        let stderr = [notes, self.beyond(&ear), self.lost(&ear.salvaged)].concat();
+        let stderr =
+            [notes, self.beyond(&ear), Lost { asking: &self.0, heard: &ear.heard }.lines(&ear.salvaged)].concat();
         match ended {
             Ok(()) => Ok(Told { stderr, ..Told::default() }),
             Err(end) => {
@@ -196,17 +204,6 @@ impl Copying<'_> {
         if ear.is_beyond { line.concat() } else { Vec::new() }
     }
 
-    /// A line for each range that could not be read.
-    fn lost(&self, salvaged: &[Trouble]) -> Vec<u8> {
-        let line = |trouble: &Trouble| {
-            let prefix = self.0.settings.face.prefix();
-            let words = self.0.input_output(&trouble.error);
-            [format!("{prefix}: warning: error while reading offset {}: ", trouble.at).as_bytes(), &words, b"\n"]
-                .concat()
-        };
-        salvaged.iter().flat_map(line).collect()
-    }
-
     fn failed(&self, end: End, ear: Ear, making: &Making<'_>) -> Told {
         let settings = self.0.settings;
         if let Some(told) = ear.refused {
@@ -220,26 +217,87 @@ impl Copying<'_> {
             return Told::failure(settings, &self.0.words(&error));
         }
         if ear.is_unmade {
-            return making.not_made(&[b"Could not resize file: ", &self.0.input_output(&error)[..]].concat());
+            let words = self.0.input_output(&ear.heard, &error);
+            return making.not_made(&[b"Could not resize file: ", &words[..]].concat());
         }
-        match ear.stopped {
-            Some(at) => self.stopped(at, &error, making),
+        match ear.unmapped.or(ear.stopped) {
+            Some(trouble) => self.stopped(&trouble, &ear.heard, making),
             None if self.0.has_all_open(&ear.heard) => Told::failure(settings, &self.0.words(&error)),
             None => self.0.refused(&ear.heard, &error),
         }
     }
 
     /// What is said of bytes that could not be read or written.
-    fn stopped(&self, at: u64, error: &Error, making: &Making<'_>) -> Told {
+    fn stopped(&self, trouble: &Trouble, heard: &Heard, making: &Making<'_>) -> Told {
+        let Trouble { at, to, in_map, error, .. } = trouble;
         let name = error.cause.and_then(|number| self.0.session.mishap(number)).map(|mishap| mishap.name);
         let is_writing = name.as_deref() == Some(making.name());
-        let words = self.0.input_output(error);
+        let words = self.0.input_output(heard, error);
         let sentence = match (self.0.parsed.verb.name, is_writing) {
             ("dd", true) => "error while writing to output image file: ".to_owned(),
             ("dd", false) => "error while reading from input image file: ".to_owned(),
-            (_, true) => format!("error while writing at byte {at}: "),
-            (_, false) => format!("error while reading at byte {at}: "),
+            (_, true) => format!("error while writing at byte {to}: "),
+            (_, false) if *in_map => format!("error while reading block status at offset {at}: "),
+            (_, false) => format!("error while reading at byte {to}: "),
         };
-        Told::failure(self.0.settings, &[sentence.as_bytes(), &words].concat())
+        let told = Told::failure(self.0.settings, &[sentence.as_bytes(), &words].concat());
+        told.after(&self.0.finding(heard, error))
     }
+}
+
+/// A sector, of which one at a time is given up.
+const SECTOR: usize = 512;
+/// So many lines about what could not be read are enough for anyone.
+const LOST_MAX: usize = 1 << 20;
+
+/// Tells what could not be read and became zeroes.
+struct Lost<'a> {
+    asking: &'a Asking<'a>,
+    heard: &'a Heard,
+}
+
+impl Lost<'_> {
+    /// The lines, in the order of what was copied.
+    fn lines(&self, troubles: &[Trouble]) -> Vec<u8> {
+        let mut troubles: Vec<&Trouble> = troubles.iter().collect();
+        troubles.sort_by_key(|trouble| trouble.to);
+        let native = self.asking.settings.face == Face::Native;
+        // Who does not know where a byte lies finds out twice: when it counts what there is to copy, and when it copies.
+        let counted = troubles.iter().filter(|trouble| trouble.in_map && !native);
+        let counted = counted.flat_map(|trouble| sectors(trouble).map(|at| (*trouble, at, true)));
+        let copied = troubles.iter().flat_map(|trouble| {
+            let each = sectors(trouble).take(if native { 1 } else { usize::MAX });
+            each.flat_map(|at| {
+                let both = [(*trouble, at, true), (*trouble, at, false)];
+                both.into_iter()
+                    .filter(|(.., in_map)| if native { *in_map == trouble.in_map } else { !*in_map || trouble.in_map })
+            })
+        });
+        let mut all = counted.chain(copied);
+        let (mut out, mut found) = (Vec::new(), Vec::new());
+        for (trouble, at, in_map) in all.by_ref().take(LOST_MAX) {
+            if !found.contains(&trouble.error.file) {
+                out.extend(self.asking.finding(self.heard, &trouble.error));
+                found.push(trouble.error.file);
+            }
+            out.extend(self.line(&trouble.error, at, in_map));
+        }
+        if all.next().is_some() {
+            let prefix = self.asking.settings.face.prefix();
+            out.extend(format!("{prefix}: warning: more of it could not be read\n").into_bytes());
+        }
+        out
+    }
+
+    fn line(&self, error: &Error, at: u64, in_map: bool) -> Vec<u8> {
+        let prefix = self.asking.settings.face.prefix();
+        let what = if in_map { "block status at offset" } else { "offset" };
+        let words = self.asking.input_output(self.heard, error);
+        [format!("{prefix}: warning: error while reading {what} {at}: ").as_bytes(), &words, b"\n"].concat()
+    }
+}
+
+/// Where the sectors of a range are in their image.
+fn sectors(trouble: &Trouble) -> impl Iterator<Item = u64> + use<> {
+    (trouble.at..trouble.at.saturating_add(trouble.len.max(1))).step_by(SECTOR)
 }

@@ -395,7 +395,9 @@ impl<'a> Making<'a> {
 
     fn refusal(&self, refused: &Refused, aim: &Aim) -> Told {
         let name = stderr_text(self.settings).show(&aim.path).into_owned();
-        let opens = self.exists() || aim.is_device;
+        // A device is never made, whether it was asked for by that word or not.
+        let on_device = aim.is_device || is_device(&aim.path);
+        let opens = self.exists() || on_device;
         let act: &[u8] = if opens { b"open" } else { b"create" };
         let words = match refused {
             Refused::System(errno) => {
@@ -410,7 +412,7 @@ impl<'a> Making<'a> {
                 [&why[..], &name, b"]?"].concat()
             }
         };
-        match (self.exists(), aim.is_device) {
+        match (self.exists(), on_device) {
             (true, _) => self.not_opened(&words),
             (false, true) => self.no_device(&words),
             (false, false) => self.not_made(&words),

@@ -5,7 +5,7 @@ use crate::asking::{Asking, End, Heard};
 use crate::opening::{self, Opened};
 use crate::render::map::{Manner, Page};
 use crate::render::spool::Spool;
-use crate::settings::Settings;
+use crate::settings::{Face, Settings};
 use crate::setup;
 use crate::{Told, stdout_text};
 use instar_broker::Session;
@@ -34,10 +34,17 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let mut ear = Ear::default();
     let ended = asking.run(cell, &op::Request::Map(request), u64::MAX, &mut |event| ear.take(event));
     let stderr = [asking.notes(), notes].concat();
-    let told = ear.end(ended, &asking).map_err(|told| told.after(&stderr))?;
+    let (rows, failure) = ear.end(ended, &asking).map_err(|told| told.after(&stderr))?;
+    let told = match failure {
+        None => Told { stderr, ..Told::default() },
+        // Half a map is of no use, but qemu-img's is out already when it finds what is wrong.
+        Some(told) if settings.face == Face::Native => return Err(told.after(&stderr)),
+        Some(told) => told.after(&stderr),
+    };
     let [opened] = opened;
-    let show = Showing { session, opened, settings: settings.clone(), json, start };
-    Ok(Told { stderr, print: Some(Box::new(move |out| show.show(told, out))), ..Told::default() })
+    let whole = told.code == 0;
+    let show = Showing { session, opened, settings: settings.clone(), json, start, whole };
+    Ok(Told { print: Some(Box::new(move |out| show.show(rows, out))), ..told })
 }
 
 /// What has been heard.
@@ -68,30 +75,29 @@ impl Ear {
         if self.spoiled.is_some() { Err(Malformed) } else { Ok(()) }
     }
 
-    /// The rows, if all went well.
-    fn end(self, ended: Result<(), End>, asking: &Asking<'_>) -> Result<Spool, Told> {
+    /// The rows, and what went wrong after the last of them.
+    fn end(self, ended: Result<(), End>, asking: &Asking<'_>) -> Result<(Spool, Option<Told>), Told> {
         let settings = asking.settings;
         if let Some(error) = self.spoiled {
             let sentence = format!("cannot keep the map in {}: {error}", std::env::temp_dir().display());
             return Err(Told::failure(settings, sentence.as_bytes()));
         }
-        match ended {
-            Ok(()) => {}
+        let failure = match ended {
+            Ok(()) if self.hidden => {
+                Some(Told::failure(settings, b"File contains external, encrypted or compressed clusters."))
+            }
+            Ok(()) => None,
             Err(End::Fell(told)) => return Err(told),
             Err(End::Failed(error)) if asking.has_all_open(&self.heard) => {
-                asking.refuse_structured(&self.heard)?;
-                let words = asking.input_output(&error);
+                let words = asking.input_output(&self.heard, &error);
                 let told = Told::failure(settings, &[b"Could not read file metadata: ", &words[..]].concat());
-                return Err(told.after(&asking.finding(&self.heard, &error)));
+                Some(told.after(&asking.finding(&self.heard, &error)))
             }
             Err(End::Failed(error)) => return Err(asking.refused(&self.heard, &error)),
-        }
+        };
         asking.refuse_structured(&self.heard)?;
         asking.check_known(&self.heard)?;
-        if self.hidden {
-            return Err(Told::failure(settings, b"File contains external, encrypted or compressed clusters."));
-        }
-        Ok(self.rows)
+        Ok((self.rows, failure))
     }
 }
 
@@ -102,6 +108,8 @@ struct Showing {
     settings: Settings,
     json: bool,
     start: u64,
+    /// Nothing went wrong.
+    whole: bool,
 }
 
 impl Showing {
@@ -122,6 +130,6 @@ impl Showing {
         };
         let mut page = Page::new(manner, self.json, self.start, out);
         told.replay(ROW_LEN, |some| rows(some).try_for_each(|row| page.add(row)))?;
-        page.end()
+        if self.whole { page.end() } else { page.stop() }
     }
 }

@@ -164,7 +164,7 @@ impl Ear {
             Err(End::Failed(error)) if asking.has_all_open(&self.heard) => {
                 asking.refuse_structured(&self.heard)?;
                 let sentence = match self.stopped {
-                    true => [b"Unable to get block status: ", &asking.input_output(&error)[..]].concat(),
+                    true => [b"Unable to get block status: ", &asking.input_output(&self.heard, &error)[..]].concat(),
                     false => asking.words(&error),
                 };
                 return Err(Told::failure(settings, &sentence).after(&asking.finding(&self.heard, &error)));

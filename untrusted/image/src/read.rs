@@ -158,7 +158,7 @@ impl<'c> Reader<'c> {
         } else {
             unpack(unit.codec, packed, out).is_ok_and(|made| made == out.len())
         };
-        if done { Ok(()) } else { Err(Kind::Corrupt.what("a compressed part is broken")) }
+        if done { Ok(()) } else { Err(Kind::Broken.what("a compressed part is broken")) }
     }
 
     /// Has `len` compressed bytes from `place` at hand, and more of them if those before were just asked for as well.

@@ -57,7 +57,7 @@ impl Stream {
     }
 
     fn fill(&mut self, io: &dyn Io, buf: &mut [u8]) -> Result<()> {
-        let broken = || Kind::Corrupt.what("a compressed part is broken");
+        let broken = || Kind::Broken.what("a compressed part is broken");
         let (next, end) = (&mut self.next, self.end);
         let mut more = |room: &mut Vec<u8>| {
             let len = usize::try_from(end.saturating_sub(next.at)).unwrap_or(PIECE).min(PIECE);

@@ -43,6 +43,11 @@ impl<'c> Walk<'c> {
         self.at
     }
 
+    /// Where it ends.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
     /// What lies here, and for how long; nothing at the end.
     pub fn peek(&mut self) -> Result<Option<(u64, Found)>> {
         if self.at >= self.end {

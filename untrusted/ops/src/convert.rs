@@ -2,12 +2,13 @@
 
 use crate::cx::{Cx, Hand};
 use crate::open::{chain, snapshot, stack};
+use crate::rows::told;
 use crate::stripes::Stripes;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::pump::{Manner, Pump};
 use instar_image::sector::SECTOR;
-use instar_image::{Chain, Error, Found, Place, Result, Source, Walk};
+use instar_image::{Chain, Error, Found, Io, Place, Result, Source, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::convert::{Event, Preallocation, Progress, Request, Target, Trouble};
 use instar_wire::op::dd;
@@ -39,14 +40,14 @@ pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<(
     let total = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len));
     tell(Event::Ready(total))?;
     make(&request.target, total, cx, &tell)?;
-    let mut job = Job { request, parts: &parts, total, work: None, stopped: AtomicBool::new(false) };
-    if request.progress == Progress::Moved {
-        let work = job.measure(cx)?;
-        tell(Event::Work(work))?;
-        job.work = Some(work);
+    let job = Job { request, parts: &parts, total, work: None, stopped: AtomicBool::new(false) };
+    // The images tell what is where before a byte of a part is asked for, so that nothing needs to be known of it.
+    let is_looked_through = part.is_none();
+    let copied = job.copy(is_looked_through, cx, &tell);
+    match copied.is_err() && is_looked_through && !request.salvage {
+        true => parts.iter().try_for_each(|part| part.look_through(cx, &tell)).and(copied),
+        false => copied,
     }
-    let stripes = job.work.map_or_else(|| Stripes::new(total, cx), |work| Stripes::in_order(total, work, cx));
-    cx.crew.run(&|hand| job.work(&stripes, hand))
 }
 
 /// Where a disk ends, or the part of it that is copied.
@@ -104,6 +105,20 @@ struct Job<'c> {
 }
 
 impl Job<'_> {
+    /// Copies, after a look through all that is to be copied if there is a use for it: to tell how much it is, or as
+    /// nothing is to be written over what stands there if an image does not tell what is where.
+    fn copy(mut self, may_look: bool, cx: &Cx<'_>, tell: &dyn Fn(Event) -> Result<()>) -> Result<()> {
+        let (request, counts) = (self.request, self.request.progress == Progress::Moved);
+        if counts || (may_look && request.target.exists) {
+            let work = self.measure(cx)?;
+            self.work = counts.then_some(work);
+        }
+        self.work.map_or(Ok(()), |work| tell(Event::Work(work)))?;
+        let stripes =
+            self.work.map_or_else(|| Stripes::new(self.total, cx), |work| Stripes::in_order(self.total, work, cx));
+        cx.crew.run(&|hand| self.work(&stripes, hand))
+    }
+
     /// How much has to be moved, as far as the maps tell.
     fn measure(&self, cx: &Cx<'_>) -> Result<u64> {
         let work = AtomicU64::new(0);
@@ -115,9 +130,15 @@ impl Job<'_> {
                 for (part, walk) in &mut walks {
                     let (at, end) = part.within(at, end);
                     walk.aim(at, end);
-                    // What cannot be found out is told when it is its turn to be copied.
-                    while let Ok(Some((len, found))) = walk.peek() {
-                        let counts = self.request.moves(&found, len);
+                    loop {
+                        let (len, counts) = match walk.peek() {
+                            Ok(None) => break,
+                            Ok(Some((len, found))) => (len, self.request.moves(&found, len)),
+                            Err(error) if self.request.salvage => {
+                                (untold(part.chain, hand.drive, (walk.at(), end), &error), true)
+                            }
+                            Err(error) => return Err(error),
+                        };
                         work.fetch_add(if counts { len } else { 0 }, Ordering::Relaxed);
                         walk.advance(len);
                     }
@@ -178,6 +199,49 @@ impl Part<'_> {
         let from = |at: u64| at.saturating_sub(self.to).min(self.len).saturating_add(self.from);
         (from(at), from(end))
     }
+
+    /// Where a byte of the disk is among all that is copied.
+    fn to(&self, at: u64) -> u64 {
+        at.saturating_sub(self.from).saturating_add(self.to)
+    }
+
+    /// Tells the first place of which the images do not tell what is there, if there is one.
+    fn look_through(&self, cx: &Cx<'_>, tell: &dyn Fn(Event) -> Result<()>) -> Result<()> {
+        let told = told(self.chain);
+        let mut walk = Walk::new(&told, cx.drive, self.from, self.from.saturating_add(self.len));
+        loop {
+            match walk.peek() {
+                Ok(None) => return Ok(()),
+                Ok(Some((len, _))) => walk.advance(len),
+                Err(error) => {
+                    let at = walk.at();
+                    let trouble = Trouble { at, to: self.to(at), len: 0, in_map: true, error: error.clone() };
+                    tell(Event::Unmapped(trouble))?;
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// How many bytes from `at` on are not told of for the same reason: one entry of a table is about a range without gaps.
+fn untold(chain: &Chain<'_>, io: &dyn Io, (at, end): (u64, u64), why: &Error) -> u64 {
+    let mut walk = Walk::with_room(chain, io, at, end, 1);
+    let mut is_untold = |at: u64| {
+        walk.aim(at, end);
+        at < end && walk.peek().is_err_and(|error| (error.file, error.at) == (why.file, why.at))
+    };
+    let (mut last, mut step) = (at, SECTOR);
+    while is_untold(last.saturating_add(step)) {
+        last = last.saturating_add(step);
+        step = step.saturating_mul(2);
+    }
+    while step >= SECTOR {
+        let next = last.saturating_add(step);
+        last = if is_untold(next) { next } else { last };
+        step /= 2;
+    }
+    last.saturating_add(SECTOR).min(end).saturating_sub(at)
 }
 
 /// What of a copy is work.
@@ -205,8 +269,14 @@ impl Lane<'_> {
     fn stripe(&mut self, at: u64, end: u64) -> Result<()> {
         let (at, end) = self.part.within(at, end);
         self.walk.aim(at, end);
-        self.copy().inspect_err(|_| _ = (self.hand.emit)(&encode(&Event::Stopped(self.place().at))))?;
+        self.copy().inspect_err(|error| _ = (self.hand.emit)(&encode(&Event::Stopped(self.trouble(0, error)))))?;
         self.tell_moved(0, 0)
+    }
+
+    /// What went wrong here.
+    fn trouble(&self, len: u64, error: &Error) -> Trouble {
+        let at = self.walk.at();
+        Trouble { at, to: self.part.to(at), len, in_map: false, error: error.clone() }
     }
 
     /// Tells what has been moved if it is a share of some size.
@@ -221,12 +291,20 @@ impl Lane<'_> {
 
     /// Where the walk has come to in all that is copied.
     fn place(&self) -> Place {
-        let at = self.walk.at().saturating_sub(self.part.from).saturating_add(self.part.to);
-        Place { file: self.request.target.file.id, at }
+        Place { file: self.request.target.file.id, at: self.part.to(self.walk.at()) }
     }
 
     fn copy(&mut self) -> Result<()> {
-        while let Some((len, found)) = self.walk.peek()? {
+        loop {
+            let (len, found) = match self.walk.peek() {
+                Ok(None) => break,
+                Ok(Some(run)) => run,
+                Err(error) if self.request.salvage => {
+                    self.pass(&error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if self.request.passes(&found) {
                 self.walk.advance(len);
                 continue;
@@ -254,9 +332,22 @@ impl Lane<'_> {
     }
 
     fn lose(&mut self, len: u64, to: Place, error: Error) -> Result<u64> {
-        (self.hand.emit)(&encode(&Event::Salvaged(Trouble { at: self.place().at, len, error })))?;
+        (self.hand.emit)(&encode(&Event::Salvaged(self.trouble(len, &error))))?;
         self.pump.flush()?;
         self.pump.blank(to, len)?;
         Ok(len)
+    }
+
+    /// Passes over what the images do not tell of, up to where they tell something again, or something else is wrong.
+    fn pass(&mut self, error: &Error) -> Result<()> {
+        let (at, to) = (self.walk.at(), self.place().ahead(self.request.target.at));
+        let told = told(self.part.chain);
+        let in_map = Walk::new(&told, self.hand.drive, at, at.saturating_add(1)).peek().is_err();
+        let len = untold(self.part.chain, self.hand.drive, (at, self.walk.end()), error);
+        (self.hand.emit)(&encode(&Event::Salvaged(Trouble { in_map, ..self.trouble(len, error) })))?;
+        self.walk.advance(len);
+        self.pump.flush()?;
+        self.pump.blank(to, len)?;
+        self.tell_moved(len, SHARES)
     }
 }

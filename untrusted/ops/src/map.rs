@@ -20,14 +20,18 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let end = request.length.map_or(u64::MAX, |len| request.start.saturating_add(len)).min(chain.size());
     let mut telling = Telling { rows: Vec::with_capacity(ROWS.saturating_mul(ROW_LEN)), tell: &tell };
     let mut hidden = false;
-    each(&chain, cx.drive, request.start, end, &mut |row| {
-        hidden = request.plain && row.is(DATA) && !row.is(PLACED);
-        if hidden { Ok(false) } else { telling.add(&row).map(|()| true) }
-    })?;
-    if hidden {
-        return tell(Event::Hidden);
-    }
-    telling.flush()
+    let told = each(&chain, cx.drive, request.start, end, &mut |row| {
+        let hides = request.plain && row.is(DATA) && !row.is(PLACED);
+        if hidden && !hides {
+            return Ok(false);
+        }
+        hidden = hides;
+        telling.add(&row).map(|()| true)
+    });
+    // What has been found out is told whatever comes behind it.
+    telling.flush()?;
+    told?;
+    if hidden { tell(Event::Hidden) } else { Ok(()) }
 }
 
 /// Rows on their way out.
@@ -60,7 +64,7 @@ pub fn each(
     tell: &mut dyn FnMut(Row) -> Result<bool>,
 ) -> Result<()> {
     let mut rows = Rows::new(chain, io, at, end);
-    while let Some((row, _)) = rows.step()? {
+    while let Some((row, _)) = rows.next_row()? {
         if !tell(row)? {
             return Ok(());
         }

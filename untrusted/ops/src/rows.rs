@@ -1,6 +1,7 @@
 //! Rows: what every range of a disk is, as `map` tells it, one after the other.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use instar_image::holes::Holes;
 use instar_image::source::Piece;
 use instar_image::{Chain, Cursor, FileId, Found, Io, Layer, Place, Result, Source, Walk};
@@ -21,7 +22,7 @@ impl<'c> Rows<'c> {
     }
 
     /// The next row, and what was found there; nothing at the end.
-    pub fn step(&mut self) -> Result<Option<(Row, Found)>> {
+    pub fn next_row(&mut self) -> Result<Option<(Row, Found)>> {
         if let Some((len, found)) = self.now.take() {
             return self.tell(len, found);
         }
@@ -70,6 +71,27 @@ pub fn shut(mut chain: Chain<'static>) -> Chain<'static> {
         chain.layers.push(Box::new(Shut { size }));
     }
     chain
+}
+
+/// The same for a chain that others go on to read from: what may be asked where, and not what is there.
+pub fn told<'a>(chain: &'a Chain<'_>) -> Chain<'a> {
+    let open = chain.layers.iter().take_while(|layer| layer.is_open());
+    let mut layers: Vec<Box<dyn Layer + 'a>> = open.map(|layer| Box::new(Lent(&**layer)) as Box<dyn Layer>).collect();
+    layers.extend(chain.layers.get(layers.len()).map(|layer| Box::new(Shut { size: layer.size() }) as Box<dyn Layer>));
+    Chain { layers }
+}
+
+/// Another chain's layer.
+struct Lent<'a>(&'a dyn Layer);
+
+impl Layer for Lent<'_> {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
+        self.0.cursor(io)
+    }
 }
 
 /// A layer of which it is only known that it has data.

@@ -44,6 +44,8 @@ struct States<'c> {
     /// What lies here, and the row behind it.
     here: Option<(Row, Found)>,
     next: Option<(Row, Found)>,
+    /// Why it is not known what lies behind those.
+    failed: Option<Error>,
 }
 
 impl<'c> States<'c> {
@@ -51,20 +53,28 @@ impl<'c> States<'c> {
         let packed = if version < TELLS_PACKED { 0 } else { PACKED };
         let told = PRESENT | ZERO | DATA | PLACED | packed;
         let rows = Rows::new(chain, io, 0, chain.size());
-        States { chain, rows, told, at: 0, here: None, next: None }
+        States { chain, rows, told, at: 0, here: None, next: None, failed: None }
     }
 
     /// What is here, and for how long qemu-img would say so in one breath.
     fn peek(&mut self) -> Result<(u64, u32)> {
         if self.here.is_none() {
-            self.here = match self.next.take() {
-                Some(row) => Some(row),
-                None => self.rows.step()?,
+            self.here = match (self.next.take(), self.failed.take()) {
+                (Some(row), failed) => {
+                    self.failed = failed;
+                    Some(row)
+                }
+                (None, Some(error)) => return Err(error),
+                (None, None) => self.rows.next_row()?,
             };
         }
         let Some((mut row, found)) = self.here else { return Ok((u64::MAX, LAST)) };
-        while self.next.is_none() {
-            self.next = self.rows.step()?;
+        while self.next.is_none() && self.failed.is_none() {
+            match self.rows.next_row() {
+                Ok(next) => self.next = next,
+                // It is not this row's error: that one ends here.
+                Err(error) => self.failed = Some(error),
+            }
             let Some((next, more)) = self.next else { break };
             if next.state == row.state && found.joins(row.len, &more) {
                 row.len = row.len.saturating_add(next.len);

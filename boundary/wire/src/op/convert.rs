@@ -90,10 +90,10 @@ message! {
         Ready(u64) = 1,
         /// So many bytes more have been dealt with.
         Done(u64) = 2,
-        /// What is at this offset could not be read, and became zeroes.
+        /// These bytes could not be read, and became zeroes.
         Salvaged(Trouble) = 3,
-        /// What is at this offset could not be read or written; the outcome says more.
-        Stopped(u64) = 4,
+        /// These bytes could not be read or written.
+        Stopped(Trouble) = 4,
         /// Among all that is to be copied, so many bytes are not zeroes as far as the images tell.
         Work(u64) = 5,
         /// There is no such snapshot; the outcome says more.
@@ -102,6 +102,8 @@ message! {
         Unmade = 7,
         /// What was to be copied begins beyond the end of the image.
         Beyond = 8,
+        /// The first place of all of which the images do not tell what is there, whatever else went wrong.
+        Unmapped(Trouble) = 9,
     }
 }
 
@@ -116,12 +118,16 @@ message! {
 }
 
 message! {
-    /// Bytes that could not be read.
+    /// Bytes with which something went wrong.
     pub struct Trouble {
-        /// Where they would have gone.
+        /// Where they are in their own image.
         pub at: u64,
+        /// Where they are among all that is copied.
+        pub to: u64,
         /// How many.
         pub len: u64,
+        /// Their image does not tell what is there.
+        pub in_map: bool,
         /// Why.
         pub error: Error,
     }

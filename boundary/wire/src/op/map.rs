@@ -18,7 +18,7 @@ message! {
         pub start: u64,
         /// How many bytes from there on at most.
         pub length: Option<u64>,
-        /// Stop at data that lie nowhere as they are: there is no way to tell where.
+        /// Stop behind data that lie nowhere as they are: there is no way to tell where.
         pub plain: bool,
     }
 }
@@ -32,7 +32,7 @@ message! {
         Ready = 1,
         /// More rows, one behind the other; see [`rows`].
         Rows(Bytes) = 2,
-        /// There are data that lie nowhere as they are, and nothing more is told.
+        /// The last rows told were data that lie nowhere as they are, and nothing more is told.
         Hidden = 3,
     }
 }

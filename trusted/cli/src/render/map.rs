@@ -39,6 +39,8 @@ pub struct Page<'a> {
     /// The file last named, and its name.
     file: Option<u32>,
     name: Vec<u8>,
+    /// A row has come that text has no words for: none is shown any more.
+    is_over: bool,
 }
 
 impl<'a> Page<'a> {
@@ -58,6 +60,7 @@ impl<'a> Page<'a> {
             words: Vec::new(),
             file: None,
             name: Vec::new(),
+            is_over: false,
         }
     }
 
@@ -131,7 +134,8 @@ impl<'a> Page<'a> {
 
     /// A row as text, if there is anything to be found at its place.
     fn line(&mut self, row: &Row) {
-        if !row.is(DATA) || row.is(ZERO) {
+        self.is_over |= row.is(DATA) && !row.is(PLACED);
+        if self.is_over || !row.is(DATA) || row.is(ZERO) {
             return;
         }
         if self.file != Some(row.file) {
@@ -155,6 +159,14 @@ impl<'a> Page<'a> {
         self.show()?;
         if self.json {
             self.buffer.extend_from_slice(b"]\n");
+        }
+        self.out.write_all(&self.buffer)
+    }
+
+    /// Shows no more, as something went wrong: of the row under way it is not known where it would have ended.
+    pub fn stop(mut self) -> io::Result<()> {
+        if self.json && self.begun {
+            self.buffer.extend_from_slice(b",\n");
         }
         self.out.write_all(&self.buffer)
     }
@@ -269,6 +281,25 @@ mod tests {
                     0x800           0x200           0               file\\n1\n\
                     0xe00           0x7             0x200           file\\n3\n";
         assert_eq!(page("10.0.2", false, &rows), seen);
+    }
+
+    #[test]
+    fn what_went_wrong_ends_after_the_last_whole_row() {
+        let stopped = |json: bool| {
+            let profile = Profile::parse("10.0.2").unwrap();
+            let manner =
+                Manner { profile: &profile, text: Text::Safe, display: &|_| b"x".to_vec(), part: None, blank: None };
+            let mut out = Vec::new();
+            let mut page = Page::new(manner, json, 512, &mut out);
+            rows().into_iter().try_for_each(|row| page.add(row)).unwrap();
+            page.stop().unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let seen = "Offset          Length          Mapped to       File\n\
+                    0x200           0x600           0x1000          x\n\
+                    0x800           0x200           0               x\n";
+        assert_eq!(stopped(false), seen);
+        assert!(stopped(true).ends_with("\"data\": true, \"compressed\": false},\n"), "{}", stopped(true));
     }
 
     #[test]

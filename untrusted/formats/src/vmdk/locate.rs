@@ -108,7 +108,7 @@ impl Layer for Disk {
         else {
             return Ok(unit);
         };
-        let broken = || Kind::Corrupt.what("a compressed part is broken").file(unit.place.file).at(unit.place.at);
+        let broken = || Kind::Broken.what("a compressed part is broken").file(unit.place.file).at(unit.place.at);
         let mut size = [0; 4];
         if io.len(unit.place.file) < unit.place.at {
             return Err(broken());
