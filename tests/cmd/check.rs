@@ -23,6 +23,7 @@ const CHECK: &[&str] = &[
     "uncounted.qcow2",
     "--output=json uncounted.qcow2",
     "orphan.qcow2",
+    "unmarked.qcow2",
     "-f raw disk.raw",
     "--output=json -f raw disk.raw",
     "nosuch",

@@ -7,6 +7,7 @@ use instar_tests::report::Report;
 
 const CONVERT: &[&str] = &[
     "-O raw disk.qcow2 >",
+    "-O raw unmarked.qcow2 disk.qcow2 >",
     "-f qcow2 -O raw disk.qcow2 >",
     "-f raw -O raw disk.raw >",
     "-f raw odd.raw >",

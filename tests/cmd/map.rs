@@ -18,6 +18,7 @@ const MAP: &[&str] = &[
     "--output=json snap.qcow2",
     "--output=json none.raw",
     "orphan.qcow2",
+    "unmarked.qcow2",
     "nosuch",
     "-U --output=json disk.vmdk",
 ];

@@ -29,5 +29,12 @@ pub fn make(scratch: &Scratch) {
     io("overlay.qcow2", &["write -P 7 50k 30k", "write -z 1M 64k"]);
     img(&["create", "-q", "-f", "qcow2", "-u", "-b", "missing.raw", "-F", "raw", "orphan.qcow2", "1M"]);
     img(&["convert", "-c", "-O", "qcow2", "disk.qcow2", "packed.qcow2"]);
+    img(&["create", "-q", "-f", "qcow2", "unmarked.qcow2", "1M"]);
+    img(&["bitmap", "--add", "unmarked.qcow2", "marks"]);
+    let path = folder.join("unmarked.qcow2");
+    let mut unmarked = fs::read(&path).expect("an image");
+    // Somebody who knows no bitmaps has written to it.
+    unmarked[95] = 0;
+    fs::write(path, unmarked).expect("an image");
     img(&["convert", "-O", "vmdk", "disk.qcow2", "disk.vmdk"]);
 }

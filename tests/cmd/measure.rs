@@ -8,6 +8,7 @@ use instar_tests::report::Report;
 const MEASURE: &[&str] = &[
     "disk.qcow2",
     "-O qcow2 disk.qcow2",
+    "-O qcow2 unmarked.qcow2",
     "-O qcow2 --output=json overlay.qcow2",
     "-O qcow2 -f raw disk.raw",
     "-O qcow2 -o cluster_size=512 disk.qcow2",

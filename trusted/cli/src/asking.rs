@@ -129,15 +129,12 @@ impl Asking<'_> {
         Told::failure(self.settings, &parts.concat())
     }
 
-    /// Lines for standard error that the descriptions of the images earned.
-    pub fn notes(&self) -> Vec<u8> {
-        self.images.iter().flat_map(|image| image.notes.iter().copied()).collect()
-    }
-
-    /// What should be said although the images could be opened.
-    pub fn warnings(&self, heard: &Heard) -> Vec<u8> {
-        let all = heard.images.iter().flatten().flat_map(|layer| &layer.warnings);
-        warnings(self.session, self.settings, all)
+    /// Lines for standard error that come before all others: what the descriptions of the images earned, what is to be
+    /// said of the wall, and what although the images could be opened.
+    pub fn notes(&self, heard: &Heard, wall: &[u8]) -> Vec<u8> {
+        let described = self.images.iter().flat_map(|image| image.notes.iter().copied());
+        let layers = heard.images.iter().flatten().flat_map(|layer| &layer.warnings);
+        described.chain(wall.iter().copied()).chain(warnings(self.session, self.settings, layers)).collect()
     }
 
     /// Refuses options that nobody knows, of every image and of those below it.

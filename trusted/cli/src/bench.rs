@@ -49,7 +49,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         step: parsed.number("step-size").filter(|step| *step > 0).unwrap_or(size),
     };
     let lanes = usize::try_from(request.depth).unwrap_or(usize::MAX);
-    let (cell, notes) = setup::moving_cell(parsed, settings, Some(lanes))?;
+    let (cell, wall) = setup::moving_cell(parsed, settings, Some(lanes))?;
     let is_json = parsed.bytes("output") == Some(b"json");
     let (mut heard, mut started, mut refused, mut failed) = (Heard::default(), None, None, false);
     let mut hear = |event: &[u8]| {
@@ -70,7 +70,8 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     };
     let ended = asking.run(cell, &op::Request::Bench(request.clone()), u64::MAX, &mut hear);
     let seconds = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
-    let fail = |told: Told| Told { stderr: [&notes[..], &told.stderr].concat(), ..told };
+    let notes = asking.notes(&heard, &wall);
+    let fail = |told: Told| told.after(&notes);
     match (refused, ended) {
         (Some(told), _) | (None, Err(End::Fell(told))) => return Err(fail(told)),
         (None, Err(End::Failed(error))) if failed => {

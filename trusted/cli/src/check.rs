@@ -36,7 +36,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let asking = Asking { session: &session, images: &images, parsed, settings };
     let request = Request { top: images[0].content(), rules: setup::rules(settings), chain: parsed.has("chain") };
     let (cell, wall) = setup::moving_cell(parsed, settings, Some(1))?;
-    let mut ear = Ear { asking: &asking, notes: wall, heard: Heard::default(), refused: None, results: Vec::new() };
+    let mut ear = Ear { asking: &asking, wall, heard: Heard::default(), refused: None, results: Vec::new() };
     let ended = asking.run(cell, &op::Request::Check(request), u64::MAX, &mut |event| ear.take(event));
     ear.end(ended)
 }
@@ -44,8 +44,8 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
 /// What has been heard.
 struct Ear<'a> {
     asking: &'a Asking<'a>,
-    /// What goes to standard error before all findings.
-    notes: Vec<u8>,
+    /// What is to be said of the wall.
+    wall: Vec<u8>,
     heard: Heard,
     /// Why it must not go on.
     refused: Option<Told>,
@@ -61,9 +61,7 @@ impl Ear<'_> {
                 self.heard.is_complete = true;
                 let known = self.asking.check_known(&self.heard);
                 self.refused = self.asking.refuse_structured(&self.heard).and(known).err();
-                let notes =
-                    [std::mem::take(&mut self.notes), self.asking.notes(), self.asking.warnings(&self.heard)].concat();
-                say(&notes);
+                say(&self.asking.notes(&self.heard, &self.wall));
             }
             Event::Findings(findings) => findings.iter().for_each(|finding| self.tell(finding)),
             Event::Summary(summary) => self.results.push(Some(summary)),
@@ -101,9 +99,9 @@ impl Ear<'_> {
         }
         match ended {
             Ok(()) => {}
-            Err(End::Fell(told)) => return Err(told.after(&self.notes)),
+            Err(End::Fell(told)) => return Err(told.after(&self.unsaid())),
             Err(End::Failed(error)) if self.heard.is_complete => return Err(self.failed(&error)),
-            Err(End::Failed(error)) => return Err(self.asking.refused(&self.heard, &error).after(&self.notes)),
+            Err(End::Failed(error)) => return Err(self.asking.refused(&self.heard, &error).after(&self.unsaid())),
         }
         if self.results.iter().all(Option::is_none) {
             let told = Told::failure(settings, b"This image format does not support checks");
@@ -121,6 +119,11 @@ impl Ear<'_> {
         };
         let stdout = if self.asking.parsed.has("quiet") { Vec::new() } else { self.show() };
         Ok(Told { stdout, stderr, code, ..Told::default() })
+    }
+
+    /// The notes, if they have not been said.
+    fn unsaid(&self) -> Vec<u8> {
+        if self.heard.is_complete { Vec::new() } else { self.asking.notes(&self.heard, &self.wall) }
     }
 
     /// The check itself came to an end too early.

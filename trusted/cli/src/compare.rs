@@ -58,7 +58,6 @@ fn compare(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         strict: parsed.has("strict"),
     });
     let (cell, wall) = setup::moving_cell(parsed, settings, None)?;
-    let notes = [asking.notes(), wall].concat();
     let mut ear = Ear::default();
     let mut hear = |event: &[u8]| {
         match decode(event)? {
@@ -93,11 +92,8 @@ fn compare(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         (Err(End::Failed(error)), _) => Err(asking.refused(&ear.heard, &error)),
         (Ok(()), None) => Telling { asking: &asking, ear: &ear }.tell(&mut progress),
     };
-    told.map(|told| with_notes(told, &notes)).map_err(|told| with_notes(told, &notes))
-}
-
-fn with_notes(told: Told, notes: &[u8]) -> Told {
-    Told { stderr: [notes, &told.stderr].concat(), ..told }
+    let notes = asking.notes(&ear.heard, &wall);
+    told.map(|told| told.after(&notes)).map_err(|told| told.after(&notes))
 }
 
 /// What is needed to tell the outcome.

@@ -131,7 +131,6 @@ impl Copying<'_> {
         let lanes = if making.is_stream() { Some(1) } else { lanes };
         let request = Request { sparse: if making.is_stream() { 0 } else { request.sparse }, ..request };
         let (cell, wall) = setup::moving_cell(parsed, settings, lanes)?;
-        let notes = [self.0.notes(), wall].concat();
         let mut ear = Ear::default();
         let mut hear = |event: &[u8]| {
             match decode(event)? {
@@ -163,6 +162,7 @@ impl Copying<'_> {
             if ear.refused.is_some() { Err(Malformed) } else { Ok(()) }
         };
         let ended = self.0.run(cell, &wrap(request), u64::MAX, &mut hear);
+        let notes = self.0.notes(&ear.heard, &wall);
         let stderr =
             [notes, self.beyond(&ear), Lost { asking: &self.0, heard: &ear.heard }.lines(&ear.salvaged)].concat();
         match ended {

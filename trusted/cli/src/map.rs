@@ -30,10 +30,10 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         length: parsed.number("max-length"),
         plain: !json,
     };
-    let (cell, notes) = setup::moving_cell(parsed, settings, Some(1))?;
+    let (cell, wall) = setup::moving_cell(parsed, settings, Some(1))?;
     let mut ear = Ear::default();
     let ended = asking.run(cell, &op::Request::Map(request), u64::MAX, &mut |event| ear.take(event));
-    let stderr = [asking.notes(), notes].concat();
+    let stderr = asking.notes(&ear.heard, &wall);
     let (rows, failure) = ear.end(ended, &asking).map_err(|told| told.after(&stderr))?;
     let told = match failure {
         None => Told { stderr, ..Told::default() },

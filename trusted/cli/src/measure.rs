@@ -49,7 +49,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         return recipe.map(|_| Told::default()).map_err(|told| told.after(&warnings));
     }
     let asking = Asking { session: &session, images: &opened, parsed, settings };
-    let (cell, notes) = setup::moving_cell(parsed, settings, Some(1))?;
+    let (cell, wall) = setup::moving_cell(parsed, settings, Some(1))?;
     let mut ear = Ear::default();
     let mut hear = |event: &[u8]| {
         match decode(event)? {
@@ -61,7 +61,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         Ok(())
     };
     let ended = asking.run(cell, &op::Request::Measure(request), EVENTS_MAX, &mut hear);
-    let notes = [asking.notes(), notes, warnings].concat();
+    let notes = [asking.notes(&ear.heard, &wall), warnings].concat();
     // That there is a secret is looked at before the size is.
     let too_big = matches!(&ended, Err(End::Failed(error)) if error.kind == Kind::TooBig);
     let no_secret = wanted.has_secret(parsed).err().filter(|_| too_big && ear.heard.is_complete);

@@ -29,7 +29,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     session.read_content();
     let images = [opening::open(parsed, 0, &mut session, settings)?];
     let asking = Asking { session: &session, images: &images, parsed, settings };
-    let (cell, notes) = setup::cell(parsed, settings)?;
+    let (cell, wall) = setup::cell(parsed, settings)?;
     let (mut heard, mut snapshots): (Heard, Vec<Snapshot>) = Default::default();
     let mut hear = |event: &[u8]| {
         match decode(event)? {
@@ -46,7 +46,8 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     });
     let told =
         told.and_then(|()| asking.refuse_users(&heard)).and_then(|()| opening::check_known(&images[0], settings));
-    told.map_err(|told| Told { stderr: [&notes[..], &told.stderr].concat(), ..told })?;
+    let notes = asking.notes(&heard, &wall);
+    told.map_err(|told| told.after(&notes))?;
     Ok(Told { stdout: show(&snapshots, parsed, settings), stderr: notes, ..Told::default() })
 }
 
