@@ -119,7 +119,7 @@ fn spots(whole: &[u8]) -> Vec<usize> {
     let sectors = whole.chunks_exact(512).enumerate().filter(|(_, sector)| is_table(sector));
     let words = |(number, sector): (usize, &[u8])| {
         let used = sector.chunks_exact(8).enumerate().filter(|(_, word)| **word != [0; 8]);
-        let last = used.clone().last().map_or(0, |(at, _)| at);
+        let last = used.clone().next_back().map_or(0, |(at, _)| at);
         // The word behind the last one as well: a table may go on there.
         used.map(|(at, _)| at).chain([(last + 1).min(63)]).map(move |at| number * 512 + at * 8).collect::<Vec<_>>()
     };

@@ -130,7 +130,10 @@ impl Ear<'_> {
     fn failed(&self, error: &Error) -> Told {
         let (settings, words) = (self.asking.settings, self.asking.words(error));
         if settings.face == Face::Native {
-            return Told::failure(settings, &[b"Check failed: ", &self.asking.input_output(&self.heard, error)[..]].concat());
+            return Told::failure(
+                settings,
+                &[b"Check failed: ", &self.asking.input_output(&self.heard, error)[..]].concat(),
+            );
         }
         let why: &[u8] = match error.kind {
             _ if !error.what.0.starts_with(b"ERROR") => &self.asking.input_output(&self.heard, error),

@@ -1,24 +1,32 @@
 //! The tally of a census: how often every unit of the file is used, held against the counts that the image keeps.
 //!
-//! A byte for each unit is enough for nearly all; memory is taken for what is used alone, and a file of very many units
+//! Two bytes for each unit are enough for nearly all; memory is taken for what is used alone, and a file of very many units
 //! is looked at in parts.
 
-use crate::census::{Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Weight, Witness, finding};
+use crate::census::{
+    Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Stored, Weight, Witness, finding,
+};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::Range;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 use instar_wire::op::check::Summary;
 
 /// Units of a page of counts.
 const PAGE: usize = 1 << 16;
 /// Units that are looked at in one go.
-const WINDOW: u64 = 64 << 20;
+const WINDOW: u64 = 32 << 20;
+/// The most units of a file, as with qemu-img.
+const UNITS_MAX: u64 = 0x7fff_ffff;
+/// Of a unit in a page: somebody says that nobody else uses it.
+const SOLE: u16 = 1 << 15;
+/// Of a unit in a page: somebody says that others use it as well.
+const SHARED: u16 = 1 << 14;
 /// A count in a page that is kept elsewhere, as it has no room there.
-const MANY: u8 = u8::MAX;
+const MANY: u16 = SHARED - 1;
 
 /// Checks an image; every finding is reported when it is made.
 pub fn check(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>) -> Result<Summary> {
@@ -34,6 +42,9 @@ pub fn check_in_windows(
     let space = census.space();
     let mut totals = Totals { report, summary: Summary::NONE };
     let mut units = space.len.div_ceil(space.unit.max(1));
+    if units > UNITS_MAX {
+        return Err(Kind::TooBig.what("File too large").file(space.file));
+    }
     let mut last = None;
     let mut start = 0u64;
     loop {
@@ -43,7 +54,9 @@ pub fn check_in_windows(
         units = units.max(tally.units);
         if let Some(mut ledger) = census.ledger() {
             last = tally.compare(&mut *ledger, units)?.or(last);
-            tally.review(&mut *ledger, units)?;
+            if tally.is_doubtful {
+                tally.review(&mut *ledger, units)?;
+            }
         }
         if end >= units {
             break;
@@ -78,7 +91,7 @@ impl Totals<'_> {
 /// Counts of the units of a window.
 struct Counts {
     window: Range<u64>,
-    pages: Vec<Option<Box<[u8]>>>,
+    pages: Vec<Option<Box<[u16]>>>,
     many: BTreeMap<u64, u64>,
 }
 
@@ -93,32 +106,69 @@ impl Counts {
         (index / PAGE, index % PAGE)
     }
 
-    fn get(&self, unit: u64) -> u64 {
+    #[inline]
+    fn cell(&self, unit: u64) -> u16 {
         let (page, at) = self.place(unit);
-        let byte = self.pages.get(page).and_then(Option::as_ref).and_then(|page| page.get(at)).copied().unwrap_or(0);
-        if byte == MANY { self.many.get(&unit).copied().unwrap_or(MANY.into()) } else { byte.into() }
+        self.pages.get(page).and_then(Option::as_ref).and_then(|page| page.get(at)).copied().unwrap_or(0)
     }
 
-    fn set(&mut self, unit: u64, count: u64) {
+    #[inline]
+    fn get(&self, unit: u64) -> u64 {
+        match self.cell(unit) & MANY {
+            MANY => self.many.get(&unit).copied().unwrap_or(MANY.into()),
+            count => count.into(),
+        }
+    }
+
+    /// The cells from a unit on, to the end of its page at least.
+    fn row(&self, unit: u64) -> impl Iterator<Item = u16> + '_ {
         let (page, at) = self.place(unit);
+        let page = self.pages.get(page).and_then(Option::as_ref).and_then(|page| page.get(at..)).unwrap_or_default();
+        page.iter().copied().chain(core::iter::repeat(0))
+    }
+
+    /// The cell of a unit, for which there is a page from now on.
+    #[inline]
+    fn cell_mut(&mut self, unit: u64) -> Option<&mut u16> {
+        let (page, at) = self.place(unit);
+        if self.pages.get(page).is_none_or(Option::is_none) {
+            self.make(page);
+        }
+        self.pages.get_mut(page)?.as_mut()?.get_mut(at)
+    }
+
+    #[cold]
+    fn make(&mut self, page: usize) {
         if self.pages.len() <= page {
             self.pages.resize_with(page.saturating_add(1), || None);
         }
-        let byte = u8::try_from(count).ok().filter(|byte| *byte != MANY);
-        if byte.is_none() {
-            self.many.insert(unit, count);
-        }
-        let slot = self.pages.get_mut(page).map(|page| page.get_or_insert_with(|| vec![0; PAGE].into_boxed_slice()));
-        if let Some(cell) = slot.and_then(|page| page.get_mut(at)) {
-            *cell = byte.unwrap_or(MANY);
+        if let Some(slot) = self.pages.get_mut(page) {
+            *slot = Some(vec![0; PAGE].into_boxed_slice());
         }
     }
+
+    /// Sets a count, and adds flags to those that are there.
+    fn set(&mut self, unit: u64, count: u64, flags: u16) {
+        let short = u16::try_from(count).ok().filter(|count| *count < MANY);
+        if short.is_none() {
+            self.many.insert(unit, count);
+        }
+        if let Some(cell) = self.cell_mut(unit) {
+            *cell = *cell & !MANY | flags | short.unwrap_or(MANY);
+        }
+    }
+}
+
+fn flags(sole: Option<bool>) -> u16 {
+    sole.map_or(0, |sole| if sole { SOLE } else { SHARED })
 }
 
 /// A census being taken.
 struct Tally<'c, 'r, 't> {
     census: &'c dyn Census,
     space: Space,
+    /// Units are 2 to this power long, if they are so.
+    bits: Option<u32>,
     counts: Counts,
     totals: &'t mut Totals<'r>,
     /// One more than the last unit that is used.
@@ -127,6 +177,8 @@ struct Tally<'c, 'r, 't> {
     alone: BTreeMap<u64, u64>,
     /// Units whose counts cannot be read, in order.
     unknown: Vec<Range<u64>>,
+    /// There is something to be reviewed.
+    is_doubtful: bool,
     /// What does not depend on the window is told once.
     is_first: bool,
 }
@@ -135,8 +187,9 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
     fn new(census: &'c dyn Census, window: Range<u64>, totals: &'t mut Totals<'r>) -> Self {
         let is_first = window.start == 0;
         let counts = Counts::new(window);
-        let (alone, unknown) = (BTreeMap::new(), Vec::new());
-        Tally { census, space: census.space(), counts, totals, units: 0, alone, unknown, is_first }
+        let (alone, unknown, space) = (BTreeMap::new(), Vec::new(), census.space());
+        let bits = space.unit.is_power_of_two().then(|| space.unit.trailing_zeros());
+        Tally { census, space, bits, counts, totals, units: 0, alone, unknown, is_doubtful: false, is_first }
     }
 
     fn irregular(&mut self, irregular: &Irregular) -> Result<()> {
@@ -147,14 +200,37 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
     }
 
     /// Counts one unit more; whether somebody else uses it although it should be used alone.
+    #[inline]
     fn count(&mut self, unit: u64, claim: &Claim) -> Result<bool> {
+        let flags = flags(claim.sole);
+        // Nearly all units are used once.
+        if let Some(cell @ 0) = self.counts.cell_mut(unit)
+            && claim.times == 1
+        {
+            *cell = 1 | flags;
+            return Ok(false);
+        }
+        self.count_more(unit, claim, flags)
+    }
+
+    fn count_more(&mut self, unit: u64, claim: &Claim, flags: u16) -> Result<bool> {
         let before = self.counts.get(unit);
         let after = before.saturating_add(claim.times);
-        self.counts.set(unit, after.min(self.space.most));
+        self.counts.set(unit, after.min(self.space.most), flags);
         for _ in self.space.most..after {
             self.irregular(&Irregular::Uncountable(unit.saturating_mul(self.space.unit)))?;
         }
         Ok(before > 0 && (claim.alone || self.is_taken(unit)))
+    }
+
+    /// The unit that a byte lies in.
+    #[inline]
+    fn unit_of(&self, at: u64) -> u64 {
+        // A division would cost more than all the rest.
+        match self.bits {
+            Some(bits) => at.checked_shr(bits).unwrap_or(0),
+            None => at.checked_div(self.space.unit).unwrap_or(0),
+        }
     }
 
     fn is_taken(&self, unit: u64) -> bool {
@@ -165,17 +241,19 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
 
     /// Holds the counts against those that the image keeps, which take their place. The last unit in use.
     fn compare(&mut self, ledger: &mut dyn Ledger, units: u64) -> Result<Option<u64>> {
-        let mut stored = vec![0; PAGE];
+        let (mut stored, mut odd) = (vec![0; PAGE], Vec::new());
         let mut last = None;
         let mut unit = self.counts.window.start;
         let end = self.counts.window.end.min(units);
         while unit < end {
-            let most = usize::try_from(end.saturating_sub(unit)).unwrap_or(PAGE).min(PAGE);
+            let (_, within) = self.counts.place(unit);
+            let most = usize::try_from(end.saturating_sub(unit)).unwrap_or(PAGE).min(PAGE.saturating_sub(within));
             let room = stored.get_mut(..most).unwrap_or_default();
             let known = match ledger.read(unit, room) {
                 Ok(known) => known.clamp(1, most),
                 Err(error) => {
                     self.irregular(&Irregular::Uncounted(unit, error))?;
+                    self.is_doubtful = true;
                     let next = unit.saturating_add(1);
                     match self.unknown.last_mut().filter(|last| last.end == unit) {
                         Some(last) => last.end = next,
@@ -185,19 +263,36 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
                     continue;
                 }
             };
-            for stored in stored.get(..known).unwrap_or_default() {
-                let (stored, counted) = (*stored, self.counts.get(unit));
-                if stored > 0 || counted > 0 {
-                    last = Some(unit);
-                }
-                if stored != counted {
-                    self.irregular(&Irregular::Miscount(Miscount { unit, stored, counted }))?;
-                    self.counts.set(unit, stored);
+            for (cell, stored) in self.counts.row(unit).zip(stored.get(..known).unwrap_or_default()) {
+                let denied = if *stored == 1 { SHARED } else { SOLE };
+                // Nearly all are as they should be.
+                if u64::from(cell & MANY) == *stored && cell & denied == 0 && cell & MANY != MANY {
+                    last = if *stored > 0 { Some(unit) } else { last };
+                } else {
+                    odd.push((unit, *stored));
                 }
                 unit = unit.saturating_add(1);
             }
+            for (unit, stored) in odd.drain(..) {
+                last = last.max(self.compare_one(unit, stored)?);
+            }
         }
         Ok(last)
+    }
+
+    /// Compares the counts of a unit; the unit, if it is in use.
+    fn compare_one(&mut self, unit: u64, stored: u64) -> Result<Option<u64>> {
+        let counted = self.counts.get(unit);
+        if stored == 0 && counted == 0 {
+            return Ok(None);
+        }
+        let denied = if stored == 1 { SHARED } else { SOLE };
+        self.is_doubtful |= self.counts.cell(unit) & denied != 0;
+        if stored != counted {
+            self.irregular(&Irregular::Miscount(Miscount { unit, stored, counted }))?;
+            self.counts.set(unit, stored, 0);
+        }
+        Ok(Some(unit))
     }
 
     fn review(&mut self, ledger: &mut dyn Ledger, units: u64) -> Result<()> {
@@ -206,22 +301,22 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
         let mut stored = |unit: u64| {
             let before = unknown.partition_point(|range| range.end <= unit);
             if unknown.get(before).is_some_and(|range| range.contains(&unit)) {
-                return None;
+                return Stored::Unknown;
             }
             if counts.window.contains(&unit) && unit < units {
-                return Some(counts.get(unit));
+                return Stored::Count(counts.get(unit));
             }
             let mut one = [0];
             if !*is_first || unit < units {
-                return None;
+                return Stored::Elsewhere;
             }
             if let Err(error) = ledger.read(unit, &mut one) {
                 let note = Some(finding(Weight::Note, error)).filter(|note| !note.what.what.0.is_empty());
                 noted.borrow_mut().extend(note);
-                return None;
+                return Stored::Unknown;
             }
             let [count] = one;
-            Some(count)
+            Stored::Count(count)
         };
         census.review(&mut stored, &mut |finding| {
             noted.take().into_iter().try_for_each(|note| totals.find(note))?;
@@ -237,11 +332,12 @@ impl Witness for Tally<'_, '_, '_> {
             return Ok(true);
         }
         if claim.end() > self.space.len.saturating_add(self.space.slack) {
+            self.is_doubtful |= claim.sole.is_some();
             let told = if self.is_first { self.irregular(&Irregular::Outside(claim)) } else { Ok(()) };
             return told.map(|()| false);
         }
-        let unit_len = self.space.unit.max(1);
-        let (first, behind) = (claim.at / unit_len, claim.end().div_ceil(unit_len));
+        let first = self.unit_of(claim.at);
+        let behind = self.unit_of(claim.end().saturating_sub(1)).saturating_add(1);
         self.units = self.units.max(behind);
         let Range { start, end } = self.counts.window;
         let mut shared = None;
@@ -259,8 +355,33 @@ impl Witness for Tally<'_, '_, '_> {
         }
     }
 
+    fn claims(&mut self, like: Claim, places: &[u64]) -> Result<bool> {
+        let flags = flags(like.sole);
+        let bits = self.bits.filter(|_| like.len == self.space.unit && like.times == 1 && !like.alone);
+        let behind = self.unit_of(self.space.len).min(self.counts.window.end);
+        let window = self.counts.window.start..behind;
+        let mut is_fine = true;
+        for at in places {
+            // One unit that nobody has used so far: the rest is for those that are not so simple.
+            let unit = bits.filter(|_| at & self.space.unit.saturating_sub(1) == 0).map(|bits| at.checked_shr(bits));
+            if let Some(unit) = unit.flatten().filter(|unit| window.contains(unit))
+                && let Some(cell @ 0) = self.counts.cell_mut(unit)
+            {
+                *cell = 1 | flags;
+                self.units = self.units.max(unit.saturating_add(1));
+                continue;
+            }
+            is_fine &= self.claim(Claim { at: *at, ..like })?;
+        }
+        Ok(is_fine)
+    }
+
     fn find(&mut self, finding: Finding) -> Result<()> {
         if self.is_first { self.totals.find(finding) } else { Ok(()) }
+    }
+
+    fn doubt(&mut self) {
+        self.is_doubtful = true;
     }
 
     fn add(&mut self, more: Clusters) {
