@@ -1,9 +1,8 @@
 //! The tally of a census: how often every unit of the file is used, held against the counts that the image keeps.
 //!
-//! A byte for each unit is enough for nearly all; memory is taken for what is used alone, and a file of very many units
-//! is looked at in parts.
+//! A byte for each unit is enough for nearly all, and a file of very many units is looked at in parts.
 
-use crate::census::{Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Weight, Witness, finding};
+use crate::census::{Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Unused, Weight, Witness, finding};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -18,7 +17,9 @@ const PAGE: usize = 1 << 16;
 /// Units that are looked at in one go.
 const WINDOW: u64 = 64 << 20;
 /// A count in a page that is kept elsewhere, as it has no room there.
-const MANY: u8 = u8::MAX;
+const MANY: u8 = ALONE - 1;
+/// Beside a count: somebody uses the unit alone.
+const ALONE: u8 = 0x80;
 
 /// Checks an image; every finding is reported when it is made.
 pub fn check(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>) -> Result<Summary> {
@@ -33,7 +34,7 @@ pub fn check_in_windows(
 ) -> Result<Summary> {
     let space = census.space();
     let mut totals = Totals { report, summary: Summary::NONE };
-    let mut units = space.len.div_ceil(space.unit.max(1));
+    let mut units = space.units(0, space.len).end;
     let mut last = None;
     let mut start = 0u64;
     loop {
@@ -44,6 +45,8 @@ pub fn check_in_windows(
         if let Some(mut ledger) = census.ledger() {
             last = tally.compare(&mut *ledger, units)?.or(last);
             tally.review(&mut *ledger, units)?;
+        } else {
+            tally.unused()?;
         }
         if end >= units {
             break;
@@ -93,24 +96,41 @@ impl Counts {
         (index / PAGE, index % PAGE)
     }
 
-    fn get(&self, unit: u64) -> u64 {
+    fn byte(&self, unit: u64) -> u8 {
         let (page, at) = self.place(unit);
-        let byte = self.pages.get(page).and_then(Option::as_ref).and_then(|page| page.get(at)).copied().unwrap_or(0);
-        if byte == MANY { self.many.get(&unit).copied().unwrap_or(MANY.into()) } else { byte.into() }
+        self.pages.get(page).and_then(Option::as_ref).and_then(|page| page.get(at)).copied().unwrap_or(0)
     }
 
-    fn set(&mut self, unit: u64, count: u64) {
+    fn get(&self, unit: u64) -> u64 {
+        let count = self.byte(unit) & !ALONE;
+        if count == MANY { self.many.get(&unit).copied().unwrap_or(MANY.into()) } else { count.into() }
+    }
+
+    fn is_alone(&self, unit: u64) -> bool {
+        self.byte(unit) & ALONE != 0
+    }
+
+    /// The first unit from this one on that may be used: a page that is not there is passed over.
+    fn next(&self, unit: u64) -> u64 {
+        let (page, at) = self.place(unit);
+        match self.pages.get(page).and_then(Option::as_ref) {
+            Some(_) => unit,
+            None => unit.saturating_add(PAGE.saturating_sub(at) as u64),
+        }
+    }
+
+    fn set(&mut self, unit: u64, count: u64, alone: bool) {
         let (page, at) = self.place(unit);
         if self.pages.len() <= page {
             self.pages.resize_with(page.saturating_add(1), || None);
         }
-        let byte = u8::try_from(count).ok().filter(|byte| *byte != MANY);
+        let byte = u8::try_from(count).ok().filter(|byte| *byte < MANY);
         if byte.is_none() {
             self.many.insert(unit, count);
         }
         let slot = self.pages.get_mut(page).map(|page| page.get_or_insert_with(|| vec![0; PAGE].into_boxed_slice()));
         if let Some(cell) = slot.and_then(|page| page.get_mut(at)) {
-            *cell = byte.unwrap_or(MANY);
+            *cell = byte.unwrap_or(MANY) | if alone { ALONE } else { 0 };
         }
     }
 }
@@ -123,8 +143,6 @@ struct Tally<'c, 'r, 't> {
     totals: &'t mut Totals<'r>,
     /// One more than the last unit that is used.
     units: u64,
-    /// Parts that somebody has alone: where they begin and end.
-    alone: BTreeMap<u64, u64>,
     /// Units whose counts cannot be read, in order.
     unknown: Vec<Range<u64>>,
     /// What does not depend on the window is told once.
@@ -135,8 +153,7 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
     fn new(census: &'c dyn Census, window: Range<u64>, totals: &'t mut Totals<'r>) -> Self {
         let is_first = window.start == 0;
         let counts = Counts::new(window);
-        let (alone, unknown) = (BTreeMap::new(), Vec::new());
-        Tally { census, space: census.space(), counts, totals, units: 0, alone, unknown, is_first }
+        Tally { census, space: census.space(), counts, totals, units: 0, unknown: Vec::new(), is_first }
     }
 
     fn irregular(&mut self, irregular: &Irregular) -> Result<()> {
@@ -150,17 +167,31 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
     fn count(&mut self, unit: u64, claim: &Claim) -> Result<bool> {
         let before = self.counts.get(unit);
         let after = before.saturating_add(claim.times);
-        self.counts.set(unit, after.min(self.space.most));
+        let alone = claim.alone || self.counts.is_alone(unit);
+        self.counts.set(unit, after.min(self.space.most), alone);
         for _ in self.space.most..after {
-            self.irregular(&Irregular::Uncountable(unit.saturating_mul(self.space.unit)))?;
+            self.irregular(&Irregular::Uncountable(self.space.at(unit)))?;
         }
-        Ok(before > 0 && (claim.alone || self.is_taken(unit)))
+        Ok(before > 0 && alone)
     }
 
-    fn is_taken(&self, unit: u64) -> bool {
-        let start = unit.saturating_mul(self.space.unit);
-        let end = start.saturating_add(self.space.unit);
-        self.alone.range(..end).next_back().is_some_and(|(_, taken)| *taken > start)
+    /// Tells of what nobody uses.
+    fn unused(&mut self) -> Result<()> {
+        let end = self.space.units(0, self.space.len).end.min(self.counts.window.end);
+        let mut unit = self.counts.window.start;
+        while unit < end {
+            let mut behind = unit;
+            while behind < end && self.counts.get(behind) == 0 {
+                behind = self.counts.next(behind).max(behind.saturating_add(1)).min(end);
+            }
+            if behind > unit {
+                let at = self.space.at(unit);
+                let len = self.space.at(behind).min(self.space.len).saturating_sub(at);
+                self.irregular(&Irregular::Unused(Unused { at, len, units: behind.saturating_sub(unit) }))?;
+            }
+            unit = behind.saturating_add(1);
+        }
+        Ok(())
     }
 
     /// Holds the counts against those that the image keeps, which take their place. The last unit in use.
@@ -192,7 +223,7 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
                 }
                 if stored != counted {
                     self.irregular(&Irregular::Miscount(Miscount { unit, stored, counted }))?;
-                    self.counts.set(unit, stored);
+                    self.counts.set(unit, stored, false);
                 }
                 unit = unit.saturating_add(1);
             }
@@ -240,8 +271,7 @@ impl Witness for Tally<'_, '_, '_> {
             let told = if self.is_first { self.irregular(&Irregular::Outside(claim)) } else { Ok(()) };
             return told.map(|()| false);
         }
-        let unit_len = self.space.unit.max(1);
-        let (first, behind) = (claim.at / unit_len, claim.end().div_ceil(unit_len));
+        let Range { start: first, end: behind } = self.space.units(claim.at, claim.len);
         self.units = self.units.max(behind);
         let Range { start, end } = self.counts.window;
         let mut shared = None;
@@ -249,9 +279,6 @@ impl Witness for Tally<'_, '_, '_> {
             if self.count(unit, &claim)? {
                 shared = shared.or(Some(unit));
             }
-        }
-        if claim.alone {
-            self.alone.insert(claim.at, claim.end());
         }
         match shared {
             Some(unit) => self.irregular(&Irregular::Shared(claim, self.counts.get(unit))).map(|()| false),

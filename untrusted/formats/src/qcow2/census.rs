@@ -31,6 +31,7 @@ impl Census for Roll<'_, '_> {
             file: self.file.id(),
             len: self.file.len(),
             unit,
+            lead: 0,
             slack: unit.saturating_sub(1),
             most: most(&self.checked.layout),
         }
@@ -101,6 +102,7 @@ impl Census for Roll<'_, '_> {
                 let error = self.corrupt(phrase).at(miscount.unit.saturating_mul(self.checked.layout.cluster_len));
                 return Some(finding(weight, error.arg(miscount.unit).arg(miscount.stored).arg(miscount.counted)));
             }
+            Irregular::Unused(_) => return None,
             Irregular::Uncounted(unit, error) => {
                 let mut error = error.clone();
                 let phrase: &[u8] = if error.what.0.is_empty() { b"" } else { b"\n" };
