@@ -130,9 +130,14 @@ impl Ear<'_> {
     fn failed(&self, error: &Error) -> Told {
         let (settings, words) = (self.asking.settings, self.asking.words(error));
         if settings.face == Face::Native {
-            return Told::failure(settings, &[b"Check failed: ", &self.asking.input_output(&self.heard, error)[..]].concat());
+            return Told::failure(
+                settings,
+                &[b"Check failed: ", &self.asking.input_output(&self.heard, error)[..]].concat(),
+            );
         }
         let why: &[u8] = match error.kind {
+            // What it was told by its own driver.
+            Kind::Refused if error.cause.is_none() => &words,
             _ if !error.what.0.starts_with(b"ERROR") => &self.asking.input_output(&self.heard, error),
             Kind::TooBig => b"File too large",
             Kind::Corrupt => b"Invalid argument",

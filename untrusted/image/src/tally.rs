@@ -2,7 +2,9 @@
 //!
 //! A byte for each unit is enough for nearly all, and a file of very many units is looked at in parts.
 
-use crate::census::{Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Unused, Weight, Witness, finding};
+use crate::census::{
+    Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Unused, Weight, Witness, finding,
+};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;

@@ -1,7 +1,6 @@
 //! The census of a qcow2 image: what all its tables say of its clusters, those of snapshots included.
 
 use super::disk::{BITMAP_ENTRY_OFFSET, REFCOUNT_TABLE_OFFSET, REFCOUNT_TABLE_RESERVED};
-use super::locate::hex;
 use super::open::{Checked, L1_LEN_MAX};
 use super::refcounts::{Counts, most};
 use super::snapshots;
@@ -12,6 +11,7 @@ use alloc::string::String;
 use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Ledger, Owner, Scope, Space, Stored, Weight, Witness, finding,
 };
+use instar_image::text::hex;
 use instar_image::{Error, File, Kind, Result, Table};
 
 /// An image's census.
