@@ -16,7 +16,7 @@ const IMAGES: u64 = 120;
 /// So often each of them is damaged, always from the beginning.
 const TIMES: u64 = 6;
 /// The formats that can be checked.
-const FORMATS: &[&str] = &["qcow2"];
+const FORMATS: &[&str] = &["qcow2", "vdi", "qed", "parallels"];
 /// Real programs that take longer are not waited for: their own loops are not ours to follow.
 const PATIENCE: Duration = Duration::from_secs(20);
 

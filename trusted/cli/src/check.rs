@@ -136,6 +136,8 @@ impl Ear<'_> {
             );
         }
         let why: &[u8] = match error.kind {
+            // What it was told by its own driver.
+            Kind::Refused if error.cause.is_none() => &words,
             _ if !error.what.0.starts_with(b"ERROR") => &self.asking.input_output(&self.heard, error),
             Kind::TooBig => b"File too large",
             Kind::Corrupt => b"Invalid argument",

@@ -1,6 +1,7 @@
 //! The census, the inverse of "where are these bytes?": what every part of an image's file is for.
 
 use alloc::boxed::Box;
+use core::ops::Range;
 use instar_wire::error::{Error, Result};
 use instar_wire::io::FileId;
 pub use instar_wire::op::check::{Clusters, Finding, Weight};
@@ -75,10 +76,25 @@ pub struct Space {
     pub len: u64,
     /// It is given out in units of this length.
     pub unit: u64,
+    /// So far before the file's beginning the first unit begins, where units begin at no multiple of their length.
+    pub lead: u64,
     /// What reaches less far than this beyond the end of the file does no harm.
     pub slack: u64,
     /// The most uses of a unit that can be counted.
     pub most: u64,
+}
+
+impl Space {
+    /// Where a unit begins.
+    pub fn at(&self, unit: u64) -> u64 {
+        unit.saturating_mul(self.unit).saturating_sub(self.lead)
+    }
+
+    /// The units that so many bytes lie in.
+    pub fn units(&self, at: u64, len: u64) -> Range<u64> {
+        let (at, unit) = (at.saturating_add(self.lead), self.unit.max(1));
+        at / unit..at.saturating_add(len).div_ceil(unit)
+    }
 }
 
 /// What does not fit together.
@@ -94,6 +110,8 @@ pub enum Irregular {
     Miscount(Miscount),
     /// The count that the image keeps of this unit cannot be read.
     Uncounted(u64, Error),
+    /// Nobody uses the units in a row that this is, of an image that keeps no counts.
+    Unused(Unused),
 }
 
 /// Two counts of one unit.
@@ -105,6 +123,17 @@ pub struct Miscount {
     pub stored: u64,
     /// How often it is used.
     pub counted: u64,
+}
+
+/// Units in a row that nobody uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unused {
+    /// Where they begin.
+    pub at: u64,
+    /// How long they are together, as far as the file goes.
+    pub len: u64,
+    /// How many they are.
+    pub units: u64,
 }
 
 /// Whoever listens to a census.

@@ -4,6 +4,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// A number as qemu-img tells it of corrupt images.
+pub fn hex(number: u64) -> String {
+    if number == 0 { "0".into() } else { format!("{number:#x}") }
+}
+
 /// A text in an image ends with its first NUL.
 pub fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|b| *b == 0).next().unwrap_or_default()

@@ -23,20 +23,16 @@ struct Map {
 
 /// The disk's map. `whole_only`: a cluster that does not lie wholly between the table and the end of the file is none.
 pub fn layer(file: &File<'_>, checked: &Checked, whole_only: bool) -> Box<dyn Layer> {
-    let sectors = |count: u32| u64::from(count).saturating_mul(SECTOR);
     let table_at = size_of::<Header>() as u64;
     let count = u64::from(checked.table_count);
-    let end = round_up(file.len());
-    let after_table = round_up(count.saturating_mul(4).saturating_add(table_at));
-    let said = sectors(checked.data_sector);
-    let start = if (after_table..=end).contains(&said) { said } else { after_table };
+    let within = checked.data_at(file.len()).0..round_up(file.len());
     blocks::layer(Map {
         file: file.id(),
         size: checked.virtual_size,
-        cluster_len: sectors(checked.cluster_sectors),
+        cluster_len: checked.cluster_len(),
         root: Root::Table { at: table_at, count },
-        unit: sectors(checked.entry_unit),
-        within: whole_only.then_some(start..end),
+        unit: u64::from(checked.entry_unit).saturating_mul(SECTOR),
+        within: whole_only.then_some(within),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Parallels disks.
 
+mod census;
 mod create;
 pub mod disk;
 pub mod extension;
@@ -12,7 +13,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
-use instar_image::{Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, format, info};
+use instar_image::{
+    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, format, info,
+};
 use open::Checked;
 
 /// The format.
@@ -58,6 +61,10 @@ impl Image for ParallelsImage<'_> {
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(&self.file, &self.checked, self.whole_only))
     }
+
+    fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
+        Some(Box::new(census::Roll::new(&self.file, &self.checked, scope)))
+    }
 }
 
 impl ParallelsImage<'_> {
@@ -70,7 +77,7 @@ impl ParallelsImage<'_> {
             .collect();
         Fact::fields([
             ("in-use", self.checked.in_use.into()),
-            ("cluster-size", u64::from(self.checked.cluster_sectors).saturating_mul(512).into()),
+            ("cluster-size", self.checked.cluster_len().into()),
             ("table-entries", self.checked.table_count.into()),
             ("table-unit", if self.checked.entry_unit == 1 { "sector" } else { "cluster" }.into()),
             ("data-sector", self.checked.data_sector.into()),

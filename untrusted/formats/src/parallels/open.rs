@@ -3,6 +3,7 @@
 use super::disk::{Header, IN_USE, MAGIC, MAGIC_EXT, VERSION};
 use super::extension::{self, BitmapFacts};
 use alloc::vec::Vec;
+use instar_image::sector::{SECTOR, round_up};
 use instar_image::{File, Kind, Result};
 
 /// Sectors that a cluster may have.
@@ -24,10 +25,38 @@ pub struct Checked {
     pub entry_unit: u32,
     /// First sector of the data, as the header says.
     pub data_sector: u32,
+    /// It is of the older layout.
+    pub is_old: bool,
+    /// Sector of the format extension; zero: none.
+    pub extension_sector: u64,
     /// A writer did not close it.
     pub in_use: bool,
     /// The dirty bitmaps of its format extension.
     pub bitmaps: Vec<BitmapFacts>,
+}
+
+impl Checked {
+    /// Where the table ends.
+    pub fn table_end(&self) -> u64 {
+        u64::from(self.table_count).saturating_mul(4).saturating_add(size_of::<Header>() as u64)
+    }
+
+    /// Length of a cluster.
+    pub fn cluster_len(&self) -> u64 {
+        u64::from(self.cluster_sectors).saturating_mul(SECTOR)
+    }
+
+    /// Where the data begin in a file of that length, and whether it is as the header says.
+    pub fn data_at(&self, file_len: u64) -> (u64, bool) {
+        let cluster = if self.is_old { SECTOR } else { self.cluster_len() };
+        let least = round_up(self.table_end()).checked_next_multiple_of(cluster).unwrap_or(u64::MAX);
+        let said = u64::from(self.data_sector).saturating_mul(SECTOR);
+        match () {
+            () if self.is_old && said == 0 => (least, true),
+            () if (least..=round_up(file_len)).contains(&said) => (said, true),
+            () => (least, false),
+        }
+    }
 }
 
 /// Whether the header is a Parallels disk's.
@@ -78,6 +107,8 @@ fn check(file: &File<'_>) -> Result<Checked> {
         table_count,
         entry_unit: if old { 1 } else { tracks },
         data_sector: header.data_off.get(),
+        is_old: old,
+        extension_sector,
         in_use: header.inuse.get() == IN_USE,
         bitmaps,
     })

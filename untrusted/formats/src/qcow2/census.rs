@@ -1,7 +1,6 @@
 //! The census of a qcow2 image: what all its tables say of its clusters, those of snapshots included.
 
 use super::disk::{BITMAP_ENTRY_OFFSET, REFCOUNT_TABLE_OFFSET, REFCOUNT_TABLE_RESERVED};
-use super::locate::hex;
 use super::open::{Checked, L1_LEN_MAX};
 use super::refcounts::{Counts, most};
 use super::snapshots;
@@ -12,6 +11,7 @@ use alloc::string::String;
 use instar_image::census::{
     AskStored, Census, Claim, Clusters, Finding, Irregular, Ledger, Owner, Scope, Space, Weight, Witness, finding,
 };
+use instar_image::text::hex;
 use instar_image::{Error, File, Kind, Result, Table};
 
 /// An image's census.
@@ -31,6 +31,7 @@ impl Census for Roll<'_, '_> {
             file: self.file.id(),
             len: self.file.len(),
             unit,
+            lead: 0,
             slack: unit.saturating_sub(1),
             most: most(&self.checked.layout),
         }
@@ -101,6 +102,7 @@ impl Census for Roll<'_, '_> {
                 let error = self.corrupt(phrase).at(miscount.unit.saturating_mul(self.checked.layout.cluster_len));
                 return Some(finding(weight, error.arg(miscount.unit).arg(miscount.stored).arg(miscount.counted)));
             }
+            Irregular::Unused(_) => return None,
             Irregular::Uncounted(unit, error) => {
                 let mut error = error.clone();
                 let phrase: &[u8] = if error.what.0.is_empty() { b"" } else { b"\n" };

@@ -3,14 +3,13 @@
 use super::disk::{L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS};
 use super::open::{Layout, Table as Root};
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use instar_codec::cipher::Sectors;
 use instar_codec::unpack::Codec;
 use instar_image::num::{power, split};
 use instar_image::sector::SECTOR;
 use instar_image::source::Piece;
+use instar_image::text::hex;
 use instar_image::{Batch, Cursor, Error, Io, Kind, Layer, Place, Result, Source, Table, Unit};
 
 /// How encrypted bytes are read.
@@ -390,9 +389,4 @@ impl Map {
 /// Eight bytes as a number.
 pub fn number(bytes: Option<&[u8; 8]>) -> u64 {
     bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-/// A number as qemu-img tells it of corrupt images.
-pub fn hex(number: u64) -> String {
-    if number == 0 { "0".into() } else { format!("{number:#x}") }
 }

@@ -1,10 +1,10 @@
 //! The counts that a qcow2 image keeps of its clusters: blocks of numbers of any width, and a table of the blocks.
 
 use super::disk::REFCOUNT_TABLE_OFFSET;
-use super::locate::hex;
 use super::open::Layout;
 use instar_image::census::Ledger;
 use instar_image::sector::readable;
+use instar_image::text::hex;
 use instar_image::{File, Kind, Result, Table};
 
 /// Nearly all images have counts of 16 bits, 2 to the power of 4.

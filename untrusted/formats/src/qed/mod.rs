@@ -1,5 +1,6 @@
 //! QEMU enhanced disks.
 
+mod census;
 mod create;
 pub mod disk;
 mod locate;
@@ -11,7 +12,7 @@ use crate::qcow::{backing, backing_finding};
 use alloc::boxed::Box;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, info};
+use instar_image::{Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, info};
 use open::Checked;
 
 /// The format.
@@ -68,5 +69,9 @@ impl Image for QedImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(&self.file, &self.checked))
+    }
+
+    fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
+        Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope }))
     }
 }

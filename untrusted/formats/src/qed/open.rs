@@ -93,7 +93,8 @@ pub struct Clusters {
     /// Length of a cluster.
     pub len: u64,
     first: u64,
-    end: u64,
+    /// Where the last of them ends.
+    pub end: u64,
     /// What a table has besides its first cluster, in bytes.
     rest: u64,
 }

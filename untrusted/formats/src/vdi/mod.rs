@@ -1,5 +1,6 @@
 //! VirtualBox disks.
 
+mod census;
 mod create;
 pub mod disk;
 mod locate;
@@ -11,7 +12,9 @@ use alloc::boxed::Box;
 use disk::{BLOCK_LEN, Header, SIGNATURE};
 use instar_image::probe::Claim;
 use instar_image::text::guid;
-use instar_image::{Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, format, info};
+use instar_image::{
+    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, format, info,
+};
 use open::Checked;
 
 /// The format.
@@ -61,6 +64,10 @@ impl Image for VdiImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(self.file.id(), &self.checked))
+    }
+
+    fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
+        Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope }))
     }
 }
 

@@ -1,0 +1,302 @@
+//! The census of a Parallels disk: which clusters of the file its table gives to the disk.
+
+use super::disk::Header;
+use super::open::Checked;
+use core::mem::size_of;
+use instar_image::census::{
+    Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
+};
+use instar_image::sector::{SECTOR, round_up};
+use instar_image::text::hex;
+use instar_image::{Error, File, Kind, Result, Table};
+
+/// The version, times a hundred, from which on qemu-img looks at more than the ends of clusters.
+const THOROUGH: u32 = 802;
+/// The version, times a hundred, from which on no cluster lies before the data.
+const BOUNDED: u32 = 1101;
+
+/// An image's census.
+pub struct Roll<'r, 'a> {
+    file: &'r File<'a>,
+    checked: &'r Checked,
+    scope: Scope,
+    survey: Survey,
+}
+
+/// What has to be known of the table as a whole before anything is said of its parts.
+#[derive(Clone, Debug, Default)]
+struct Survey {
+    /// Where the last cluster ends that is in order, if there is one.
+    end: Option<u64>,
+    /// Where the last of all clusters ends.
+    far: u64,
+    /// All clusters lie on a grid that begins where the data do.
+    on_grid: bool,
+    /// Why nothing is known.
+    broken: Option<Error>,
+}
+
+impl Census for Roll<'_, '_> {
+    fn space(&self) -> Space {
+        let (cluster, start) = (self.cluster(), self.start());
+        let unit = if self.scope.as_qemu || self.survey.on_grid { cluster } else { SECTOR };
+        let lead = unit.saturating_sub(start.checked_rem(unit).unwrap_or(0)).checked_rem(unit).unwrap_or(0);
+        // A file that ends in a sector reads as if it had all of it.
+        let len = if self.scope.as_qemu { self.image_end() } else { self.len() };
+        Space { file: self.file.id(), len, unit, lead, slack: 0, most: u64::MAX }
+    }
+
+    fn take(&self, out: &mut dyn Witness) -> Result<()> {
+        if let Some(error) = &self.survey.broken {
+            return Err(error.clone());
+        }
+        out.add(Clusters { total: self.checked.table_count.into(), ..Clusters::NONE });
+        if self.checked.in_use {
+            out.find(self.wrong("ERROR image was not closed correctly"))?;
+        }
+        if self.scope.sees(THOROUGH) && !self.checked.data_at(self.file.len()).1 {
+            out.find(self.wrong("ERROR data_off field has incorrect value"))?;
+        }
+        if self.scope.as_qemu {
+            self.outside(out)?;
+            self.leak(out)?;
+            if self.scope.sees(THOROUGH) {
+                self.duplicates(out)?;
+            }
+        } else {
+            self.claims(out)?;
+        }
+        self.statistics(out)
+    }
+
+    fn words(&self, irregular: &Irregular) -> Option<Finding> {
+        let (weight, count, error) = match irregular {
+            Irregular::Shared(Claim { owner: Owner::Block(number), .. }, _) if self.scope.as_qemu => {
+                (Weight::Corruption, 1, self.corrupt("ERROR duplicate offset in BAT entry {}").arg(*number))
+            }
+            _ if self.scope.as_qemu => return None,
+            Irregular::Outside(claim) | Irregular::Shared(claim, _) => {
+                let is_outside = matches!(irregular, Irregular::Outside(_));
+                let phrase = match (claim.owner, is_outside) {
+                    (Owner::Block(_), true) => "ERROR cluster {} lies outside the file, at {}",
+                    (Owner::Block(_), _) => "ERROR cluster {} lies at {}, which is used for something else as well",
+                    (_, true) => "ERROR {} lies outside the file, at {}",
+                    (_, _) => "ERROR {} lies at {}, which is used for something else as well",
+                };
+                let error = self.corrupt(phrase).at(claim.at);
+                let error = match claim.owner {
+                    Owner::Block(number) | Owner::Counts(number) => error.arg(number),
+                    Owner::Image(what) => error.arg(what),
+                };
+                (Weight::Corruption, 1, error.arg(hex(claim.at)))
+            }
+            Irregular::Unused(unused) => {
+                let count = unused.len.div_ceil(self.cluster().max(1));
+                let error = self.corrupt("ERROR nobody uses {} bytes at {}").at(unused.at);
+                (Weight::Leak, count, error.arg(unused.len).arg(hex(unused.at)))
+            }
+            _ => return None,
+        };
+        Some(Finding { count, ..finding(weight, error) })
+    }
+
+    fn end(&self, _last: Option<u64>) -> u64 {
+        self.image_end()
+    }
+}
+
+impl<'r, 'a> Roll<'r, 'a> {
+    /// Looks the table over.
+    pub fn new(file: &'r File<'a>, checked: &'r Checked, scope: Scope) -> Self {
+        let mut roll = Roll { file, checked, scope, survey: Survey::default() };
+        roll.survey = roll.survey();
+        roll
+    }
+
+    fn survey(&self) -> Survey {
+        let mut survey = Survey { on_grid: true, ..Survey::default() };
+        let (cluster, start) = (self.cluster(), self.start());
+        let is_on_grid = |at: u64| at.abs_diff(start).is_multiple_of(cluster);
+        let mut high = 0;
+        let walked = self.entries(&mut |_, at| {
+            if !self.is_outside(at) {
+                high = high.max(at);
+            }
+            survey.far = survey.far.max(at.saturating_add(cluster));
+            survey.on_grid &= at == 0 || is_on_grid(at);
+            Ok(())
+        });
+        let others = self.others(&mut |_, at, _| {
+            survey.on_grid &= is_on_grid(at);
+            Ok(())
+        });
+        survey.end = Some(high).filter(|high| *high > 0).map(|high| high.saturating_add(cluster));
+        survey.broken = walked.and(others).err();
+        survey
+    }
+}
+
+impl Roll<'_, '_> {
+    fn cluster(&self) -> u64 {
+        self.checked.cluster_len()
+    }
+
+    /// Where the data begin.
+    fn start(&self) -> u64 {
+        self.checked.data_at(self.file.len()).0
+    }
+
+    /// Length of the file in whole sectors.
+    fn len(&self) -> u64 {
+        round_up(self.file.len())
+    }
+
+    fn corrupt(&self, phrase: &'static str) -> Error {
+        Kind::Corrupt.what(phrase).file(self.file.id())
+    }
+
+    fn wrong(&self, phrase: &'static str) -> Finding {
+        finding(Weight::Corruption, self.corrupt(phrase))
+    }
+
+    /// All entries of the table, as places in the file.
+    fn entries(&self, each: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+        let count = u64::from(self.checked.table_count);
+        let unit = u64::from(self.checked.entry_unit).saturating_mul(SECTOR);
+        let mut table = Table::<4>::new(self.file.io(), self.file.id());
+        let mut number = 0u64;
+        while number < count {
+            for entry in table.entries(self.file.place(size_of::<Header>() as u64).at, number, count)? {
+                each(number, u64::from(u32::from_le_bytes(*entry)).saturating_mul(unit))?;
+                number = number.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the format extension has in the file: what it is, where, and how long.
+    fn others(&self, each: &mut dyn FnMut(&'static str, u64, u64) -> Result<()>) -> Result<()> {
+        let (checked, cluster) = (self.checked, self.cluster());
+        if checked.extension_sector != 0 {
+            each("the format extension", checked.extension_sector.saturating_mul(SECTOR), cluster)?;
+        }
+        let mut table = Table::<8>::new(self.file.io(), self.file.id());
+        for bitmap in &checked.bitmaps {
+            let (count, mut number) = (u64::from(bitmap.table_count), 0u64);
+            while number < count {
+                for entry in table.entries(self.file.place(bitmap.table_at).at, number, count)? {
+                    number = number.saturating_add(1);
+                    // Two numbers say that all bits are alike.
+                    let sector = u64::from_le_bytes(*entry);
+                    if sector > 1 {
+                        each("a part of a bitmap", sector.saturating_mul(SECTOR), cluster)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a cluster cannot lie there; the rules changed twice.
+    fn is_outside(&self, at: u64) -> bool {
+        let end = at.saturating_add(self.cluster());
+        match () {
+            () if self.scope.sees(BOUNDED) => at != 0 && (at < self.start() || end > self.len()),
+            () if self.scope.sees(THOROUGH) => end > self.len(),
+            () => at > self.len(),
+        }
+    }
+
+    /// Where the image ends, as far as it is in use.
+    fn image_end(&self) -> u64 {
+        let Survey { end, far, .. } = &self.survey;
+        match () {
+            // The oldest ones took no notice of what is outside.
+            () if !self.scope.sees(THOROUGH) => (*far).max(self.cluster()),
+            () if self.scope.sees(BOUNDED) => end.unwrap_or(self.start()),
+            () => end.unwrap_or((*far).max(self.start())),
+        }
+    }
+
+    fn outside(&self, out: &mut dyn Witness) -> Result<()> {
+        self.entries(&mut |number, at| match self.is_outside(at) {
+            true => {
+                out.find(finding(Weight::Corruption, self.corrupt("ERROR cluster {} is outside image").arg(number)))
+            }
+            false => Ok(()),
+        })
+    }
+
+    /// What lies behind the last cluster.
+    fn leak(&self, out: &mut dyn Witness) -> Result<()> {
+        let more = self.len().saturating_sub(self.image_end());
+        if more == 0 {
+            return Ok(());
+        }
+        let error = self.corrupt("ERROR space leaked at the end of the image {}").arg(more);
+        out.find(Finding { count: more.div_ceil(self.cluster().max(1)), ..finding(Weight::Leak, error) })
+    }
+
+    /// Two entries that lead to one cluster. If it is the last entry that does so, qemu-img takes that for a failure.
+    fn duplicates(&self, out: &mut dyn Witness) -> Result<()> {
+        let mut is_last = false;
+        let (start, end) = (self.start(), self.image_end());
+        let all = self.slot(end);
+        self.entries(&mut |number, at| {
+            let slot = self.slot(at);
+            // Versions that go on with what is outside crash.
+            let is_known = slot < all && (slot >= 0) == (all >= 0);
+            if at == 0 || all == 0 || !is_known {
+                return Ok(());
+            }
+            let place = start.saturating_add_signed(slot.saturating_mul(self.cluster().cast_signed()));
+            is_last = !out.claim(Claim::alone(Owner::Block(number), place, self.cluster()))?;
+            Ok(())
+        })?;
+        if is_last { Err(Kind::Refused.what("Device or resource busy").file(self.file.id())) } else { Ok(()) }
+    }
+
+    /// Which cluster it is, counted from where the data begin; towards zero on both sides of that.
+    fn slot(&self, at: u64) -> i64 {
+        let from = at.cast_signed().saturating_sub(self.start().cast_signed());
+        from.checked_div(self.cluster().cast_signed()).unwrap_or(0)
+    }
+
+    /// Everybody's use of the file.
+    fn claims(&self, out: &mut dyn Witness) -> Result<()> {
+        let (checked, cluster) = (self.checked, self.cluster());
+        out.claim(Claim::shared(Owner::Image("the table"), 0, checked.table_end()))?;
+        let gap = checked.table_end().min(self.len())..self.start().min(self.len());
+        out.claim(Claim::shared(
+            Owner::Image("what is before the data"),
+            gap.start,
+            gap.end.saturating_sub(gap.start),
+        ))?;
+        self.others(&mut |what, at, len| out.claim(Claim::alone(Owner::Image(what), at, len)).map(drop))?;
+        self.entries(&mut |number, at| match at {
+            0 => Ok(()),
+            at => out.claim(Claim::alone(Owner::Block(number), at, cluster)).map(drop),
+        })
+    }
+
+    fn statistics(&self, out: &mut dyn Witness) -> Result<()> {
+        let mut clusters = Clusters::NONE;
+        let (cluster, end) = (self.cluster(), self.image_end());
+        let mut before = 0;
+        self.entries(&mut |_, at| {
+            let is_beyond = self.scope.sees(THOROUGH) && at.saturating_add(cluster) > end;
+            if at == 0 || is_beyond {
+                before = 0;
+                return Ok(());
+            }
+            clusters.allocated = clusters.allocated.saturating_add(1);
+            if before != 0 && cluster.saturating_add(before) != at {
+                clusters.fragmented = clusters.fragmented.saturating_add(1);
+            }
+            before = at;
+            Ok(())
+        })?;
+        out.add(clusters);
+        Ok(())
+    }
+}

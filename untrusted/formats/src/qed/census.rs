@@ -1,0 +1,151 @@
+//! The census of a QED image: which clusters of the file its tables use.
+
+use super::disk::ZERO_CLUSTER;
+use super::open::Checked;
+use instar_image::census::{
+    Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
+};
+use instar_image::text::hex;
+use instar_image::{Error, File, Kind, Result, Table};
+
+/// Who has the clusters that a table fills.
+const TABLE: Owner = Owner::Image("the second table");
+
+/// An image's census.
+pub struct Roll<'r, 'a> {
+    /// The file.
+    pub file: &'r File<'a>,
+    /// What the image says of itself.
+    pub checked: &'r Checked,
+    /// What is to be told.
+    pub scope: Scope,
+}
+
+impl Census for Roll<'_, '_> {
+    fn space(&self) -> Space {
+        // A last cluster that is not whole is none for qemu-img.
+        let len = if self.scope.as_qemu { self.checked.clusters.end } else { self.file.len() };
+        Space { file: self.file.id(), len, unit: self.len(), lead: 0, slack: 0, most: u64::MAX }
+    }
+
+    fn take(&self, out: &mut dyn Witness) -> Result<()> {
+        let checked = self.checked;
+        let total = checked.size.div_ceil(self.len());
+        out.add(Clusters { total, ..Clusters::NONE });
+        self.clusters(Owner::Image("the header"), 0, checked.header_clusters, out)?;
+        self.clusters(Owner::Image("the first table"), checked.l1_at, checked.table_clusters, out)?;
+        let (mut first, mut second) = (self.table(), self.table());
+        let (count, mut number) = (self.entries(), 0u64);
+        while number < count {
+            for entry in first.entries(self.file.place(checked.l1_at).at, number, count)? {
+                let index = number;
+                number = number.saturating_add(1);
+                let at = u64::from_le_bytes(*entry);
+                if at == 0 {
+                    continue;
+                }
+                if !checked.clusters.has_table(at) {
+                    let error = self.corrupt("ERROR: entry {} of the first table leads to {}, where no table can be");
+                    self.wrong(error.arg(index).at(at), at, out)?;
+                } else if self.clusters(TABLE, at, checked.table_clusters, out)? {
+                    // A table that is something else as well is not followed.
+                    self.second(&mut second, index, at, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn words(&self, irregular: &Irregular) -> Option<Finding> {
+        let (weight, count, error) = match irregular {
+            Irregular::Outside(claim) | Irregular::Shared(claim, _) => {
+                let phrase = match claim.owner {
+                    Owner::Block(_) => {
+                        "ERROR: cluster {} of the disk lies at {}, which is used for something else as well"
+                    }
+                    _ => "ERROR: {} lies at {}, which is used for something else as well",
+                };
+                let error = match claim.owner {
+                    Owner::Block(number) | Owner::Counts(number) => self.corrupt(phrase).arg(number),
+                    Owner::Image(what) => self.corrupt(phrase).arg(what),
+                };
+                (Weight::Corruption, 1, error.arg(hex(claim.at)).at(claim.at))
+            }
+            Irregular::Unused(unused) => {
+                let error = self.corrupt("ERROR: nobody uses {} clusters at {}");
+                (Weight::Leak, unused.units, error.arg(unused.units).arg(hex(unused.at)).at(unused.at))
+            }
+            _ => return None,
+        };
+        Some(Finding { count, ..finding(weight, self.silent(error)) })
+    }
+}
+
+impl Roll<'_, '_> {
+    /// Length of a cluster.
+    fn len(&self) -> u64 {
+        self.checked.cluster_len.into()
+    }
+
+    /// Entries of a table.
+    fn entries(&self) -> u64 {
+        self.len().saturating_mul(self.checked.table_clusters.into()) / 8
+    }
+
+    fn table(&self) -> Table<'_, 8> {
+        Table::new(self.file.io(), self.file.id())
+    }
+
+    fn corrupt(&self, phrase: &'static str) -> Error {
+        Kind::Corrupt.what(phrase).file(self.file.id())
+    }
+
+    /// qemu-img counts what is wrong, and does not say it.
+    fn silent(&self, error: Error) -> Error {
+        if self.scope.as_qemu { Error { what: "".into(), ..error } } else { error }
+    }
+
+    fn wrong(&self, error: Error, at: u64, out: &mut dyn Witness) -> Result<()> {
+        out.find(finding(Weight::Corruption, self.silent(error.arg(hex(at)))))
+    }
+
+    /// Claims each cluster by itself, as each counts; whether all of them are free.
+    fn clusters(&self, owner: Owner, at: u64, count: u32, out: &mut dyn Witness) -> Result<bool> {
+        let mut all = true;
+        for number in 0..u64::from(count) {
+            let at = at.saturating_add(number.saturating_mul(self.len()));
+            all &= out.claim(Claim::alone(owner, at, self.len()))?;
+        }
+        Ok(all)
+    }
+
+    /// The table that an entry of the first one leads to.
+    fn second(&self, table: &mut Table<'_, 8>, index: u64, at: u64, out: &mut dyn Witness) -> Result<()> {
+        let (count, mut number) = (self.entries(), 0u64);
+        let mut clusters = Clusters::NONE;
+        let mut before = 0;
+        while number < count {
+            for entry in table.entries(self.file.place(at).at, number, count)? {
+                let block = index.saturating_mul(count).saturating_add(number);
+                number = number.saturating_add(1);
+                let at = u64::from_le_bytes(*entry);
+                if at == 0 || at == ZERO_CLUSTER {
+                    continue;
+                }
+                clusters.allocated = clusters.allocated.saturating_add(1);
+                if before != 0 && self.len().wrapping_add(before) != at {
+                    clusters.fragmented = clusters.fragmented.saturating_add(1);
+                }
+                before = at;
+                if self.checked.clusters.has(at) {
+                    out.claim(Claim::alone(Owner::Block(block), at, self.len()))?;
+                } else {
+                    let error = self.corrupt("ERROR: cluster {} of the disk lies at {}, where no cluster can be");
+                    self.wrong(error.arg(block).at(at), at, out)?;
+                }
+            }
+        }
+        out.add(clusters);
+        Ok(())
+    }
+}
