@@ -130,9 +130,16 @@ impl Ear<'_> {
     fn failed(&self, error: &Error) -> Told {
         let (settings, words) = (self.asking.settings, self.asking.words(error));
         if settings.face == Face::Native {
-            return Told::failure(settings, &[b"Check failed: ", &self.asking.input_output(&self.heard, error)[..]].concat());
+            return Told::failure(
+                settings,
+                &[b"Check failed: ", &self.asking.input_output(&self.heard, error)[..]].concat(),
+            );
         }
+        // What went wrong may have been told already.
+        let is_told = error.what.0.is_empty() && error.cause.is_none();
         let why: &[u8] = match error.kind {
+            Kind::Corrupt if is_told => b"Invalid argument",
+            Kind::Refused if is_told => b"Operation not permitted",
             _ if !error.what.0.starts_with(b"ERROR") => &self.asking.input_output(&self.heard, error),
             Kind::TooBig => b"File too large",
             Kind::Corrupt => b"Invalid argument",

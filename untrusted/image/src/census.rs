@@ -1,7 +1,9 @@
 //! The census, the inverse of "where are these bytes?": what every part of an image's file is for.
 
 use alloc::boxed::Box;
-use instar_wire::error::{Error, Result};
+use alloc::format;
+use alloc::string::String;
+use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::FileId;
 pub use instar_wire::op::check::{Clusters, Finding, Weight};
 
@@ -29,6 +31,17 @@ pub struct Claim {
     pub alone: bool,
     /// So many times.
     pub times: u64,
+}
+
+impl Owner {
+    /// Its name; `block` is what the format calls a block.
+    fn named(self, block: &str) -> String {
+        match self {
+            Owner::Image(what) => what.into(),
+            Owner::Counts(number) => format!("block {number} of counts"),
+            Owner::Block(number) => format!("{block} {number}"),
+        }
+    }
 }
 
 impl Claim {
@@ -139,12 +152,34 @@ pub trait Census {
         let _ = (stored, find);
         Ok(())
     }
+    /// Whether nothing is ever shared, so that it need not be remembered who has what alone.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
     /// What is to be said of something irregular; nothing if it is in order with this format.
     fn words(&self, irregular: &Irregular) -> Option<Finding>;
     /// Where the part of the file ends that is in use, `last` being the last unit used; zero if that is not told.
     fn end(&self, last: Option<u64>) -> u64 {
         let _ = last;
         0
+    }
+}
+
+impl Space {
+    /// A file of which nothing is claimed: only what is wrong in itself is told.
+    pub fn unclaimed(file: FileId, len: u64) -> Space {
+        Space { file, len, unit: u64::MAX, slack: 0, most: u64::MAX }
+    }
+
+    /// What to say of something irregular in an image without counts; `block` is what its format calls a block.
+    pub fn words(&self, irregular: &Irregular, block: &str) -> Option<Finding> {
+        let (claim, phrase) = match irregular {
+            Irregular::Outside(claim) => (claim, "{} is outside of '{file}': offset {}, {} bytes"),
+            Irregular::Shared(claim, _) => (claim, "{} lies in '{file}' where something else is: offset {}, {} bytes"),
+            Irregular::Uncountable(_) | Irregular::Miscount(_) | Irregular::Uncounted(..) => return None,
+        };
+        let error = Kind::Corrupt.what(phrase).file(self.file).at(claim.at);
+        Some(finding(Weight::Corruption, error.arg(claim.owner.named(block)).arg(claim.at).arg(claim.len)))
     }
 }
 

@@ -127,6 +127,8 @@ struct Tally<'c, 'r, 't> {
     alone: BTreeMap<u64, u64>,
     /// Units whose counts cannot be read, in order.
     unknown: Vec<Range<u64>>,
+    /// Nobody shares anything.
+    is_exclusive: bool,
     /// What does not depend on the window is told once.
     is_first: bool,
 }
@@ -136,7 +138,8 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
         let is_first = window.start == 0;
         let counts = Counts::new(window);
         let (alone, unknown) = (BTreeMap::new(), Vec::new());
-        Tally { census, space: census.space(), counts, totals, units: 0, alone, unknown, is_first }
+        let is_exclusive = census.is_exclusive();
+        Tally { census, space: census.space(), counts, totals, units: 0, alone, unknown, is_exclusive, is_first }
     }
 
     fn irregular(&mut self, irregular: &Irregular) -> Result<()> {
@@ -250,7 +253,7 @@ impl Witness for Tally<'_, '_, '_> {
                 shared = shared.or(Some(unit));
             }
         }
-        if claim.alone {
+        if claim.alone && !self.is_exclusive {
             self.alone.insert(claim.at, claim.end());
         }
         match shared {
