@@ -167,7 +167,7 @@ impl Roll<'_> {
         table: &mut Table<'_, N>,
         out: &mut dyn Witness,
     ) -> Result<()> {
-        let len = entries.saturating_mul(N as u64);
+        let len = entries.saturating_mul(size_of::<[u8; N]>() as u64);
         if !out.claim(Claim::alone(Owner::Image("a grain table"), at, len))? {
             return Ok(());
         }
