@@ -1,8 +1,10 @@
 //! The census, the inverse of "where are these bytes?": what every part of an image's file is for.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use core::ops::Range;
-use instar_wire::error::{Error, Result};
+use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::FileId;
 pub use instar_wire::op::check::{Clusters, Finding, Weight};
 
@@ -32,6 +34,17 @@ pub struct Claim {
     pub times: u64,
     /// What whoever refers to it says: that nobody else does, or that somebody does.
     pub sole: Option<bool>,
+}
+
+impl Owner {
+    /// Its name; `block` is what the format calls a block.
+    fn named(self, block: &str) -> String {
+        match self {
+            Owner::Image(what) => what.into(),
+            Owner::Counts(number) => format!("block {number} of counts"),
+            Owner::Block(number) => format!("{block} {number}"),
+        }
+    }
 }
 
 impl Claim {
@@ -194,6 +207,24 @@ pub trait Census {
     fn end(&self, last: Option<u64>) -> u64 {
         let _ = last;
         0
+    }
+}
+
+impl Space {
+    /// A file of which nothing is claimed: only what is wrong in itself is told.
+    pub fn unclaimed(file: FileId, len: u64) -> Space {
+        Space { file, len, unit: u64::MAX, lead: 0, slack: 0, most: u64::MAX }
+    }
+
+    /// What to say of something irregular in an image without counts; `block` is what its format calls a block.
+    pub fn words(&self, irregular: &Irregular, block: &str) -> Option<Finding> {
+        let (claim, phrase) = match irregular {
+            Irregular::Outside(claim) => (claim, "{} is outside of '{file}': offset {}, {} bytes"),
+            Irregular::Shared(claim, _) => (claim, "{} lies in '{file}' where something else is: offset {}, {} bytes"),
+            _ => return None,
+        };
+        let error = Kind::Corrupt.what(phrase).file(self.file).at(claim.at);
+        Some(finding(Weight::Corruption, error.arg(claim.owner.named(block)).arg(claim.at).arg(claim.len)))
     }
 }
 
