@@ -11,3 +11,5 @@ mod overlay;
 mod references;
 mod sane;
 mod seeds;
+mod trial;
+mod verbs;
