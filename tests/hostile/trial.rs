@@ -127,7 +127,8 @@ impl Trial<'_> {
         let err = ran.err();
         let mut words = err.split(|c: char| !c.is_ascii_alphanumeric());
         let is_line = err.ends_with('\n') && err.lines().count() == 1;
-        let nowhere = UNREAD.iter().any(|head| err.starts_with(head)) && ![" at offset ", " in '"].iter().any(|place| err.contains(place));
+        let nowhere = UNREAD.iter().any(|head| err.starts_with(head))
+            && ![" at offset ", " in '"].iter().any(|place| err.contains(place));
         match ran.end {
             End::Timeout => Some("it hangs".to_owned()),
             End::Signal(signal) => Some(format!("it died of signal {signal}")),

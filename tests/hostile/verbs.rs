@@ -15,7 +15,7 @@ use std::path::Path;
 /// Set `INSTAR_SEED` for others.
 const SEED: u64 = 1;
 /// Set `INSTAR_HOSTILE` for more.
-const IMAGES: u64 = 250;
+const IMAGES: u64 = 160;
 /// So far into a file its tables are looked for.
 const NEAR: usize = 4 << 20;
 /// The fields of a LUKS header that say how long opening it shall take.

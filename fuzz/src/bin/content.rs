@@ -20,6 +20,7 @@ mod target {
     use instar_ops::cx::{Alone, Cx};
     use instar_ops::open::{chain, stack};
     use instar_testkit::read_only::ReadOnly;
+    use instar_wire::code::Secret;
     use instar_wire::op::{Rules, Source};
 
     /// Runs that are looked at: a few kilobytes can tell of more than anybody has time for.
@@ -38,7 +39,9 @@ mod target {
         let crew = Alone { drive: &drive, emit: &emit };
         let cx = Cx { io: &files, drive: &drive, crew: &crew, emit: &emit };
         let pinned = FORMATS.get(format).map(|format| format.name().into());
-        let top = Source::whole(Granted { pinned, ..files.grant(0) });
+        // Whoever knows the passphrase is led further.
+        let key = (flags & 16 != 0).then(|| Secret(b"123456".to_vec()));
+        let top = Source { key, ..Source::whole(Granted { pinned, ..files.grant(0) }) };
         let rules = Rules { as_qemu: flags & 1 == 0, version: u32::from(flags >> 5) * 200 };
         let Ok(stack) = stack(&cx, &top, &rules, &|_| Ok(())) else { return };
         let snapshot = (flags & 2 != 0).then(|| stack[0].image.snapshot(usize::from(flags >> 2 & 3)));
