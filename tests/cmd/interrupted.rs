@@ -1,12 +1,12 @@
 //! What a copy leaves behind that does not come to its end: what was there before, and nothing else.
 
 use instar_testkit::oracle::maker;
-use instar_testkit::place::{Scratch, skipped};
+use instar_testkit::place::{Scratch, Small, skipped};
 use instar_testkit::program::{Cell, program};
 use instar_testkit::run::{End, Run};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,24 +57,6 @@ fn a_signal_leaves_what_was_there_before() {
     }
 }
 
-/// A small file system of its own, for as long as the value lives.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: PathBuf, size: &str) -> Option<Small> {
-        fs::create_dir_all(&at).expect("a folder");
-        let option = format!("size={size}");
-        run_quietly("mount", &["-t", "tmpfs", "-o", &option, "none", at.to_str()?])?;
-        Some(Small(at))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = run_quietly("umount", &["-l", &self.0.display().to_string()]);
-    }
-}
-
 #[test]
 fn a_full_disk_leaves_what_was_there_before() {
     let scratch = Scratch::new("full");
@@ -83,7 +65,7 @@ fn a_full_disk_leaves_what_was_there_before() {
     };
     let source = scratch.path().join("in.raw");
     fs::write(&source, bytes(8 * MIB)).expect("a source");
-    let target = small.0.join("out.raw");
+    let target = small.path().join("out.raw");
     let convert = |run: Run| run.args(["convert", "-f", "raw", "-O", "raw"]).arg(&source).arg(&target);
     for cell in Cell::all() {
         for former in [None, Some(b"what was there before".as_slice())] {
@@ -97,7 +79,7 @@ fn a_full_disk_leaves_what_was_there_before() {
                     ran.err()
                 );
                 assert_eq!(fs::read(&target).ok().as_deref(), former, "{cell:?} {more:?}");
-                assert_eq!(names(&small.0).len(), usize::from(former.is_some()), "{more:?}");
+                assert_eq!(names(small.path()).len(), usize::from(former.is_some()), "{more:?}");
             }
         }
         fs::remove_file(&target).expect("the former target");
