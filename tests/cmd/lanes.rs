@@ -24,7 +24,7 @@ fn bytes() -> Vec<u8> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(number as u64);
         let few = (state >> 40) as u8 & 31;
         if number % 5 != 2 {
-            part.iter_mut().enumerate().for_each(|(n, byte)| *byte = few ^ (n * n >> 7) as u8);
+            part.iter_mut().enumerate().for_each(|(n, byte)| *byte = few ^ ((n * n) >> 7) as u8);
         }
     }
     out

@@ -153,10 +153,8 @@ impl Trial<'_> {
         let (a, b) = (self.folder.join("o.raw"), self.folder.join("theirs.raw"));
         match (is_readable, ours.end == End::Code(0)) {
             (true, true) if !same(&a, &b) => self.fault("the real program reads something else"),
-            (true, false) => {
-                if !refused_on_purpose(&ours.err()) {
-                    self.fault(&format!("the real program reads it: {}", ours.err()));
-                }
+            (true, false) if !refused_on_purpose(&ours.err()) => {
+                self.fault(&format!("the real program reads it: {}", ours.err()));
             }
             _ => {}
         }
