@@ -44,13 +44,13 @@ fn sound_disks_have_nothing_wrong() {
 
 #[test]
 fn blocks_lie_in_the_file_and_where_nothing_else_is() {
-    assert_eq!(entry(&disk(), 1, 100 * MIB | 6), ["block 1 is outside of '{file}': offset 104857600, 1048576 bytes"]);
+    assert_eq!(entry(&disk(), 1, (100 * MIB) | 6), ["block 1 is outside of '{file}': offset 104857600, 1048576 bytes"]);
     assert_eq!(
-        entry(&disk(), 1, 4 * MIB | 6),
+        entry(&disk(), 1, (4 * MIB) | 6),
         ["block 1 lies in '{file}' where something else is: offset 4194304, 1048576 bytes"]
     );
     for (place, what) in [(0, "the headers"), (1, "the log"), (2, "the block table"), (3, "the metadata")] {
-        assert_eq!(entry(&disk(), 1, place * MIB | 6).len(), 1, "{what}");
+        assert_eq!(entry(&disk(), 1, (place * MIB) | 6).len(), 1, "{what}");
     }
 }
 
@@ -64,7 +64,7 @@ fn states_are_possible() {
     // The chunk's bitmap is told of behind its 4096 blocks.
     let lost = "some sectors of block 1 are in the file, but it is not said which";
     assert_eq!(entry(&child(), 4096, 0), [lost]);
-    assert_eq!(entry(&disk(), 3, 2 * MIB | 2), Vec::<String>::new());
+    assert_eq!(entry(&disk(), 3, (2 * MIB) | 2), Vec::<String>::new());
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn parts() -> MemIo {
 fn sound_disks_have_nothing_wrong() {
     assert!(found(disk()).is_empty());
     assert_eq!(findings(&Vmdk, &parts()).expect("an image"), Vec::<String>::new());
-    let packed = Hosted { flags: 1 | 1 << 16 | 1 << 17, compression: 1, version: 3, ..one() };
+    let packed = Hosted { flags: 1 | (1 << 16) | (1 << 17), compression: 1, version: 3, ..one() };
     assert!(found(sparse(&packed, &Descriptor::default(), &[(1, Grain::Packed(1)), (2, Grain::Packed(2))])).is_empty());
     let footer = Hosted { compression: 1, ..one() };
     assert!(found(stream(&Hosted { directory: u64::MAX, ..one() }, &footer, &Descriptor::default())).is_empty());
