@@ -188,6 +188,7 @@ fn circles_are_refused_by_every_verb() {
             (&["convert", "-O", "raw", "@", "o"], 1),
             (&["dd", "if=@", "of=o"], 1),
             (&["snapshot", "-l", "@"], 1),
+            (&["check", "@"], 1),
         ] {
             for name in ["self", "a"] {
                 let words = words.iter().map(|word| word.replace('@', name));

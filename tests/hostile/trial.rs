@@ -70,6 +70,7 @@ impl Trial<'_> {
         for question in questions {
             self.ask(&self.native().args(question).args(&own));
         }
+        self.check(&own);
         let ran = self.ask(&self.native().arg("compare").args(self.twice()));
         if ran.end == End::Code(1) {
             self.fault(&format!("it differs from itself: {}", ran.out()));
@@ -85,6 +86,22 @@ impl Trial<'_> {
         }
         let _ = std::fs::remove_file(kept);
         Outcome { copied, is_readable }
+    }
+
+    /// A check ends with one of its own codes, and tells as many lines as it likes.
+    fn check(&self, own: &[String]) {
+        let run = self.native().args(["check", "--output=json"]).args(own);
+        self.report.tried();
+        let ran = run.go();
+        let err = ran.err();
+        let has_ended = matches!(ran.end, End::Code(0..=3 | 63)) && ran.peak_kib <= MEMORY_MAX_KIB;
+        let is_document = serde_json::from_slice::<serde_json::Value>(&ran.stdout).is_ok();
+        let has_told = is_document == matches!(ran.end, End::Code(0 | 2 | 3)) || err.ends_with("Check failed\n");
+        let is_calm = !err.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| TROUBLE.contains(&word));
+        if !(has_ended && has_told && (is_calm || self.options.is_some())) {
+            let last = err.lines().last().unwrap_or_default();
+            self.fault(&format!("{:?}, {} KiB\n  {}\n  {last}", ran.end, ran.peak_kib, run.line()));
+        }
     }
 
     fn native(&self) -> Run {

@@ -16,15 +16,18 @@ mod target {
     use instar_fuzz::Reader as Input;
     use instar_fuzz::files::Files;
     use instar_image::source::Piece;
-    use instar_image::{Chain, Found, Granted, Io, Reader, Result, Walk};
+    use instar_image::tally::check_in_windows;
+    use instar_image::{Chain, Found, Granted, Io, Kind, Reader, Result, Scope, Walk};
     use instar_ops::cx::{Alone, Cx};
-    use instar_ops::open::{chain, stack};
+    use instar_ops::open::{chain, stack, suspects};
     use instar_testkit::read_only::ReadOnly;
     use instar_wire::code::Secret;
     use instar_wire::op::{Rules, Source};
 
     /// Runs that are looked at: a few kilobytes can tell of more than anybody has time for.
     const RUNS: usize = 1500;
+    /// Findings that are listened to.
+    const FINDINGS: u64 = 5000;
     /// Bytes that are read in all.
     const READ: u64 = 1 << 20;
     /// Bytes that are read of a run.
@@ -43,6 +46,7 @@ mod target {
         let key = (flags & 16 != 0).then(|| Secret(b"123456".to_vec()));
         let top = Source { key, ..Source::whole(Granted { pinned, ..files.grant(0) }) };
         let rules = Rules { as_qemu: flags & 1 == 0, version: u32::from(flags >> 5) * 200 };
+        checked(&cx, &top, &rules);
         let Ok(stack) = stack(&cx, &top, &rules, &|_| Ok(())) else { return };
         let snapshot = (flags & 2 != 0).then(|| stack[0].image.snapshot(usize::from(flags >> 2 & 3)));
         let Ok(chain) = snapshot.transpose().and_then(|snapshot| chain(&stack, snapshot)) else { return };
@@ -51,6 +55,26 @@ mod target {
         told.iter().for_each(|told| read_twice(&chain, &files, told));
         let (at, len) = (place.min(size), (size - place.min(size)).min(PIECE));
         same_in_pieces(&chain, &files, at, len);
+    }
+
+    /// Whatever is wrong in it is found in the same way twice, and in parts of the file as in the whole.
+    fn checked(cx: &Cx<'_>, top: &Source, rules: &Rules) {
+        let Ok(stack) = suspects(cx, top, rules, &|_| Ok(())) else { return };
+        let scope = Scope { as_qemu: rules.as_qemu, version: rules.version };
+        for census in stack.iter().flat_map(|opened| opened.image.censuses(scope)) {
+            let find = |window: u64| {
+                let mut left = FINDINGS;
+                check_in_windows(&*census, window, &mut |_| {
+                    left -= 1;
+                    // As whoever listens may do.
+                    if left == 0 { Err(Kind::Io.what("enough")) } else { Ok(()) }
+                })
+            };
+            let (once, parts) = (find(1 << 20), find(1 << 10));
+            if let (Ok(once), Ok(parts)) = (once, parts) {
+                assert_eq!((once.clusters, once.end), (parts.clusters, parts.end));
+            }
+        }
     }
 
     /// The runs from `from` on, which must not depend on how many are asked for at once.
