@@ -115,7 +115,7 @@ impl Roll<'_, '_> {
         if is_known {
             return Ok(1);
         }
-        let error = self.corrupt("ERROR: block index {} out of range, is {}").arg(number).arg(entry);
+        let error = self.corrupt("ERROR: block index {} too large, is {}").arg(number).arg(entry);
         out.find(finding(Weight::Corruption, error)).map(|()| 0)
     }
 }
