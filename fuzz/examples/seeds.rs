@@ -10,6 +10,11 @@ fn main() -> std::io::Result<()> {
     for (name, image) in images() {
         put("info", name, &input(&[], &image))?;
     }
+    for (name, image) in images().into_iter().chain(filled()) {
+        put("content", name, &[&ANY, &input(&[], &image)[1..]].concat())?;
+    }
+    let below = [&qcow2_filled()[..], &vhd::build(&vhd::Vhd { kind: 2, size: 4096, ..vhd::Vhd::default() })];
+    put("content", "chain", &[&ANY, &input(&below, &qcow2(3, "a"))[1..]].concat())?;
     let qcow2 = |backing| qcow2(3, backing);
     put("info", "chain", &input(&[&qcow2("b"), &partition::mbr(512, [(0x80, 0x83); 4])], &qcow2("a")))?;
     put("info", "loop", &input(&[&qcow2("a"), &qcow2("a")], &qcow2("a")))?;
@@ -30,6 +35,9 @@ fn put(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join(name), bytes)
 }
+
+/// What the target `content` reads first: no flags, a format that is none, and a small number.
+const ANY: [u8; 3] = [0, 0xff, 100];
 
 /// An image and the files it may come to, as the target `info` reads them.
 fn input(others: &[&[u8]], image: &[u8]) -> Vec<u8> {
@@ -84,6 +92,53 @@ fn images() -> Vec<(&'static str, Vec<u8>)> {
         ("vmdk-sesparse", vmdk::se_sparse(2048, &[])),
         ("iso", iso),
     ]
+}
+
+/// Images that hold something, compressed wherever the format can.
+fn filled() -> Vec<(&'static str, Vec<u8>)> {
+    let packed = vmdk::zlib(&[0x5a; 1024]);
+    let adc = [&[0x83, 1, 2, 3, 4][..], &[0x7f, 0, 3].repeat(8)].concat();
+    let lzfse = [&b"bvx-\0\x02\0\0"[..], &[6; 512], b"bvx$"].concat();
+    let parts = [(1, &[9; 512][..], 1), (0x8000_0005, &packed, 2), (0x8000_0004, &adc, 1), (0x8000_0007, &lzfse, 1)];
+    let (mut data, mut chunks, mut sector) = (Vec::new(), Vec::new(), 0);
+    for (kind, bytes, count) in parts {
+        chunks.push(dmg::Chunk { kind, sector, count, at: data.len() as u64, len: bytes.len() as u64 });
+        data.extend(bytes);
+        sector += count;
+    }
+    chunks.push(dmg::Chunk { kind: dmg::kind::ZERO, sector, count: 3, at: 0, len: 0 });
+    let disk = dmg::build(&data, &[dmg::mish(0, &chunks)], dmg::Fork::Resource, sector + 3);
+    let stream = vmdk::Hosted { flags: 3 | 3 << 16, grain: 8, compression: 1, ..vmdk::Hosted::default() };
+    let grains = [(0, vmdk::Grain::Packed(7)), (3, vmdk::Grain::Marked(8, 40)), (9, vmdk::Grain::Entry(1 << 20))];
+    let parent = vhdx::Vhdx { size: 1 << 20, dirty: Some(3 << 20), blocks: vec![(0, 1)], ..vhdx::Vhdx::default() };
+    let small = bochs::Bochs { extent: 512, catalog: 8, disk: 4096, extents: vec![(1, 3)], ..bochs::Bochs::default() };
+    let vhd = vhd::Vhd { size: 64 << 10, block_len: 4096, blocks: vec![(1, 2), (3, 4)], ..vhd::Vhd::default() };
+    vec![
+        ("qcow2-filled", qcow2_filled()),
+        ("dmg-filled", disk),
+        ("bochs-filled", bochs::build(&small)),
+        ("vhd-filled", vhd::build(&vhd)),
+        ("vmdk-stream", vmdk::sparse(&stream, &vmdk::Descriptor::default(), &grains)),
+        ("vmdk-cowd-filled", vmdk::cowd(64, 1, &[(0, 1), (5, 2)], None)),
+        ("vhdx-dirty", vhdx::build(&parent)),
+    ]
+}
+
+/// A table with clusters that lie there as they are, are zeroes, are compressed, and lead nowhere.
+fn qcow2_filled() -> Vec<u8> {
+    let mut bytes = qcow2(3, "");
+    let packed = vmdk::zlib(&[3; 512]);
+    let deflated = &packed[2..packed.len() - 4];
+    bytes.resize(2048, 5);
+    bytes.extend([deflated, deflated].concat());
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    let mut put = |at: usize, word: u64| bytes[at..at + 8].copy_from_slice(&word.to_be_bytes());
+    put(1536, 1024 | 1 << 63);
+    let second = 2048 + deflated.len() as u64;
+    // With clusters this small, one bit counts the further sectors that a compressed one takes.
+    let entries = [1536 | 1 << 63, 1, 1024 | 1, 2048 | 3 << 61, second | 3 << 61, 1 << 40, 0, u64::MAX];
+    entries.iter().enumerate().for_each(|(n, entry)| put(1024 + 8 * n, *entry));
+    bytes
 }
 
 fn vmdk_text() -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The root of the repository.
@@ -60,6 +61,30 @@ impl Drop for Scratch {
         } else {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+}
+
+/// A small file system of its own, in memory, for as long as the value lives.
+pub struct Small(PathBuf);
+
+impl Small {
+    /// Of that size, as `mount` writes it; only root can.
+    pub fn mount(at: PathBuf, size: &str) -> Option<Small> {
+        std::fs::create_dir_all(&at).expect("a folder");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(&at);
+        mount.output().is_ok_and(|done| done.status.success()).then_some(Small(at))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
     }
 }
 

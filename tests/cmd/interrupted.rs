@@ -1,12 +1,13 @@
 //! What a copy leaves behind that does not come to its end: what was there before, and nothing else.
 
 use instar_testkit::oracle::maker;
-use instar_testkit::place::{Scratch, skipped};
+use instar_testkit::place::{Scratch, Small, skipped};
 use instar_testkit::program::{Cell, program};
 use instar_testkit::run::{End, Run};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,48 +31,113 @@ fn run_quietly(program: &str, words: &[&str]) -> Option<String> {
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
+/// So slow that they are still at it when the signal comes: one keeps to a rate, the other waits for more.
+const SLOW: [&[&str]; 2] = [
+    &["convert", "-r", "1M", "-f", "raw", "-O", "raw", "in.raw", "out.raw"],
+    &["dd", "-f", "raw", "if=/dev/stdin", "of=out.raw"],
+];
+
 #[test]
 fn a_signal_leaves_what_was_there_before() {
     let scratch = Scratch::new("signals");
     for (number, signal) in [Signal::KILL, Signal::TERM, Signal::INT].into_iter().enumerate() {
-        for cell in Cell::all() {
+        for (cell, words) in Cell::all().iter().flat_map(|cell| SLOW.iter().map(move |words| (cell, words))) {
             for former in [None, Some(b"what was there before".as_slice())] {
-                let folder = scratch.folder(&format!("{number}-{}-{}", cell.name(), former.is_some()));
+                let folder = scratch.folder(&format!("{number}-{}-{}-{}", cell.name(), words[0], former.is_some()));
                 fs::write(folder.join("in.raw"), bytes(8 * MIB)).expect("a source");
                 former.iter().for_each(|bytes| fs::write(folder.join("out.raw"), bytes).expect("a former target"));
                 let before = names(&folder);
-                // So slow that it is still at it when the signal comes.
-                let words = ["convert", "-r", "1M", "-f", "raw", "-O", "raw", "in.raw", "out.raw"];
-                let mut held = program().native(*cell).folder(&folder).args(words).hold();
+                let mut held = program().native(*cell).folder(&folder).args(*words).hold();
+                let more = held.stdin.as_mut().map(|stdin| stdin.write_all(&bytes(MIB / 20)));
+                assert!(more.is_some());
                 thread::sleep(Duration::from_millis(300 + 200 * number as u64));
                 let pid = Pid::from_child(&held.child);
                 kill_process(pid, signal).expect("it is still running");
                 let status = held.child.wait().expect("its end");
                 use std::os::unix::process::ExitStatusExt;
                 assert_eq!(status.signal(), Some(signal.as_raw()), "{signal:?}");
-                assert_eq!(names(&folder), before, "{signal:?} {cell:?}");
+                let mut said = String::new();
+                held.child.stderr.take().map(|mut err| err.read_to_string(&mut said));
+                assert_eq!(said, "", "{signal:?} {words:?}");
+                assert_eq!(names(&folder), before, "{signal:?} {cell:?} {words:?}");
                 let now = fs::read(folder.join("out.raw")).ok();
-                assert_eq!(now.as_deref(), former, "{signal:?} {cell:?}");
+                assert_eq!(now.as_deref(), former, "{signal:?} {cell:?} {words:?}");
             }
         }
     }
 }
 
-/// A small file system of its own, for as long as the value lives.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: PathBuf, size: &str) -> Option<Small> {
-        fs::create_dir_all(&at).expect("a folder");
-        let option = format!("size={size}");
-        run_quietly("mount", &["-t", "tmpfs", "-o", &option, "none", at.to_str()?])?;
-        Some(Small(at))
+#[test]
+fn a_death_at_any_moment_leaves_the_old_or_the_new() {
+    let scratch = Scratch::new("moments");
+    let whole = bytes(16 * MIB);
+    scratch.put("in.raw", &whole);
+    let folder = scratch.path();
+    maker().img().folder(folder).args(["convert", "-c", "-O", "qcow2", "in.raw", "in.qcow2"]).must();
+    let former = b"what was there before".as_slice();
+    let mut seen = [0, 0];
+    for (number, cell) in (0..24).flat_map(|number| Cell::all().iter().map(move |cell| (number, *cell))) {
+        scratch.put("out.raw", former);
+        let before = names(folder);
+        let run = if number % 2 == 0 { program().native(cell) } else { program().qemu("10.0.2", cell) };
+        let copy: &[&str] = if number % 4 < 2 {
+            &["convert", "-O", "raw", "in.qcow2", "out.raw"]
+        } else {
+            &["dd", "if=in.qcow2", "of=out.raw"]
+        };
+        let mut held = run.folder(folder).args(copy).hold();
+        // The first of them come before anything has been copied, the last after everything.
+        thread::sleep(Duration::from_micros(500 << (number / 2)).min(Duration::from_millis(800)));
+        let _ = held.child.kill();
+        let _ = held.child.wait();
+        let now = fs::read(folder.join("out.raw")).unwrap_or_default();
+        assert!(now == former || now == whole, "{} bytes are there after {number}", now.len());
+        assert_eq!(names(folder), before, "after {number}");
+        seen[usize::from(now == whole)] += 1;
     }
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }
 
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = run_quietly("umount", &["-l", &self.0.display().to_string()]);
+#[test]
+fn where_every_file_has_a_name_none_is_left_over() {
+    if Run::new("sh").args(["-c", "strace -qq true"]).go().end != End::Code(0) {
+        return skipped("a file system without nameless files: strace is not here or may not trace");
+    }
+    let scratch = Scratch::new("named");
+    let whole = bytes(3 * MIB);
+    scratch.put("in.raw", &whole);
+    let words = ["convert", "-c", "-O", "qcow2", "in.raw", "broken.qcow2"];
+    maker().img().folder(scratch.path()).args(words).must();
+    let mut broken = fs::read(scratch.path().join("broken.qcow2")).expect("an image");
+    let middle = broken.len() * 3 / 4;
+    broken[middle..].fill(0xff);
+    scratch.put("broken.qcow2", broken);
+    let (target, trace) = (scratch.path().join("folder/out.raw"), scratch.path().join("trace"));
+    let folder = scratch.folder("folder");
+    let strace = |run: Run| {
+        // The folder is opened, and then in it what would be a file without a name.
+        let words = ["strace", "-f", "-e", "trace=openat", "-e", "inject=openat:error=EOPNOTSUPP:when=2", "-P"];
+        run.through(words.iter().map(Path::new).chain([folder.as_path(), Path::new("-o"), trace.as_path()]))
+    };
+    for (cell, former) in Cell::all().iter().flat_map(|cell| [(cell, false), (cell, true)]) {
+        let _ = fs::remove_file(&target);
+        if former {
+            fs::write(&target, b"what was there before").expect("a former target");
+        }
+        let convert = |words: &[&str]| {
+            let run = program().native(*cell).folder(scratch.path()).args(["convert", "-O", "raw"]).args(words);
+            let ran = strace(run.arg(&target)).go();
+            let text = fs::read_to_string(&trace).unwrap_or_default();
+            assert!(text.contains("O_TMPFILE") && text.contains("INJECTED"), "{text}");
+            ran
+        };
+        let failed = convert(&["-f", "qcow2", "broken.qcow2"]);
+        assert_eq!(failed.end, End::Code(1), "{}", failed.err());
+        assert!(failed.err().contains("a compressed part is broken"), "{}", failed.err());
+        assert_eq!(names(&folder).len(), usize::from(former));
+        let done = convert(&["-f", "raw", "in.raw"]);
+        assert_eq!(done.end, End::Code(0), "{}", done.err());
+        assert!(names(&folder) == ["out.raw"] && fs::read(&target).expect("a copy") == whole);
     }
 }
 
@@ -83,7 +149,7 @@ fn a_full_disk_leaves_what_was_there_before() {
     };
     let source = scratch.path().join("in.raw");
     fs::write(&source, bytes(8 * MIB)).expect("a source");
-    let target = small.0.join("out.raw");
+    let target = small.path().join("out.raw");
     let convert = |run: Run| run.args(["convert", "-f", "raw", "-O", "raw"]).arg(&source).arg(&target);
     for cell in Cell::all() {
         for former in [None, Some(b"what was there before".as_slice())] {
@@ -97,7 +163,7 @@ fn a_full_disk_leaves_what_was_there_before() {
                     ran.err()
                 );
                 assert_eq!(fs::read(&target).ok().as_deref(), former, "{cell:?} {more:?}");
-                assert_eq!(names(&small.0).len(), usize::from(former.is_some()), "{more:?}");
+                assert_eq!(names(small.path()).len(), usize::from(former.is_some()), "{more:?}");
             }
         }
         fs::remove_file(&target).expect("the former target");

@@ -15,6 +15,7 @@ mod dd_files;
 mod disks;
 mod info;
 mod interrupted;
+mod lanes;
 mod map;
 mod material;
 mod measure;

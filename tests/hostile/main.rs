@@ -1,6 +1,7 @@
 //! Files that mean harm, or were harmed: instar says one line and goes on living.
 #![allow(missing_docs)]
 
+mod bombs;
 mod chains;
 mod fields;
 mod inside;
@@ -11,3 +12,5 @@ mod overlay;
 mod references;
 mod sane;
 mod seeds;
+mod trial;
+mod verbs;

@@ -47,9 +47,8 @@ impl<'a> Overlay<'a> {
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = self.base[..self.len].to_vec();
         for (at, bytes) in &self.changes {
-            if !bytes.is_empty() {
-                out[*at..*at + bytes.len()].copy_from_slice(bytes);
-            }
+            // It may have been cut since then.
+            out.iter_mut().skip(*at).zip(bytes).for_each(|(old, new)| *old = *new);
         }
         out
     }

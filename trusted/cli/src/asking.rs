@@ -158,16 +158,11 @@ impl Asking<'_> {
             _ if self.is_told_of(heard, error, b"qed") => b"Invalid argument".to_vec(),
             _ if self.settings.face == Face::Qemu => b"Input/output error".to_vec(),
             _ => {
-                let place = match (error.file, error.at) {
-                    (Some(file), Some(at)) => format!(" at offset {at} of '")
-                        .into_bytes()
-                        .into_iter()
-                        .chain(stderr_text(self.settings).show(&self.session.name(file)).iter().copied())
-                        .chain([b'\''])
-                        .collect(),
-                    _ => Vec::new(),
-                };
-                [self.words(error), place].concat()
+                let Some(file) = error.file else { return self.words(error) };
+                let at = error.at.map_or(" in '".into(), |at| format!(" at offset {at} of '"));
+                let name = self.session.name(file);
+                let name = stderr_text(self.settings).show(&name).into_owned();
+                [&self.words(error)[..], at.as_bytes(), &name, b"'"].concat()
             }
         }
     }

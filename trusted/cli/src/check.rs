@@ -135,7 +135,11 @@ impl Ear<'_> {
                 &[b"Check failed: ", &self.asking.input_output(&self.heard, error)[..]].concat(),
             );
         }
+        // What went wrong may have been told already.
+        let is_told = error.what.0.is_empty() && error.cause.is_none();
         let why: &[u8] = match error.kind {
+            Kind::Corrupt if is_told => b"Invalid argument",
+            Kind::Refused if is_told => b"Operation not permitted",
             // What it was told by its own driver.
             Kind::Refused if error.cause.is_none() => &words,
             _ if !error.what.0.starts_with(b"ERROR") => &self.asking.input_output(&self.heard, error),

@@ -5,7 +5,7 @@ use crate::asking::{Asking, End, Heard};
 use crate::opening;
 use crate::render::json;
 use crate::render::progress::Progress;
-use crate::settings::Settings;
+use crate::settings::{Face, Settings};
 use crate::setup;
 use crate::{Told, stderr_text};
 use instar_wire::code::decode;
@@ -144,12 +144,16 @@ impl Telling<'_> {
         let settings = self.asking.settings;
         let name = stderr_text(settings).show(&image.typed).into_owned();
         let finding = self.asking.finding(&self.ear.heard, &stopped.error);
+        let words = self.asking.input_output(&self.ear.heard, &stopped.error);
         if stopped.in_map {
-            let told = Told::failure(settings, &[b"Sector allocation test failed for ", &name[..]].concat());
-            return Told { code: UNMAPPED, ..told.after(&finding) };
+            let mut sentence = [b"Sector allocation test failed for ", &name[..]].concat();
+            // Where that was and why, qemu-img does not say.
+            if settings.face == Face::Native {
+                sentence = [&sentence[..], b": ", &words].concat();
+            }
+            return Told { code: UNMAPPED, ..Told::failure(settings, &sentence).after(&finding) };
         }
         let head = format!("Error while reading offset {} of ", stopped.at);
-        let words = self.asking.input_output(&self.ear.heard, &stopped.error);
         let sentence = [head.as_bytes(), &name, b": ", &words].concat();
         Told { code: UNREAD, ..Told::failure(settings, &sentence).after(&finding) }
     }

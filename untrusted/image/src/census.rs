@@ -1,8 +1,10 @@
 //! The census, the inverse of "where are these bytes?": what every part of an image's file is for.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use core::ops::Range;
-use instar_wire::error::{Error, Result};
+use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::FileId;
 pub use instar_wire::op::check::{Clusters, Finding, Weight};
 
@@ -30,12 +32,25 @@ pub struct Claim {
     pub alone: bool,
     /// So many times.
     pub times: u64,
+    /// What whoever refers to it says: that nobody else does, or that somebody does.
+    pub sole: Option<bool>,
+}
+
+impl Owner {
+    /// Its name; `block` is what the format calls a block.
+    fn named(self, block: &str) -> String {
+        match self {
+            Owner::Image(what) => what.into(),
+            Owner::Counts(number) => format!("block {number} of counts"),
+            Owner::Block(number) => format!("{block} {number}"),
+        }
+    }
 }
 
 impl Claim {
     /// A use that others may share.
     pub fn shared(owner: Owner, at: u64, len: u64) -> Claim {
-        Claim { at, len, owner, alone: false, times: 1 }
+        Claim { at, len, owner, alone: false, times: 1, sole: None }
     }
 
     /// A use by one alone.
@@ -138,8 +153,14 @@ pub struct Unused {
 pub trait Witness {
     /// Somebody uses a part of the file; whether that is in order.
     fn claim(&mut self, claim: Claim) -> Result<bool>;
+    /// The same of several parts that are all like this one and lie at these places: millions of them cost less so.
+    fn claims(&mut self, like: Claim, places: &[u64]) -> Result<bool> {
+        places.iter().try_fold(true, |is_fine, at| Ok(self.claim(Claim { at: *at, ..like })? && is_fine))
+    }
     /// Something is wrong in itself.
     fn find(&mut self, finding: Finding) -> Result<()>;
+    /// Something may depend on the counts in a way that only [`Census::review`] sees.
+    fn doubt(&mut self);
     /// So many clusters more.
     fn add(&mut self, clusters: Clusters);
 }
@@ -150,8 +171,19 @@ pub trait Ledger {
     fn read(&mut self, first: u64, counts: &mut [u64]) -> Result<usize>;
 }
 
-/// How often a unit is used, as the image says; nothing if that is not known, or if it is told another time.
-pub type Stored<'s> = &'s mut dyn FnMut(u64) -> Option<u64>;
+/// How often a unit is used, as the image says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stored {
+    /// So often.
+    Count(u64),
+    /// That cannot be read.
+    Unknown,
+    /// That is told another time, when its part of the file is looked at.
+    Elsewhere,
+}
+
+/// Tells how often a unit is used.
+pub type AskStored<'s> = &'s mut dyn FnMut(u64) -> Stored;
 
 /// An image that can be checked. All of this may be asked several times, of parts of the file.
 pub trait Census {
@@ -163,8 +195,9 @@ pub trait Census {
     fn ledger(&self) -> Option<Box<dyn Ledger + '_>> {
         None
     }
-    /// Looks at what depends on those counts.
-    fn review(&self, stored: Stored<'_>, find: &mut dyn FnMut(Finding) -> Result<()>) -> Result<()> {
+    /// Looks at what depends on those counts. It is asked only if what was said of a unit, [`Claim::sole`], is not what
+    /// they say, or where there was doubt.
+    fn review(&self, stored: AskStored<'_>, find: &mut dyn FnMut(Finding) -> Result<()>) -> Result<()> {
         let _ = (stored, find);
         Ok(())
     }
@@ -174,6 +207,24 @@ pub trait Census {
     fn end(&self, last: Option<u64>) -> u64 {
         let _ = last;
         0
+    }
+}
+
+impl Space {
+    /// A file of which nothing is claimed: only what is wrong in itself is told.
+    pub fn unclaimed(file: FileId, len: u64) -> Space {
+        Space { file, len, unit: u64::MAX, lead: 0, slack: 0, most: u64::MAX }
+    }
+
+    /// What to say of something irregular in an image without counts; `block` is what its format calls a block.
+    pub fn words(&self, irregular: &Irregular, block: &str) -> Option<Finding> {
+        let (claim, phrase) = match irregular {
+            Irregular::Outside(claim) => (claim, "{} is outside of '{file}': offset {}, {} bytes"),
+            Irregular::Shared(claim, _) => (claim, "{} lies in '{file}' where something else is: offset {}, {} bytes"),
+            _ => return None,
+        };
+        let error = Kind::Corrupt.what(phrase).file(self.file).at(claim.at);
+        Some(finding(Weight::Corruption, error.arg(claim.owner.named(block)).arg(claim.at).arg(claim.len)))
     }
 }
 

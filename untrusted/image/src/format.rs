@@ -80,6 +80,10 @@ pub trait Image {
         let _ = scope;
         None
     }
+    /// Its censuses: of an image in several files there is one for each. None if it cannot be checked.
+    fn censuses(&self, scope: Scope) -> Vec<Box<dyn Census + '_>> {
+        self.census(scope).into_iter().collect()
+    }
     /// Whether the image was made on the layer below, which says this of itself; what is wrong if not.
     fn stands_on(&self, below: &info::Image) -> Result<()> {
         let _ = below;

@@ -9,6 +9,7 @@ pub mod blocks;
 pub mod cache;
 pub mod census;
 pub mod chain;
+mod counts;
 pub mod file;
 pub mod format;
 pub mod holes;

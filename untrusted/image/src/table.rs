@@ -8,6 +8,8 @@ use instar_wire::io::FileId;
 
 /// Bytes of a table that are read at once.
 const PIECE: u64 = 64 << 10;
+/// As many as that, where one piece after the other is wanted.
+const PIECE_MAX: u64 = 512 << 10;
 
 /// Tables of entries of `N` bytes each, of which the piece last looked at is remembered.
 pub struct Table<'c, const N: usize> {
@@ -15,6 +17,8 @@ pub struct Table<'c, const N: usize> {
     file: FileId,
     piece_at: u64,
     piece: Vec<u8>,
+    /// Bytes that are read next if they follow.
+    next_len: u64,
 }
 
 impl<'c, const N: usize> Table<'c, N> {
@@ -25,7 +29,7 @@ impl<'c, const N: usize> Table<'c, N> {
 
     /// The same, of a file that is not read as it lies there.
     pub fn through(io: Box<dyn Io + 'c>, file: FileId) -> Self {
-        Table { io, file, piece_at: 0, piece: Vec::new() }
+        Table { io, file, piece_at: 0, piece: Vec::new(), next_len: PIECE }
     }
 
     /// The entries from number `index` on, of the table at `at` that has `count`: as many as are at hand, at least one.
@@ -54,7 +58,9 @@ impl<'c, const N: usize> Table<'c, N> {
     fn load(&mut self, at: u64, start: u64, end: u64) -> Result<()> {
         let skip = start.saturating_sub(at);
         let from = at.saturating_add(skip.saturating_sub(skip % PIECE));
-        let len = end.saturating_sub(from).min(PIECE);
+        let follows = from == self.piece_at.saturating_add(self.piece.len() as u64) && !self.piece.is_empty();
+        self.next_len = if follows { self.next_len.saturating_mul(2).min(PIECE_MAX) } else { PIECE };
+        let len = end.saturating_sub(from).min(self.next_len);
         let have = self.io.len(self.file).saturating_sub(from).min(len);
         let size = |len: u64| usize::try_from(len).unwrap_or(0);
         self.piece.clear();

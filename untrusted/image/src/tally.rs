@@ -1,27 +1,22 @@
 //! The tally of a census: how often every unit of the file is used, held against the counts that the image keeps.
 //!
-//! A byte for each unit is enough for nearly all, and a file of very many units is looked at in parts.
+//! A file of very many units is looked at in parts.
 
 use crate::census::{
-    Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Unused, Weight, Witness, finding,
+    Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Stored, Unused, Weight, Witness, finding,
 };
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use crate::counts::{ALONE, Counts, PAGE, SHARED, SOLE};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::Range;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 use instar_wire::op::check::Summary;
 
-/// Units of a page of counts.
-const PAGE: usize = 1 << 16;
 /// Units that are looked at in one go.
-const WINDOW: u64 = 64 << 20;
-/// A count in a page that is kept elsewhere, as it has no room there.
-const MANY: u8 = ALONE - 1;
-/// Beside a count: somebody uses the unit alone.
-const ALONE: u8 = 0x80;
+const WINDOW: u64 = 32 << 20;
+/// The most units of a file, as with qemu-img.
+const UNITS_MAX: u64 = 0x7fff_ffff;
 
 /// Checks an image; every finding is reported when it is made.
 pub fn check(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>) -> Result<Summary> {
@@ -37,6 +32,9 @@ pub fn check_in_windows(
     let space = census.space();
     let mut totals = Totals { report, summary: Summary::NONE };
     let mut units = space.units(0, space.len).end;
+    if units > UNITS_MAX {
+        return Err(Kind::TooBig.what("File too large").file(space.file));
+    }
     let mut last = None;
     let mut start = 0u64;
     loop {
@@ -46,7 +44,9 @@ pub fn check_in_windows(
         units = units.max(tally.units);
         if let Some(mut ledger) = census.ledger() {
             last = tally.compare(&mut *ledger, units)?.or(last);
-            tally.review(&mut *ledger, units)?;
+            if tally.is_doubtful {
+                tally.review(&mut *ledger, units)?;
+            }
         } else {
             tally.unused()?;
         }
@@ -80,82 +80,49 @@ impl Totals<'_> {
     }
 }
 
-/// Counts of the units of a window.
-struct Counts {
-    window: Range<u64>,
-    pages: Vec<Option<Box<[u8]>>>,
-    many: BTreeMap<u64, u64>,
+fn flags(claim: &Claim) -> u16 {
+    let sole = claim.sole.map_or(0, |sole| if sole { SOLE } else { SHARED });
+    if claim.alone { sole | ALONE } else { sole }
 }
 
-impl Counts {
-    fn new(window: Range<u64>) -> Counts {
-        Counts { window, pages: Vec::new(), many: BTreeMap::new() }
-    }
-
-    /// The page of a unit in the window, and the unit's place there.
-    fn place(&self, unit: u64) -> (usize, usize) {
-        let index = usize::try_from(unit.saturating_sub(self.window.start)).unwrap_or(usize::MAX);
-        (index / PAGE, index % PAGE)
-    }
-
-    fn byte(&self, unit: u64) -> u8 {
-        let (page, at) = self.place(unit);
-        self.pages.get(page).and_then(Option::as_ref).and_then(|page| page.get(at)).copied().unwrap_or(0)
-    }
-
-    fn get(&self, unit: u64) -> u64 {
-        let count = self.byte(unit) & !ALONE;
-        if count == MANY { self.many.get(&unit).copied().unwrap_or(MANY.into()) } else { count.into() }
-    }
-
-    fn is_alone(&self, unit: u64) -> bool {
-        self.byte(unit) & ALONE != 0
-    }
-
-    /// The first unit from this one on that may be used: a page that is not there is passed over.
-    fn next(&self, unit: u64) -> u64 {
-        let (page, at) = self.place(unit);
-        match self.pages.get(page).and_then(Option::as_ref) {
-            Some(_) => unit,
-            None => unit.saturating_add(PAGE.saturating_sub(at) as u64),
-        }
-    }
-
-    fn set(&mut self, unit: u64, count: u64, alone: bool) {
-        let (page, at) = self.place(unit);
-        if self.pages.len() <= page {
-            self.pages.resize_with(page.saturating_add(1), || None);
-        }
-        let byte = u8::try_from(count).ok().filter(|byte| *byte < MANY);
-        if byte.is_none() {
-            self.many.insert(unit, count);
-        }
-        let slot = self.pages.get_mut(page).map(|page| page.get_or_insert_with(|| vec![0; PAGE].into_boxed_slice()));
-        if let Some(cell) = slot.and_then(|page| page.get_mut(at)) {
-            *cell = byte.unwrap_or(MANY) | if alone { ALONE } else { 0 };
-        }
-    }
+/// The flag that a count, as the image keeps it, contradicts.
+fn denied(stored: u64) -> u16 {
+    if stored == 1 { SHARED } else { SOLE }
 }
 
 /// A census being taken.
 struct Tally<'c, 'r, 't> {
     census: &'c dyn Census,
     space: Space,
+    /// Units are 2 to this power long and begin at multiples of that, if they are so.
+    bits: Option<u32>,
     counts: Counts,
     totals: &'t mut Totals<'r>,
     /// One more than the last unit that is used.
     units: u64,
     /// Units whose counts cannot be read, in order.
     unknown: Vec<Range<u64>>,
+    /// There is something to be reviewed.
+    is_doubtful: bool,
     /// What does not depend on the window is told once.
     is_first: bool,
 }
 
 impl<'c, 'r, 't> Tally<'c, 'r, 't> {
     fn new(census: &'c dyn Census, window: Range<u64>, totals: &'t mut Totals<'r>) -> Self {
-        let is_first = window.start == 0;
-        let counts = Counts::new(window);
-        Tally { census, space: census.space(), counts, totals, units: 0, unknown: Vec::new(), is_first }
+        let (is_first, space) = (window.start == 0, census.space());
+        let is_simple = space.unit.is_power_of_two() && space.lead == 0;
+        Tally {
+            census,
+            space,
+            bits: is_simple.then(|| space.unit.trailing_zeros()),
+            counts: Counts::new(window),
+            totals,
+            units: 0,
+            unknown: Vec::new(),
+            is_doubtful: false,
+            is_first,
+        }
     }
 
     fn irregular(&mut self, irregular: &Irregular) -> Result<()> {
@@ -167,14 +134,17 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
 
     /// Counts one unit more; whether somebody else uses it although it should be used alone.
     fn count(&mut self, unit: u64, claim: &Claim) -> Result<bool> {
+        // Nearly all units are used once.
+        if claim.times == 1 && self.counts.first(unit, flags(claim)) {
+            return Ok(false);
+        }
         let before = self.counts.get(unit);
         let after = before.saturating_add(claim.times);
-        let alone = claim.alone || self.counts.is_alone(unit);
-        self.counts.set(unit, after.min(self.space.most), alone);
+        self.counts.set(unit, after.min(self.space.most), flags(claim));
         for _ in self.space.most..after {
             self.irregular(&Irregular::Uncountable(self.space.at(unit)))?;
         }
-        Ok(before > 0 && alone)
+        Ok(before > 0 && self.counts.cell(unit).has(ALONE))
     }
 
     /// Tells of what nobody uses.
@@ -198,39 +168,61 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
 
     /// Holds the counts against those that the image keeps, which take their place. The last unit in use.
     fn compare(&mut self, ledger: &mut dyn Ledger, units: u64) -> Result<Option<u64>> {
-        let mut stored = vec![0; PAGE];
+        let (mut stored, mut odd) = (vec![0; PAGE], Vec::new());
         let mut last = None;
         let mut unit = self.counts.window.start;
         let end = self.counts.window.end.min(units);
         while unit < end {
-            let most = usize::try_from(end.saturating_sub(unit)).unwrap_or(PAGE).min(PAGE);
+            let (_, within) = self.counts.place(unit);
+            let most = usize::try_from(end.saturating_sub(unit)).unwrap_or(PAGE).min(PAGE.saturating_sub(within));
             let room = stored.get_mut(..most).unwrap_or_default();
             let known = match ledger.read(unit, room) {
                 Ok(known) => known.clamp(1, most),
                 Err(error) => {
                     self.irregular(&Irregular::Uncounted(unit, error))?;
-                    let next = unit.saturating_add(1);
-                    match self.unknown.last_mut().filter(|last| last.end == unit) {
-                        Some(last) => last.end = next,
-                        None => self.unknown.push(unit..next),
-                    }
-                    unit = next;
+                    self.cannot_know(unit);
+                    unit = unit.saturating_add(1);
                     continue;
                 }
             };
-            for stored in stored.get(..known).unwrap_or_default() {
-                let (stored, counted) = (*stored, self.counts.get(unit));
-                if stored > 0 || counted > 0 {
-                    last = Some(unit);
-                }
-                if stored != counted {
-                    self.irregular(&Irregular::Miscount(Miscount { unit, stored, counted }))?;
-                    self.counts.set(unit, stored, false);
+            for (cell, stored) in self.counts.row(unit).zip(stored.get(..known).unwrap_or_default()) {
+                // Nearly all are as they should be.
+                if cell.is(*stored, denied(*stored)) {
+                    last = if *stored > 0 { Some(unit) } else { last };
+                } else {
+                    odd.push((unit, *stored));
                 }
                 unit = unit.saturating_add(1);
             }
+            for (unit, stored) in odd.drain(..) {
+                last = last.max(self.compare_one(unit, stored)?);
+            }
         }
         Ok(last)
+    }
+
+    /// Takes note of a unit whose count cannot be read.
+    fn cannot_know(&mut self, unit: u64) {
+        self.is_doubtful = true;
+        let next = unit.saturating_add(1);
+        match self.unknown.last_mut().filter(|last| last.end == unit) {
+            Some(last) => last.end = next,
+            None => self.unknown.push(unit..next),
+        }
+    }
+
+    /// Compares the counts of a unit; the unit, if it is in use.
+    fn compare_one(&mut self, unit: u64, stored: u64) -> Result<Option<u64>> {
+        let counted = self.counts.get(unit);
+        if stored == 0 && counted == 0 {
+            return Ok(None);
+        }
+        self.is_doubtful |= self.counts.cell(unit).has(denied(stored));
+        if stored != counted {
+            self.irregular(&Irregular::Miscount(Miscount { unit, stored, counted }))?;
+            self.counts.set(unit, stored, 0);
+        }
+        Ok(Some(unit))
     }
 
     fn review(&mut self, ledger: &mut dyn Ledger, units: u64) -> Result<()> {
@@ -239,22 +231,22 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
         let mut stored = |unit: u64| {
             let before = unknown.partition_point(|range| range.end <= unit);
             if unknown.get(before).is_some_and(|range| range.contains(&unit)) {
-                return None;
+                return Stored::Unknown;
             }
             if counts.window.contains(&unit) && unit < units {
-                return Some(counts.get(unit));
+                return Stored::Count(counts.get(unit));
             }
             let mut one = [0];
             if !*is_first || unit < units {
-                return None;
+                return Stored::Elsewhere;
             }
             if let Err(error) = ledger.read(unit, &mut one) {
                 let note = Some(finding(Weight::Note, error)).filter(|note| !note.what.what.0.is_empty());
                 noted.borrow_mut().extend(note);
-                return None;
+                return Stored::Unknown;
             }
             let [count] = one;
-            Some(count)
+            Stored::Count(count)
         };
         census.review(&mut stored, &mut |finding| {
             noted.take().into_iter().try_for_each(|note| totals.find(note))?;
@@ -270,6 +262,7 @@ impl Witness for Tally<'_, '_, '_> {
             return Ok(true);
         }
         if claim.end() > self.space.len.saturating_add(self.space.slack) {
+            self.is_doubtful |= claim.sole.is_some();
             let told = if self.is_first { self.irregular(&Irregular::Outside(claim)) } else { Ok(()) };
             return told.map(|()| false);
         }
@@ -288,8 +281,29 @@ impl Witness for Tally<'_, '_, '_> {
         }
     }
 
+    fn claims(&mut self, like: Claim, places: &[u64]) -> Result<bool> {
+        let bits = self.bits.filter(|_| like.len == self.space.unit && like.times == 1);
+        let (flags, mask) = (flags(&like), self.space.unit.saturating_sub(1));
+        let whole = bits.map_or(0, |bits| self.space.len.checked_shr(bits).unwrap_or(0));
+        let window = self.counts.window.start..self.counts.window.end.min(whole);
+        let mut is_fine = true;
+        for at in places {
+            // One unit that nobody has used so far: the rest is for those that are not so simple.
+            let unit = bits.filter(|_| at & mask == 0).and_then(|bits| at.checked_shr(bits));
+            match unit.filter(|unit| window.contains(unit)) {
+                Some(unit) if self.counts.first(unit, flags) => self.units = self.units.max(unit.saturating_add(1)),
+                _ => is_fine &= self.claim(Claim { at: *at, ..like })?,
+            }
+        }
+        Ok(is_fine)
+    }
+
     fn find(&mut self, finding: Finding) -> Result<()> {
         if self.is_first { self.totals.find(finding) } else { Ok(()) }
+    }
+
+    fn doubt(&mut self) {
+        self.is_doubtful = true;
     }
 
     fn add(&mut self, more: Clusters) {

@@ -7,7 +7,7 @@ use core::cell::RefCell;
 use instar_image::{Result, Scope, tally};
 use instar_wire::code::encode;
 use instar_wire::op::Rules;
-use instar_wire::op::check::{Event, Finding, Request};
+use instar_wire::op::check::{Event, Finding, Request, Summary};
 
 /// Findings that are told at once.
 const BATCH: usize = 256;
@@ -24,13 +24,18 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
 }
 
 fn layer(opened: &Opened<'_>, scope: Scope, tell: &dyn Fn(Event) -> Result<()>) -> Result<()> {
-    let Some(census) = opened.image.census(scope) else { return tell(Event::Unchecked) };
+    let censuses = opened.image.censuses(scope);
+    if censuses.is_empty() {
+        return tell(Event::Unchecked);
+    }
     let batch: RefCell<Vec<Finding>> = RefCell::default();
-    let ended = tally::check(&*census, &mut |finding| {
+    let mut report = |finding| {
         batch.borrow_mut().push(finding);
         let is_full = batch.borrow().len() >= BATCH;
         if is_full { tell(Event::Findings(batch.take())) } else { Ok(()) }
-    });
+    };
+    let ended =
+        censuses.iter().try_fold(Summary::NONE, |all, census| Ok(all.and(tally::check(&**census, &mut report)?)));
     // What was found before it could not go on is told as well.
     let rest = batch.take();
     if !rest.is_empty() {

@@ -37,6 +37,7 @@ const fn heavy(
 
 const COPY: &[(&str, f64)] = &[("process", 0.7), ("kvm", 0.875)];
 const HALF: &[(&str, f64)] = &[("process", 0.5), ("kvm", 0.625)];
+const CHECK: &[(&str, f64)] = &[("process", 0.4), ("kvm", 0.5)];
 const WALK: &[(&str, f64)] = &[("process", 0.3), ("kvm", 0.375)];
 
 /// All questions.
@@ -78,6 +79,7 @@ pub const ROWS: &[Row] = &[
         &["compare", "-f", "raw", "-F", "qcow2", "{}", "{}.qcow2"],
         HALF,
     ),
+    heavy("check", "a fragmented qcow2", fragmented, &["check", "{}"], CHECK),
     heavy("map", "JSON of a fragmented qcow2", fragmented, &["map", "--output=json", "{}"], WALK),
     heavy("measure", "a fragmented qcow2", fragmented, &["measure", "-O", "qcow2", "{}"], HALF),
 ];
@@ -198,7 +200,7 @@ fn packed_zstd(place: &Place) -> Result<PathBuf, String> {
 /// 32 GiB whose clusters lie all over the file.
 fn fragmented(place: &Place) -> Result<PathBuf, String> {
     let path = place.path("fragmented.qcow2");
-    let image = instar_testkit::build::fragmented::Fragmented { cluster_bits: 16, clusters: 1 << 19 };
+    let image = instar_testkit::build::fragmented::Fragmented { cluster_bits: 21, clusters: 1 << 19 };
     image.write(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(path)
 }

@@ -100,4 +100,24 @@ impl Summary {
     /// Nothing was found.
     pub const NONE: Summary =
         Summary { corruptions: 0, leaks: 0, failures: 0, miscounts: 0, end: 0, clusters: Clusters::NONE };
+
+    /// What was found in this file of an image and in another.
+    #[must_use]
+    pub fn and(&self, other: Summary) -> Summary {
+        let (a, b) = (&self.clusters, &other.clusters);
+        let clusters = Clusters {
+            total: a.total.saturating_add(b.total),
+            allocated: a.allocated.saturating_add(b.allocated),
+            fragmented: a.fragmented.saturating_add(b.fragmented),
+            compressed: a.compressed.saturating_add(b.compressed),
+        };
+        Summary {
+            corruptions: self.corruptions.saturating_add(other.corruptions),
+            leaks: self.leaks.saturating_add(other.leaks),
+            failures: self.failures.saturating_add(other.failures),
+            miscounts: self.miscounts.saturating_add(other.miscounts),
+            end: self.end.max(other.end),
+            clusters,
+        }
+    }
 }

@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use instar_image::census::{
-    Census, Claim, Clusters, Finding, Irregular, Ledger, Owner, Scope, Space, Stored, Weight, Witness, finding,
+    AskStored, Census, Claim, Clusters, Finding, Irregular, Ledger, Owner, Scope, Space, Weight, Witness, finding,
 };
 use instar_image::text::hex;
 use instar_image::{Error, File, Kind, Result, Table};
@@ -60,7 +60,7 @@ impl Census for Roll<'_, '_> {
         Some(Box::new(Counts::new(self.file, &self.checked.layout)))
     }
 
-    fn review(&self, stored: Stored<'_>, find: &mut dyn FnMut(Finding) -> Result<()>) -> Result<()> {
+    fn review(&self, stored: AskStored<'_>, find: &mut dyn FnMut(Finding) -> Result<()>) -> Result<()> {
         match self.checked.layout.extended_l2() {
             true => self.copied::<16>(stored, find),
             false => self.copied::<8>(stored, find),

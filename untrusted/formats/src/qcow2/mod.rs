@@ -2,6 +2,8 @@
 
 pub mod bitmaps;
 mod census;
+#[cfg(test)]
+mod census_tests;
 mod create;
 pub mod disk;
 mod extensions;

@@ -7,6 +7,8 @@ use instar_image::sector::readable;
 use instar_image::text::hex;
 use instar_image::{File, Kind, Result, Table};
 
+/// Nearly all images have counts of 16 bits, 2 to the power of 4.
+const USUAL: u32 = 4;
 /// Clusters of which the counts are looked at to find out about space set aside; if it takes more, nothing was.
 const LOOKED_AT_MAX: u64 = 1 << 30;
 /// So many counts are looked at together.
@@ -64,6 +66,11 @@ impl Ledger for Counts<'_, '_> {
         }
         let (words, per_word) = (self.layout.cluster_len / 8, 64u64.checked_shr(order).unwrap_or(1).max(1));
         let entries = self.words.entries(self.file.place(at).at, skip / per_word, words)?;
+        if order == USUAL && skip.is_multiple_of(per_word) {
+            let numbers = entries.as_flattened().as_chunks::<2>().0;
+            let all = numbers.iter().zip(counts).map(|(number, count)| *count = u16::from_be_bytes(*number).into());
+            return Ok(all.count());
+        }
         let (mut done, mut within) = (0usize, skip % per_word);
         let mut rest = counts.iter_mut();
         for word in entries {

@@ -8,8 +8,9 @@ use super::locate::{number, packed};
 use super::open::Table as Root;
 use super::refcounts::most;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use instar_image::Result;
-use instar_image::census::{Claim, Clusters, Finding, Owner, Stored, Weight, Witness, finding};
+use instar_image::census::{AskStored, Claim, Clusters, Finding, Owner, Stored, Weight, Witness, finding};
 use instar_image::sector::SECTOR;
 
 /// Counts up to this one are reached by damage alone, and then the order of what is said depends on every table.
@@ -25,6 +26,9 @@ pub struct Sound {
     /// How often it came up again.
     more: u64,
 }
+
+/// So many clusters are claimed together.
+const PENDING_MAX: usize = 512;
 
 /// What is remembered of tables.
 pub type Memory = BTreeMap<u64, Sound>;
@@ -60,11 +64,12 @@ impl Roll<'_, '_> {
                     self.wrong("ERROR found L1 entry with reserved bits set: {}", word, out)?;
                 }
                 let at = word & L1_OFFSET;
-                out.claim(Claim::shared(Owner::Image("an L2 table"), at, layout.cluster_len))?;
+                let sole = is_active.then_some(word & L2_COPIED != 0);
+                out.claim(Claim { sole, ..Claim::shared(Owner::Image("an L2 table"), at, layout.cluster_len) })?;
                 if !at.is_multiple_of(layout.cluster_len) {
                     self.wrong("ERROR l2_offset={}: Table is not cluster aligned; L1 entry corrupted", at, out)?;
                 }
-                let clusters = self.remembered(at, memory, out)?;
+                let clusters = self.remembered(at, is_active, memory, out)?;
                 if is_active {
                     out.add(clusters);
                 }
@@ -74,13 +79,13 @@ impl Roll<'_, '_> {
     }
 
     /// What an L2 table holds, which is looked at once if nothing is wrong in it.
-    fn remembered(&self, at: u64, memory: &mut Memory, out: &mut dyn Witness) -> Result<Clusters> {
+    fn remembered(&self, at: u64, is_active: bool, memory: &mut Memory, out: &mut dyn Witness) -> Result<Clusters> {
         if let Some(sound) = memory.get_mut(&at) {
             sound.more = sound.more.saturating_add(1);
             return Ok(sound.clusters.clone());
         }
         let mut listener = Listener { out, has_heard: false };
-        let clusters = self.l2(at, 1, &mut listener)?;
+        let clusters = self.l2(at, 1, is_active, &mut listener)?;
         let is_worth_it = most(&self.checked.layout) > SMALL && memory.len() < SOUND_MAX;
         if !listener.has_heard && is_worth_it {
             memory.insert(at, Sound { clusters: clusters.clone(), more: 0 });
@@ -91,26 +96,32 @@ impl Roll<'_, '_> {
     /// Counts what tables hold that came up more than once.
     pub fn again(&self, memory: &Memory, out: &mut dyn Witness) -> Result<()> {
         for (at, sound) in memory.iter().filter(|(_, sound)| sound.more > 0) {
-            self.l2(*at, sound.more, out)?;
+            self.l2(*at, sound.more, false, out)?;
         }
         Ok(())
     }
 
-    fn l2(&self, at: u64, times: u64, out: &mut dyn Witness) -> Result<Clusters> {
+    fn l2(&self, at: u64, times: u64, is_active: bool, out: &mut dyn Witness) -> Result<Clusters> {
         if self.checked.layout.extended_l2() {
-            self.l2_of::<16>(at, times, out)
+            self.l2_of::<16>(at, times, is_active, out)
         } else {
-            self.l2_of::<8>(at, times, out)
+            self.l2_of::<8>(at, times, is_active, out)
         }
     }
 
-    fn l2_of<const N: usize>(&self, at: u64, times: u64, out: &mut dyn Witness) -> Result<Clusters> {
+    fn l2_of<const N: usize>(&self, at: u64, times: u64, is_active: bool, out: &mut dyn Witness) -> Result<Clusters> {
         let layout = &self.checked.layout;
         let mut clusters = Clusters::NONE;
         let mut next = 0u64;
+        let mut pending =
+            Pending { like: Claim::shared(Owner::Image("data"), 0, layout.cluster_len), places: Vec::new() };
         self.each::<N>(at, &mut |index, entry| match entry.kind {
-            EntryKind::Compressed => self.compressed(index, entry, times, &mut clusters, out),
+            EntryKind::Compressed => {
+                pending.claim(out)?;
+                self.compressed(index, entry, times, &mut clusters, out)
+            }
             EntryKind::Nowhere => {
+                pending.claim(out)?;
                 self.reserved(entry, out)?;
                 if entry.parts & L2_ALL == 0 || !self.scope.sees(RESERVED) {
                     return Ok(());
@@ -119,33 +130,54 @@ impl Roll<'_, '_> {
                 out.find(finding(Weight::Corruption, error))
             }
             EntryKind::Data | EntryKind::ZeroWithSpace => {
-                self.reserved(entry, out)?;
                 let host = entry.word & L2_OFFSET;
-                if N > 8 && entry.parts & L2_ALL & (entry.parts >> L2_ZEROES_SHIFT) != 0 && self.scope.sees(RESERVED) {
-                    let phrase = "ERROR offset={}: Allocated cluster has corrupted subcluster allocation bitmap";
-                    self.wrong(phrase, host, out)?;
-                }
-                if !host.is_multiple_of(layout.cluster_len) {
-                    let phrase = match entry.kind {
-                        EntryKind::Data if N == 8 || entry.parts & L2_ALL != 0 => {
-                            "ERROR offset={}: Data cluster is not properly aligned; L2 entry corrupted."
-                        }
-                        _ => "ERROR offset={}: Preallocated cluster is not properly aligned; L2 entry corrupted.",
-                    };
-                    self.wrong(phrase, host, out)?;
+                if self.is_odd::<N>(entry) {
+                    pending.claim(out)?;
+                    self.odd::<N>(entry, out)?;
                 }
                 clusters.allocated = clusters.allocated.saturating_add(1);
                 if next != 0 && next != host {
                     clusters.fragmented = clusters.fragmented.saturating_add(1);
                 }
                 next = host.saturating_add(layout.cluster_len);
-                if layout.has_data_file() {
-                    return Ok(());
+                let is_sole = entry.word & L2_COPIED != 0;
+                if !layout.has_data_file() {
+                    return pending.add(host, times, is_active.then_some(is_sole), out);
                 }
-                out.claim(Claim { times, ..Claim::shared(Owner::Block(index), host, layout.cluster_len) }).map(drop)
+                if !is_sole {
+                    out.doubt();
+                }
+                Ok(())
             }
         })?;
+        pending.claim(out)?;
         Ok(clusters)
+    }
+
+    /// Whether something is wrong with the entry of a cluster that lies somewhere.
+    #[inline]
+    fn is_odd<const N: usize>(&self, Entry { word, parts, .. }: Entry) -> bool {
+        let is_aligned = word & L2_OFFSET & self.checked.layout.cluster_len.saturating_sub(1) == 0;
+        word & L2_RESERVED != 0 || !is_aligned || (N > 8 && parts & L2_ALL & (parts >> L2_ZEROES_SHIFT) != 0)
+    }
+
+    /// Tells what is wrong with it.
+    fn odd<const N: usize>(&self, entry: Entry, out: &mut dyn Witness) -> Result<()> {
+        self.reserved(entry, out)?;
+        let host = entry.word & L2_OFFSET;
+        if N > 8 && entry.parts & L2_ALL & (entry.parts >> L2_ZEROES_SHIFT) != 0 && self.scope.sees(RESERVED) {
+            self.wrong("ERROR offset={}: Allocated cluster has corrupted subcluster allocation bitmap", host, out)?;
+        }
+        if host.is_multiple_of(self.checked.layout.cluster_len) {
+            return Ok(());
+        }
+        let phrase = match entry.kind {
+            EntryKind::Data if N == 8 || entry.parts & L2_ALL != 0 => {
+                "ERROR offset={}: Data cluster is not properly aligned; L2 entry corrupted."
+            }
+            _ => "ERROR offset={}: Preallocated cluster is not properly aligned; L2 entry corrupted.",
+        };
+        self.wrong(phrase, host, out)
     }
 
     fn compressed(
@@ -224,7 +256,7 @@ impl Roll<'_, '_> {
     /// Whether the active tables say of clusters that nobody else uses them where that is so.
     pub fn copied<const N: usize>(
         &self,
-        stored: Stored<'_>,
+        stored: AskStored<'_>,
         find: &mut dyn FnMut(Finding) -> Result<()>,
     ) -> Result<()> {
         let layout = &self.checked.layout;
@@ -238,8 +270,13 @@ impl Roll<'_, '_> {
                 let (number, word) = (index, u64::from_be_bytes(*entry));
                 index = index.saturating_add(1);
                 let at = word & L1_OFFSET;
-                let Some(count) = Some(unit(at)).filter(|_| at != 0).and_then(&mut *stored) else { continue };
-                if is_wrong(word, count) {
+                let told = if at == 0 { Stored::Unknown } else { stored(unit(at)) };
+                if told == Stored::Unknown {
+                    continue;
+                }
+                if let Stored::Count(count) = told
+                    && is_wrong(word, count)
+                {
                     let phrase = "ERROR OFLAG_COPIED L2 cluster: l1_index={} l1_entry={} refcount={}";
                     let error = self.corrupt(phrase).arg(number).arg(plain(word)).arg(count);
                     find(finding(Weight::Corruption, error))?;
@@ -252,8 +289,11 @@ impl Roll<'_, '_> {
                     if !matches!(kind, EntryKind::Data | EntryKind::ZeroWithSpace) {
                         return Ok(());
                     }
-                    let count = if layout.has_data_file() { Some(1) } else { stored(unit(word & L2_OFFSET)) };
-                    let Some(count) = count.filter(|count| is_wrong(word, *count)) else { return Ok(()) };
+                    let told = if layout.has_data_file() { Stored::Count(1) } else { stored(unit(word & L2_OFFSET)) };
+                    let Stored::Count(count) = told else { return Ok(()) };
+                    if !is_wrong(word, count) {
+                        return Ok(());
+                    }
                     has_found = true;
                     let phrase = "ERROR OFLAG_COPIED data cluster: l2_entry={} refcount={}";
                     find(finding(Weight::Corruption, self.corrupt(phrase).arg(plain(word)).arg(count)))
@@ -262,6 +302,32 @@ impl Roll<'_, '_> {
                     sound.insert(at);
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+/// Clusters that have been seen and not been claimed yet.
+struct Pending {
+    like: Claim,
+    places: Vec<u64>,
+}
+
+impl Pending {
+    #[inline]
+    fn add(&mut self, at: u64, times: u64, sole: Option<bool>, out: &mut dyn Witness) -> Result<()> {
+        if self.like.sole != sole || self.like.times != times || self.places.len() >= PENDING_MAX {
+            self.claim(out)?;
+            (self.like.sole, self.like.times) = (sole, times);
+        }
+        self.places.push(at);
+        Ok(())
+    }
+
+    fn claim(&mut self, out: &mut dyn Witness) -> Result<()> {
+        if !self.places.is_empty() {
+            out.claims(self.like, &self.places)?;
+            self.places.clear();
         }
         Ok(())
     }
@@ -280,9 +346,19 @@ impl Witness for Listener<'_> {
         Ok(is_fine)
     }
 
+    fn claims(&mut self, like: Claim, places: &[u64]) -> Result<bool> {
+        let is_fine = self.out.claims(like, places)?;
+        self.has_heard |= !is_fine;
+        Ok(is_fine)
+    }
+
     fn find(&mut self, finding: Finding) -> Result<()> {
         self.has_heard = true;
         self.out.find(finding)
+    }
+
+    fn doubt(&mut self) {
+        self.out.doubt();
     }
 
     fn add(&mut self, clusters: Clusters) {

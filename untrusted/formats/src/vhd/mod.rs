@@ -1,5 +1,6 @@
 //! Virtual PC disks (VHD), which qemu-img calls `vpc`.
 
+mod census;
 mod create;
 pub mod disk;
 mod locate;
@@ -13,7 +14,8 @@ use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
 use instar_image::{
-    Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, format, info, parent,
+    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, format,
+    info, parent,
 };
 use open::{Checked, Parent};
 
@@ -35,7 +37,7 @@ impl Format for Vpc {
     }
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
-        let checked = open::open(&file)?;
+        let checked = open::open(&file, options.for_check && !options.as_qemu)?;
         Ok(Box::new(VpcImage { file, checked, as_qemu: options.as_qemu }))
     }
 
@@ -68,6 +70,11 @@ impl Image for VpcImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(&self.file, &self.checked, self.as_qemu))
+    }
+
+    fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
+        let roll = census::Roll { file: &self.file, checked: &self.checked };
+        if scope.as_qemu { None } else { Some(Box::new(roll)) }
     }
 
     /// qemu-img reads such a disk as if there were no parent.

@@ -74,12 +74,12 @@ pub fn find_footer(file: &File<'_>) -> Result<Option<Found>> {
     Ok(ours.then_some(Found::End(last)))
 }
 
-/// Reads and checks footer, header and block table.
-pub fn open(file: &File<'_>) -> Result<Checked> {
-    check(file).map_err(|error| error.file(file.id()))
+/// Reads and checks footer, header and block table. `for_check`: blocks may lie anywhere.
+pub fn open(file: &File<'_>, for_check: bool) -> Result<Checked> {
+    check(file, for_check).map_err(|error| error.file(file.id()))
 }
 
-fn check(file: &File<'_>) -> Result<Checked> {
+fn check(file: &File<'_>, for_check: bool) -> Result<Checked> {
     if file.is_empty() {
         return Err(Kind::NotThisFormat.what("File too small for a VHD header"));
     }
@@ -96,7 +96,7 @@ fn check(file: &File<'_>) -> Result<Checked> {
         return Err(Kind::TooBig.what("Could not open '{file}': File too large"));
     }
     let virtual_size = sectors.saturating_mul(512);
-    let blocks = if at_front { Some(blocks(file, &footer, virtual_size)?) } else { None };
+    let blocks = if at_front { Some(blocks(file, &footer, virtual_size, for_check)?) } else { None };
     Ok(Checked { virtual_size, footer, blocks })
 }
 
@@ -114,7 +114,7 @@ fn sectors(footer: &Footer) -> u64 {
     if by_geometry && geometry != GEOMETRY_MAX { geometry } else { footer.current_size.get() / 512 }
 }
 
-fn blocks(file: &File<'_>, footer: &Footer, virtual_size: u64) -> Result<Blocks> {
+fn blocks(file: &File<'_>, footer: &Footer, virtual_size: u64, for_check: bool) -> Result<Blocks> {
     let header_at = footer.data_offset.get();
     if header_at > i64::MAX as u64 {
         return Err(Kind::Corrupt.what("Error reading dynamic VHD header"));
@@ -141,12 +141,12 @@ fn blocks(file: &File<'_>, footer: &Footer, virtual_size: u64) -> Result<Blocks>
         table_count,
         parent: if footer.disk_type.get() == DIFFERENCING { Some(parent(file, &header)?) } else { None },
     };
-    check_table(file, &blocks)?;
+    check_table(file, &blocks, for_check)?;
     Ok(blocks)
 }
 
-/// Every block lies inside the file.
-fn check_table(file: &File<'_>, blocks: &Blocks) -> Result<()> {
+/// The table lies inside the file, and so does every block.
+fn check_table(file: &File<'_>, blocks: &Blocks, for_check: bool) -> Result<()> {
     let unreadable = || Kind::Corrupt.what("Error reading pagetable");
     let truncated = || {
         Kind::Corrupt
@@ -162,7 +162,7 @@ fn check_table(file: &File<'_>, blocks: &Blocks) -> Result<()> {
         return Err(truncated());
     }
     let mut at = blocks.table_at;
-    while at < table_end {
+    while at < table_end && !for_check {
         let left = table_end.saturating_sub(at).min(PIECE);
         let piece = file.read_vec(at, num::bounded(left, PIECE, unreadable)?)?;
         for entry in piece.as_chunks().0 {

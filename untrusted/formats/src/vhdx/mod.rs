@@ -1,5 +1,6 @@
 //! Hyper-V disks.
 
+mod census;
 pub mod crc32c;
 mod create;
 pub mod disk;
@@ -17,7 +18,8 @@ use disk::IDENTIFIER;
 use instar_image::probe::Claim;
 use instar_image::text::guid;
 use instar_image::{
-    Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, format, info, parent,
+    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, format,
+    info, parent,
 };
 use log::State;
 use open::Checked;
@@ -40,7 +42,7 @@ impl Format for Vhdx {
     }
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
-        let checked = open::open(&file, options.as_qemu)?;
+        let checked = open::open(&file, options)?;
         if options.as_qemu && checked.metadata.parent.is_some() {
             let refused = Kind::Unsupported.what("Could not open '{file}': Operation not supported");
             return Err(refused.file(file.id()));
@@ -76,6 +78,10 @@ impl Image for VhdxImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(&self.file, &self.checked))
+    }
+
+    fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
+        Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope }))
     }
 
     /// The parent must be in the state in which it was when this disk was made.

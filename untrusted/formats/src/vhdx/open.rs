@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::size_of;
 use instar_image::sector::INVALID;
-use instar_image::{Error, File, Kind, Result, num};
+use instar_image::{Error, File, Kind, Options, Result, num};
 use zerocopy::FromBytes;
 
 /// Sectors that one block of the sector bitmap describes.
@@ -32,6 +32,8 @@ pub struct Checked {
     pub metadata: Metadata,
     /// Size of the disk in bytes: whole sectors.
     pub virtual_size: u64,
+    /// What is not blocks: the log, and all regions in their order.
+    pub regions: Vec<Span>,
     /// Where the block table begins.
     pub table_at: u64,
     /// Its entries; they cover the disk, and every block lies inside the file.
@@ -58,15 +60,15 @@ pub fn readable(at: u64) -> Result<u64> {
     Ok(at)
 }
 
-/// Reads and checks everything. `as_qemu`: only what qemu-img can read.
-pub fn open(file: &File<'_>, as_qemu: bool) -> Result<Checked> {
+/// Reads and checks everything.
+pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
     let checked = head(file).and_then(|header| {
-        let (log, overlay) = log::read(file, &header, as_qemu)?;
-        let Some(overlay) = overlay else { return check(file, header, log, as_qemu) };
+        let (log, overlay) = log::read(file, &header, options.as_qemu)?;
+        let Some(overlay) = overlay else { return check(file, header, log, options) };
         let view = Replayed { io: file.io(), overlay: &overlay };
         let start = file.place(0);
         let replayed = File::slice(&view, file.id(), start.at, overlay.len_from(start));
-        let checked = check(&replayed, header, log, as_qemu)?;
+        let checked = check(&replayed, header, log, options)?;
         Ok(Checked { overlay: Some(Arc::new(overlay)), ..checked })
     });
     checked.map_err(|error| error.file(file.id()))
@@ -80,13 +82,13 @@ pub fn head(file: &File<'_>) -> Result<Header> {
     header(file)
 }
 
-fn check(file: &File<'_>, header: Header, log: State, as_qemu: bool) -> Result<Checked> {
+fn check(file: &File<'_>, header: Header, log: State, options: &Options) -> Result<Checked> {
     let mut regions = Regions { taken: Vec::new(), table: None, metadata: None };
     regions.read(file, &header)?;
-    let (Some(table), Some(metadata_at)) = (&regions.table, regions.metadata) else {
+    let (Some((table_at, table_len)), Some(metadata_at)) = (regions.table, regions.metadata) else {
         return Err(invalid());
     };
-    let metadata = metadata::read(file, readable(metadata_at)?, as_qemu)?;
+    let metadata = metadata::read(file, readable(metadata_at)?, options.as_qemu)?;
     let block_len = u64::from(metadata.block_len);
     let chunk_ratio = CHUNK_SECTORS.saturating_mul(metadata.logical_sector.into()) / block_len.max(1);
     let blocks = metadata.disk_size.div_ceil(block_len.max(1));
@@ -98,7 +100,7 @@ fn check(file: &File<'_>, header: Header, log: State, as_qemu: bool) -> Result<C
         // Of an empty disk, qemu-img counts the block before the first, in 32 bits, when it makes the table and here.
         blocks.saturating_add(blocks.checked_sub(1).unwrap_or(u32::MAX.into()) / chunk)
     };
-    if table_count > (table.end.saturating_sub(table.start)) / 8 {
+    if table_count > table_len / 8 {
         return Err(invalid());
     }
     let checked = Checked {
@@ -106,13 +108,17 @@ fn check(file: &File<'_>, header: Header, log: State, as_qemu: bool) -> Result<C
         log,
         overlay: None,
         virtual_size: metadata.disk_size & !0x1ff,
-        table_at: readable(table.start)?,
+        table_at: readable(table_at)?,
+        regions: Vec::new(),
         table_count,
         chunk_ratio: chunk,
         metadata,
     };
-    check_table(file, &checked, &regions)?;
-    Ok(checked)
+    // What is being checked may have blocks anywhere.
+    if !options.for_check {
+        check_table(file, &checked, &regions)?;
+    }
+    Ok(Checked { regions: regions.taken, ..checked })
 }
 
 /// The header that counts: the newer of those that are sound.
@@ -136,22 +142,26 @@ fn header(file: &File<'_>) -> Result<Header> {
     sound.map(|(header, _)| header).ok_or_else(none)
 }
 
-/// A stretch of the file.
-struct Span {
-    start: u64,
-    end: u64,
+/// A part of the file that blocks must not lie in.
+pub struct Span {
+    /// What it is.
+    pub name: &'static str,
+    /// Where it begins.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
 }
 
 /// The regions of the file, which must not overlap.
 struct Regions {
     taken: Vec<Span>,
-    table: Option<Span>,
+    table: Option<(u64, u64)>,
     metadata: Option<u64>,
 }
 
 impl Regions {
     fn read(&mut self, file: &File<'_>, header: &Header) -> Result<()> {
-        self.take(header.log_offset.get(), header.log_length.get().into())?;
+        self.take("the log", header.log_offset.get(), header.log_length.get().into())?;
         let bytes = file.read_vec(REGIONS_AT, TABLE_LEN)?;
         let (head, mut rest) = RegionHead::read_from_prefix(&bytes).map_err(|_| invalid())?;
         let count = head.entry_count.get();
@@ -162,9 +172,14 @@ impl Regions {
             let (region, after) = Region::read_from_prefix(rest).map_err(|_| invalid())?;
             rest = after;
             let (start, len) = (region.file_offset.get(), u64::from(region.length.get()));
-            self.take(start, len)?;
+            let name = match region.guid {
+                BAT => "the block table",
+                METADATA => "the metadata",
+                _ => "a region",
+            };
+            self.take(name, start, len)?;
             match region.guid {
-                BAT if self.table.is_none() => self.table = Some(Span { start, end: start.saturating_add(len) }),
+                BAT if self.table.is_none() => self.table = Some((start, len)),
                 METADATA if self.metadata.is_none() => self.metadata = Some(start),
                 BAT | METADATA => return Err(invalid()),
                 _ if region.required.get() & 1 != 0 => return Err(not_supported()),
@@ -179,46 +194,91 @@ impl Regions {
         self.taken.iter().all(|other| end <= other.start || start >= other.end)
     }
 
-    fn take(&mut self, start: u64, len: u64) -> Result<()> {
+    fn take(&mut self, name: &'static str, start: u64, len: u64) -> Result<()> {
         if !self.is_free(start, len) {
             return Err(invalid());
         }
-        self.taken.push(Span { start, end: start.saturating_add(len) });
+        self.taken.push(Span { name, start, end: start.saturating_add(len) });
         Ok(())
+    }
+}
+
+/// An entry of the block table.
+pub struct Slot {
+    /// Its number.
+    pub index: u64,
+    /// The entry.
+    pub entry: u64,
+    /// It stands for a bitmap of sectors and not for a block.
+    pub is_bitmap: bool,
+    /// The number of the block, or of the one before which the bitmap stands.
+    pub block: u64,
+    /// It says that there is something in the file.
+    pub is_held: bool,
+    /// Where that is.
+    pub at: u64,
+    /// How much of it there has to be, as the disk may end in it.
+    pub len: u64,
+    /// How long all of it is.
+    pub whole: u64,
+}
+
+/// The entries of the block table, one after another.
+pub struct Slots {
+    block_len: u64,
+    disk_size: u64,
+    period: u64,
+    differs: bool,
+    index: u64,
+    block: u64,
+}
+
+impl Slots {
+    /// From the first one on.
+    pub fn of(checked: &Checked) -> Slots {
+        Slots {
+            block_len: checked.metadata.block_len.into(),
+            disk_size: checked.metadata.disk_size,
+            period: checked.chunk_ratio.saturating_add(1),
+            differs: checked.metadata.parent.is_some(),
+            index: 0,
+            block: 0,
+        }
+    }
+
+    /// The next one, which has this entry.
+    pub fn next(&mut self, entry: u64) -> Slot {
+        let Slots { block_len, disk_size, differs, index, block, .. } = *self;
+        self.index = index.saturating_add(1);
+        let is_bitmap = self.index.is_multiple_of(self.period);
+        self.block = block.saturating_add(u64::from(!is_bitmap));
+        let left = disk_size.saturating_sub(block.saturating_mul(block_len));
+        let (whole, len) = if is_bitmap { (BITMAP_LEN, BITMAP_LEN) } else { (block_len, left.min(block_len)) };
+        let is_held = match entry & STATE_MASK {
+            FULLY_PRESENT => !is_bitmap || differs,
+            PARTIALLY_PRESENT => !is_bitmap && differs,
+            _ => false,
+        };
+        Slot { index, entry, is_bitmap, block, is_held, at: entry & OFFSET_MASK, len, whole }
     }
 }
 
 /// Every block that is in the file lies inside it, and in no region.
 fn check_table(file: &File<'_>, checked: &Checked, regions: &Regions) -> Result<()> {
-    let block_len = u64::from(checked.metadata.block_len);
     let file_end = file.len().next_multiple_of(512);
     let len = num::mul(checked.table_count, size_of::<u64>() as u64, invalid)?;
     let end = num::add(checked.table_at, len, invalid)?;
-    let differs = checked.metadata.parent.is_some();
-    let period = checked.chunk_ratio.saturating_add(1);
-    let (mut at, mut index, mut block) = (checked.table_at, 0u64, 0u64);
-    while at < end {
-        // Beyond the end of the file the table is zero: no blocks.
-        if at >= file_end {
-            break;
-        }
+    let mut slots = Slots::of(checked);
+    let mut at = checked.table_at;
+    // Beyond the end of the file the table is zero: no blocks.
+    while at < end.min(file_end) {
         let piece = file.read_vec(at, num::bounded(end.saturating_sub(at).min(PIECE), PIECE, invalid)?)?;
         for entry in piece.as_chunks().0 {
-            let entry = u64::from_le_bytes(*entry);
-            index = index.saturating_add(1);
-            let is_bitmap = index.is_multiple_of(period);
-            let left = checked.metadata.disk_size.saturating_sub(block.saturating_mul(block_len));
-            let (whole, len) = if is_bitmap { (BITMAP_LEN, BITMAP_LEN) } else { (block_len, left.min(block_len)) };
-            block = block.saturating_add(u64::from(!is_bitmap));
-            let held = match entry & STATE_MASK {
-                FULLY_PRESENT => !is_bitmap || differs,
-                PARTIALLY_PRESENT => !is_bitmap && differs,
-                _ => false,
-            };
-            let start = entry & OFFSET_MASK;
-            let inside = start.checked_add(len).is_some_and(|end| end <= file_end);
-            if held && (start.checked_add(whole).is_none() || !inside || !regions.is_free(start, whole)) {
-                return Err(invalid().at(start));
+            let slot = slots.next(u64::from_le_bytes(*entry));
+            let inside = slot.at.checked_add(slot.len).is_some_and(|end| end <= file_end);
+            let fits = slot.at.checked_add(slot.whole).is_some() && inside && regions.is_free(slot.at, slot.whole);
+            if slot.is_held && !fits {
+                return Err(invalid().at(slot.at));
             }
         }
         at = at.saturating_add(PIECE);

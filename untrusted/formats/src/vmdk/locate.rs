@@ -59,14 +59,18 @@ impl Part {
 }
 
 /// Where an extent's bytes are.
-enum Spread {
+pub enum Spread {
+    /// In a row.
     Row(Row),
+    /// In grains.
     Grains(Grains),
+    /// In grains of ESX's newer kind.
     SeGrains(SeGrains),
 }
 
 impl Spread {
-    fn of(extent: &Extent, range: Range<u64>) -> Result<Spread> {
+    /// Of an extent that has these bytes of the disk.
+    pub fn of(extent: &Extent, range: Range<u64>) -> Result<Spread> {
         let file = extent.file;
         let sparse = match &extent.body {
             Body::Flat { start } => {
@@ -159,7 +163,8 @@ impl<'c> DiskCursor<'c> {
 }
 
 impl Spread {
-    fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
+    /// A walker over them.
+    pub fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
         match self {
             Spread::Row(row) => row.cursor(),
             Spread::Grains(grains) => Box::new(BlockCursor::new(grains, io)),
@@ -169,7 +174,7 @@ impl Spread {
 }
 
 /// The grains of a sparse extent, with entries of four bytes.
-struct Grains {
+pub struct Grains {
     file: FileId,
     range: Range<u64>,
     grain_len: u64,
@@ -249,7 +254,7 @@ impl Blocks<4> for Grains {
 }
 
 /// The grains of ESX's newer sparse extent: entries have eight bytes, and count in tables and grains.
-struct SeGrains {
+pub struct SeGrains {
     grains: Grains,
     areas: SeAreas,
 }

@@ -1,5 +1,6 @@
 //! VMware disks.
 
+mod census;
 mod create;
 pub mod descriptor;
 pub mod disk;
@@ -8,6 +9,7 @@ pub mod open;
 pub mod sparse;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -15,7 +17,8 @@ use alloc::vec::Vec;
 use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
 use instar_image::{
-    Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, format, info,
+    Census, Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, format,
+    info,
 };
 use open::{Body, Checked, Extent};
 
@@ -83,6 +86,10 @@ impl Image for VmdkImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         locate::layer(&self.checked)
+    }
+
+    fn censuses(&self, scope: Scope) -> Vec<Box<dyn Census + '_>> {
+        census::all(self.file.io(), &self.checked, scope)
     }
 
     /// Whoever writes to a disk gives it a new identifier, and then what was made on it no longer fits.

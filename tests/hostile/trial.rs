@@ -1,0 +1,221 @@
+//! An image that was harmed, put to every verb that reads.
+
+use instar_testkit::oracle::version;
+use instar_testkit::program::{Cell, program};
+use instar_testkit::run::{End, Ran, Run};
+use instar_tests::report::Report;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A run that takes longer hangs.
+const HANGS: Duration = Duration::from_secs(30);
+/// The real program is not waited for so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The most memory a run may take.
+const MEMORY_MAX_KIB: u64 = 300 << 10;
+/// What is longer is compared by the real program, which knows holes.
+const LONG: u64 = 64 << 20;
+/// Words that only a program in trouble says.
+const TROUBLE: &[&str] = &["panicked", "fault", "signal", "backtrace", "overflow", "unwrap", "budget", "worker"];
+/// What a line begins with that says that something could not be read, and not that it could not be opened.
+const UNREAD: &[&str] = &[
+    "instar: error while reading",
+    "instar: Error while reading",
+    "instar: Could not read file metadata",
+    "instar: Unable to get block status",
+    "instar: Sector allocation test failed",
+];
+
+/// An image in a folder of its own.
+pub struct Trial<'a> {
+    /// Where what is wrong is told.
+    pub report: &'a Report,
+    /// What it is about.
+    pub what: String,
+    /// Its folder.
+    pub folder: &'a Path,
+    /// Its file.
+    pub name: &'a str,
+    /// Its format.
+    pub format: &'a str,
+    /// How it is named if it is encrypted.
+    pub options: Option<&'a str>,
+    /// The wall.
+    pub cell: Cell,
+}
+
+/// What came of it.
+pub struct Outcome {
+    /// How the copy ended.
+    pub copied: Ran,
+    /// All its bytes could be copied by the real program.
+    pub is_readable: bool,
+}
+
+impl Trial<'_> {
+    /// Asks everything, and judges every answer.
+    pub fn judge(&self) -> Outcome {
+        let before = self.files();
+        let own = [self.options.map_or_else(Vec::new, |_| self.words()), self.plain()].concat();
+        let questions: [&[&str]; 4] = [
+            &["map", "--output=json"],
+            &["measure", "-O", "raw", "--output=json"],
+            &["measure", "-O", "qcow2", "--output=json"],
+            &["snapshot", "-l"],
+        ];
+        for question in questions {
+            self.ask(&self.native().args(question).args(&own));
+        }
+        let ran = self.ask(&self.native().arg("compare").args(self.twice()));
+        if ran.end == End::Code(1) {
+            self.fault(&format!("it differs from itself: {}", ran.out()));
+        }
+        let copied = self.ask(&self.native().args(["convert", "-O", "raw"]).args(&own).arg("o.raw"));
+        let is_readable = self.same_as_theirs(&copied);
+        self.gone(&copied, "o.raw");
+        let input = format!("if={}", self.name);
+        let part = self.ask(&self.native().args(["dd", "bs=64k", "-f", self.format, &input, "of=p.raw"]));
+        self.gone(&part, "p.raw");
+        if self.files() != before {
+            self.fault("files were changed, made or removed");
+        }
+        Outcome { copied, is_readable }
+    }
+
+    fn native(&self) -> Run {
+        program().native(self.cell).folder(self.folder).limit(HANGS)
+    }
+
+    fn plain(&self) -> Vec<String> {
+        if self.options.is_some() { Vec::new() } else { self.words() }
+    }
+
+    /// What names the image on a command line.
+    fn words(&self) -> Vec<String> {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        match self.options {
+            Some(options) => owned(&["--object", instar_testkit::random::SECRET, "--image-opts", options]),
+            None => owned(&["-f", self.format, self.name]),
+        }
+    }
+
+    fn twice(&self) -> Vec<String> {
+        let last = self.options.unwrap_or(self.name).to_owned();
+        let second = if self.options.is_some() { vec![last] } else { vec!["-F".into(), self.format.into(), last] };
+        [self.words(), second].concat()
+    }
+
+    fn ask(&self, run: &Run) -> Ran {
+        self.report.tried();
+        let ran = run.go();
+        // Whoever knows the passphrase is made to wait as long as the header says, and no longer than the limit.
+        let waited = self.options.is_some() && ran.err().contains("used up its processor time");
+        if let Some(wrong) = self.wrong(&ran).filter(|_| !waited) {
+            let end = |bytes: &[u8]| bytes[..bytes.len().min(400)].escape_ascii().to_string();
+            let (out, err) = (end(&ran.stdout), end(&ran.stderr));
+            self.fault(&format!("{wrong}\n  {}\n  stdout: {out}\n  stderr: {err}", run.line()));
+        }
+        ran
+    }
+
+    /// What is wrong with a run: nothing if it ended in time, small, with what was wanted or with one line that says
+    /// where the trouble is.
+    fn wrong(&self, ran: &Ran) -> Option<String> {
+        let err = ran.err();
+        let mut words = err.split(|c: char| !c.is_ascii_alphanumeric());
+        let is_line = err.ends_with('\n') && err.lines().count() == 1;
+        let nowhere = UNREAD.iter().any(|head| err.starts_with(head))
+            && ![" at offset ", " in '"].iter().any(|place| err.contains(place));
+        match ran.end {
+            End::Timeout => Some("it hangs".to_owned()),
+            End::Signal(signal) => Some(format!("it died of signal {signal}")),
+            End::Code(code) if code > 4 => Some(format!("it ended with {code}")),
+            _ if ran.peak_kib > MEMORY_MAX_KIB => Some(format!("it took {} KiB", ran.peak_kib)),
+            _ if words.any(|word| TROUBLE.contains(&word)) => Some("it speaks of trouble".to_owned()),
+            End::Code(1..) if !ran.stdout.is_empty() && !ran.out().contains("mismatch") => {
+                Some("it failed, and printed".to_owned())
+            }
+            End::Code(1..) if !is_line && ran.stdout.is_empty() => Some("there is not one line of refusal".to_owned()),
+            End::Code(1..) if nowhere => Some("it does not say where".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether the real program can copy it; if both can, to the same bytes.
+    fn same_as_theirs(&self, ours: &Ran) -> bool {
+        let Some(oracle) = version("10.0.2") else { return false };
+        let run = oracle.img().folder(self.folder).limit(PATIENCE).args(["convert", "-O", "raw"]);
+        let theirs = run.args(self.words()).arg("theirs.raw").go();
+        let is_readable = theirs.end == End::Code(0);
+        let (a, b) = (self.folder.join("o.raw"), self.folder.join("theirs.raw"));
+        match (is_readable, ours.end == End::Code(0)) {
+            (true, true) if !same(&a, &b) => self.fault("the real program reads something else"),
+            (true, false) if !refused_on_purpose(&ours.err()) => {
+                self.fault(&format!("the real program reads it: {}", ours.err()));
+            }
+            _ => {}
+        }
+        let _ = std::fs::remove_file(b);
+        is_readable
+    }
+
+    /// A target is there if all went well, and then it is taken away.
+    fn gone(&self, ran: &Ran, target: &str) {
+        let target = self.folder.join(target);
+        if target.exists() != (ran.end == End::Code(0)) {
+            self.fault(&format!("{:?}, and the target is there: {}", ran.end, target.exists()));
+        }
+        let _ = std::fs::remove_file(target);
+    }
+
+    /// The files and what they hold. The bytes themselves would count as memory of the programs started from here.
+    fn files(&self) -> Vec<(PathBuf, u64)> {
+        let entries = std::fs::read_dir(self.folder).expect("a folder").flatten();
+        let mut files: Vec<_> = entries.map(|entry| (entry.path(), digest(&entry.path()))).collect();
+        files.sort();
+        files
+    }
+
+    fn fault(&self, text: &str) {
+        self.report.fault(format!("{} | {}: {text}", self.what, self.cell.name()));
+    }
+}
+
+/// What is read by the real program and refused here.
+fn refused_on_purpose(err: &str) -> bool {
+    let reasons = [
+        // A format name inside an image is a claim: what its bytes do not bear out is not read.
+        "no known image format and no partition table",
+        "the overlay calls it",
+        // Differencing disks are read with their parents, and not as if they had none.
+        "parent.vhd",
+    ];
+    reasons.iter().any(|reason| err.contains(reason))
+}
+
+/// A number that stands for what a file holds.
+fn digest(path: &Path) -> u64 {
+    let (mut hasher, mut piece) = (DefaultHasher::new(), vec![0; 64 << 10]);
+    let Ok(mut file) = File::open(path) else { return 0 };
+    while let Some(len) = file.read(&mut piece).ok().filter(|len| *len > 0) {
+        hasher.write(&piece[..len]);
+    }
+    hasher.finish()
+}
+
+/// Whether two files have the same bytes.
+fn same(a: &Path, b: &Path) -> bool {
+    let len = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    if len(a) != len(b) {
+        return false;
+    }
+    if len(a) <= LONG {
+        return digest(a) == digest(b);
+    }
+    let oracle = version("10.0.2").expect("it made one of them");
+    let ran = oracle.img().limit(HANGS).args(["compare", "-f", "raw", "-F", "raw"]).arg(a).arg(b).go();
+    ran.end == End::Code(0)
+}
