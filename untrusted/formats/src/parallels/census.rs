@@ -251,12 +251,13 @@ impl Roll<'_, '_> {
         self.entries(&mut |number, at| {
             let slot = self.slot(at);
             // Versions that go on with what is outside crash.
-            let is_known = slot < all && (slot >= 0 || all < 0) || slot >= 0 && all < 0;
-            let place = start.saturating_add_signed(slot.saturating_mul(self.cluster().cast_signed()));
-            if at == 0 || whole == 0 || !is_known || place.saturating_add(self.cluster()) > self.slots_end() {
+            let is_known = if all < 0 { slot < all || slot >= 0 } else { (0..all).contains(&slot) };
+            if at == 0 || whole == 0 || !is_known {
                 return Ok(());
             }
-            is_last = !out.claim(Claim::alone(Owner::Block(number), place, self.cluster()))?;
+            let place = start.saturating_add_signed(slot.saturating_mul(self.cluster().cast_signed()));
+            let is_near = place.saturating_add(self.cluster()) <= self.slots_end();
+            is_last = is_near && !out.claim(Claim::alone(Owner::Block(number), place, self.cluster()))?;
             Ok(())
         })?;
         if is_last { Err(Kind::Refused.what("Device or resource busy").file(self.file.id())) } else { Ok(()) }
