@@ -2,6 +2,7 @@
 
 use crate::against::{against, exact};
 use crate::material::make;
+use instar_testkit::oracle::{maker, newest};
 use instar_testkit::place::Scratch;
 use instar_testkit::program::{Cell, program};
 use instar_tests::report::Report;
@@ -65,6 +66,96 @@ fn what_is_wrong_is_what_the_real_program_says() {
     let report = Report::new("cmd check");
     against(&report, scratch.path(), "check", CHECK, exact, |_| true);
     report.end();
+}
+
+/// Images of virtual machines, each with a block that lies where there is nothing; a finding of the real program ends
+/// its check of the one, and not of the other.
+fn machines(scratch: &Scratch) {
+    let img = |words: &[&str]| {
+        maker().img().folder(scratch.path()).args(words).must();
+    };
+    let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    img(&["convert", "-O", "vhdx", "disk.raw", "disk.vhdx"]);
+    img(&["convert", "-O", "vpc", "disk.raw", "disk.vpc"]);
+    let read = |name: &str| fs::read(scratch.path().join(name)).expect("an image");
+    let mut vmdk = read("disk.vmdk");
+    let directory = usize::try_from(word(&vmdk, 56) * 512).expect("a place");
+    let table = usize::try_from((word(&vmdk, directory) & 0xffff_ffff) * 512).expect("a place");
+    vmdk[table + 4..table + 8].copy_from_slice(&0x10_0000u32.to_le_bytes());
+    scratch.put("far.vmdk", &vmdk);
+    let mut vhdx = read("disk.vhdx");
+    let table = usize::try_from(word(&vhdx, 0x3_0020)).expect("a place");
+    vhdx[table..table + 8].copy_from_slice(&(1u64 << 40 | 6).to_le_bytes());
+    scratch.put("far.vhdx", &vhdx);
+    let mut vpc = read("disk.vpc");
+    let end = vpc.len();
+    vpc[end - 1] ^= 1;
+    scratch.put("twofold.vpc", &vpc);
+}
+
+const MACHINES: &[&str] = &[
+    "disk.vmdk",
+    "--output=json disk.vmdk",
+    "far.vmdk",
+    "--output=json far.vmdk",
+    "disk.vhdx",
+    "--output=json disk.vhdx",
+    "far.vhdx",
+    "-q far.vhdx",
+    "--output=json far.vhdx",
+    "disk.vpc",
+    "--output=json twofold.vpc",
+];
+
+#[test]
+fn disks_of_virtual_machines_are_checked() {
+    let scratch = Scratch::new("check-machines");
+    make(&scratch);
+    machines(&scratch);
+    let report = Report::new("cmd check machines");
+    against(&report, scratch.path(), "check", MACHINES, exact, |_| true);
+    report.end();
+    for cell in Cell::all() {
+        for (name, phrase) in [
+            ("far.vmdk", "grain 1 is outside of 'far.vmdk': offset 536870912, 65536 bytes"),
+            ("far.vhdx", "block 0 is outside of 'far.vhdx': offset 1099511627776, "),
+            ("twofold.vpc", "the checksum of the footer is wrong"),
+        ] {
+            let ran = program().native(*cell).folder(scratch.path()).args(["check", name]).go();
+            assert!(ran.code() == Some(2) && ran.err().contains(phrase), "{name}: {}", ran.err());
+        }
+    }
+}
+
+#[test]
+fn what_the_real_program_writes_has_nothing_wrong() {
+    const WRITTEN: &[(&str, &str)] = &[
+        ("vmdk", "subformat=monolithicSparse"),
+        ("vmdk", "subformat=monolithicSparse,zeroed_grain=on,hwversion=6"),
+        ("vmdk", "subformat=monolithicFlat"),
+        ("vmdk", "subformat=twoGbMaxExtentSparse"),
+        ("vmdk", "subformat=twoGbMaxExtentFlat"),
+        ("vmdk", "subformat=streamOptimized"),
+        ("vpc", "subformat=dynamic"),
+        ("vpc", "subformat=dynamic,force_size=on"),
+        ("vpc", "subformat=fixed"),
+        ("vhdx", "subformat=dynamic"),
+        ("vhdx", "subformat=fixed"),
+        ("vhdx", "subformat=dynamic,block_size=1M,block_state_zero=off"),
+        ("vhdx", "subformat=dynamic,log_size=4M"),
+    ];
+    let scratch = Scratch::new("check-written");
+    make(&scratch);
+    for (turn, oracle) in [maker(), newest()].into_iter().enumerate() {
+        for (number, (format, options)) in WRITTEN.iter().enumerate() {
+            let name = format!("{turn}-{number}.{format}");
+            let words = ["convert", "-O", format, "-o", options, "disk.raw", &name];
+            oracle.img().folder(scratch.path()).args(words).must();
+            let cell = Cell::all()[number % Cell::all().len()];
+            let ran = program().native(cell).folder(scratch.path()).args(["check", "-f", format, &name]).go();
+            assert_eq!((ran.code(), ran.err().as_ref()), (Some(0), ""), "{format} {options}");
+        }
+    }
 }
 
 #[test]

@@ -5,10 +5,9 @@ use instar_testkit::program::{Cell, program};
 use instar_testkit::run::{End, Ran, Run};
 use instar_tests::report::Report;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hasher};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A run that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(30);
@@ -58,6 +57,8 @@ pub struct Outcome {
 impl Trial<'_> {
     /// Asks everything, and judges every answer.
     pub fn judge(&self) -> Outcome {
+        let (kept, image) = (self.folder.with_extension("kept"), self.folder.join(self.name));
+        std::fs::copy(&image, &kept).expect("a copy of the image");
         let before = self.files();
         let own = [self.options.map_or_else(Vec::new, |_| self.words()), self.plain()].concat();
         let questions: [&[&str]; 4] = [
@@ -79,9 +80,10 @@ impl Trial<'_> {
         let input = format!("if={}", self.name);
         let part = self.ask(&self.native().args(["dd", "bs=64k", "-f", self.format, &input, "of=p.raw"]));
         self.gone(&part, "p.raw");
-        if self.files() != before {
+        if self.files() != before || !same(&image, &kept) {
             self.fault("files were changed, made or removed");
         }
+        let _ = std::fs::remove_file(kept);
         Outcome { copied, is_readable }
     }
 
@@ -171,10 +173,14 @@ impl Trial<'_> {
         let _ = std::fs::remove_file(target);
     }
 
-    /// The files and what they hold. The bytes themselves would count as memory of the programs started from here.
-    fn files(&self) -> Vec<(PathBuf, u64)> {
+    /// The files, how long they are, and when they were last written to.
+    fn files(&self) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
         let entries = std::fs::read_dir(self.folder).expect("a folder").flatten();
-        let mut files: Vec<_> = entries.map(|entry| (entry.path(), digest(&entry.path()))).collect();
+        let told = entries.filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            Some((entry.path(), metadata.len(), metadata.modified().ok()))
+        });
+        let mut files: Vec<_> = told.collect();
         files.sort();
         files
     }
@@ -192,18 +198,27 @@ fn refused_on_purpose(err: &str) -> bool {
         "the overlay calls it",
         // Differencing disks are read with their parents, and not as if they had none.
         "parent.vhd",
+        // Of QED clusters side by side the real program looks at the first only: those cut off with the end of the
+        // file become zeroes, and nobody is told of the loss.
+        "a cluster lies where no cluster can be",
     ];
     reasons.iter().any(|reason| err.contains(reason))
 }
 
-/// A number that stands for what a file holds.
-fn digest(path: &Path) -> u64 {
-    let (mut hasher, mut piece) = (DefaultHasher::new(), vec![0; 64 << 10]);
-    let Ok(mut file) = File::open(path) else { return 0 };
-    while let Some(len) = file.read(&mut piece).ok().filter(|len| *len > 0) {
-        hasher.write(&piece[..len]);
+/// Whether two files of the same length have the same bytes. They are not held: what this program holds would count as
+/// memory of those that it starts.
+fn same_bytes(a: &Path, b: &Path) -> bool {
+    let (Ok(mut a), Ok(mut b)) = (File::open(a), File::open(b)) else { return false };
+    let (mut left, mut right) = (vec![0; 256 << 10], vec![0; 256 << 10]);
+    loop {
+        let len = a.read(&mut left).unwrap_or(0);
+        if b.read_exact(&mut right[..len]).is_err() || left[..len] != right[..len] {
+            return false;
+        }
+        if len == 0 {
+            return true;
+        }
     }
-    hasher.finish()
 }
 
 /// Whether two files have the same bytes.
@@ -213,7 +228,7 @@ fn same(a: &Path, b: &Path) -> bool {
         return false;
     }
     if len(a) <= LONG {
-        return digest(a) == digest(b);
+        return same_bytes(a, b);
     }
     let oracle = version("10.0.2").expect("it made one of them");
     let ran = oracle.img().limit(HANGS).args(["compare", "-f", "raw", "-F", "raw"]).arg(a).arg(b).go();

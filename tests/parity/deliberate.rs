@@ -38,6 +38,7 @@ pub const LIVE: &[Deliberate] = &[
 /// Of recorded cases.
 pub const RECORDED: &[Deliberate] = &[
     because("the words of --help are instar's own (verbs.md 0: never qemu's prose)", "", "top.h", ""),
+    because("a disk that nothing lies on is not opened", "", "bad-check-json.d-vm-acc", "check-errors"),
     because("the second line of --version is instar's own (verbs.md 0: never qemu's prose)", "", "top.version", ""),
     because("prints all of --help, whose words are instar's own", "", "", "usage: qemu-img"),
     because("no network protocol yet (verbs.md 0, Devices)", "", "info-uri.https", ""),

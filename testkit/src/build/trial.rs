@@ -3,7 +3,7 @@
 use super::mutate::storm;
 use crate::mem::MemIo;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Options, Result, info};
+use instar_image::{Fact, File, Format, Options, Result, Scope, info, tally};
 
 /// Opens file 0 and describes it, with everything there is to tell.
 pub fn describe(format: &dyn Format, io: &MemIo) -> Result<info::Image> {
@@ -38,4 +38,27 @@ pub fn survived(format: &dyn Format, image: &[u8], header: usize) -> usize {
         opened += usize::from(describe(format, &io).is_ok());
     });
     opened
+}
+
+/// What a check of file 0 finds by itself, not as qemu-img: a sentence each.
+pub fn findings(format: &dyn Format, io: &MemIo) -> Result<Vec<String>> {
+    let options = Options { for_check: true, ..Options::default() };
+    let image = format.open(File::new(io, &io.top()), &options)?;
+    let mut found = Vec::new();
+    for census in image.censuses(Scope { as_qemu: false, version: 0 }) {
+        tally::check(&*census, &mut |finding| {
+            let phrase = String::from_utf8_lossy(&finding.what.what.0).into_owned();
+            found.push(finding.what.args.iter().fold(phrase, |phrase, arg| phrase.replacen("{}", &word(arg), 1)));
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+fn word(fact: &Fact) -> String {
+    match fact {
+        Fact::Text(text) => String::from_utf8_lossy(&text.0).into_owned(),
+        Fact::Count(count) => count.to_string(),
+        other => format!("{other:?}"),
+    }
 }

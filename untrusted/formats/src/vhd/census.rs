@@ -1,5 +1,8 @@
 //! The census of a VHD: where its footer, its header, its block table and its blocks are. qemu-img does not check these.
 
+#[cfg(test)]
+mod tests;
+
 use super::disk::{
     CONECTIX, CXSPARSE, DIFFERENCING, DYNAMIC, FIXED, FOOTER_CHECKSUM_AT, Footer, HEADER_CHECKSUM_AT, Header, NOWHERE,
 };

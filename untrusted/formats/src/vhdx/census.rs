@@ -1,5 +1,8 @@
 //! The census of a VHDX: its regions, its blocks, and the second copies of its headers and region table.
 
+#[cfg(test)]
+mod tests;
+
 use super::crc32c::of_structure;
 use super::disk::{
     BITMAP_LEN, FULLY_PRESENT, HEADER_LEN, HEADERS_AT, NOT_PRESENT, OFFSET_MASK, PARTIALLY_PRESENT, REGIONS_AT,

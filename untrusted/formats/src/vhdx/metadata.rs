@@ -71,10 +71,13 @@ pub fn read(file: &File<'_>, at: u64, as_qemu: bool) -> Result<Metadata> {
 
 fn check(metadata: &Metadata, as_qemu: bool) -> Result<()> {
     let block_len = metadata.block_len;
+    if !(BLOCK_MIN..=BLOCK_MAX).contains(&block_len) {
+        return Err(invalid());
+    }
     if metadata.logical_sector != 512 && (metadata.logical_sector != 4096 || as_qemu) {
         return Err(not_supported());
     }
-    if !(BLOCK_MIN..=BLOCK_MAX).contains(&block_len) || !block_len.is_power_of_two() {
+    if !block_len.is_power_of_two() {
         return Err(invalid());
     }
     if metadata.disk_size > SIZE_MAX {

@@ -1,5 +1,8 @@
 //! The census of a VMware disk: of each of its files, where headers, directories, tables and grains are.
 
+#[cfg(test)]
+mod tests;
+
 use super::disk::{AT_END, FLAG_SECOND_DIRECTORY, Footer, Hosted, KDMV, SeConst};
 use super::locate::{Grains, SeGrains, Spread};
 use super::open::{Body, Checked, Extent};
