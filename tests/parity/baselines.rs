@@ -57,7 +57,7 @@ impl Missing {
     fn words(self) -> &'static str {
         match self {
             Missing::Writes => "write formats that are only read yet",
-            Missing::Edits => "change snapshots: edits come later",
+            Missing::Edits => "change images in their place: edits come later",
         }
     }
 }
@@ -96,6 +96,9 @@ impl Case {
     /// What the program does not do yet and this case is about, if there is such a thing.
     fn waits(&self) -> Option<Missing> {
         if self.verb() == "snapshot" && self.argv.iter().any(|word| EDITS.contains(&word.as_str())) {
+            return Some(Missing::Edits);
+        }
+        if self.verb() == "check" && self.argv.iter().any(|word| word.starts_with("-r") || word.starts_with("--repair")) {
             return Some(Missing::Edits);
         }
         self.target_format().filter(|format| UNWRITTEN.contains(format)).map(|_| Missing::Writes)

@@ -14,6 +14,8 @@ use instar_image::{Error, File, Kind, Result, Table};
 const THOROUGH: u32 = 802;
 /// The version, times a hundred, from which on no cluster lies before the data.
 const BOUNDED: u32 = 1101;
+/// Clusters that are looked at for duplicates.
+const SLOTS_MAX: u64 = 1 << 30;
 
 /// An image's census.
 pub struct Roll<'r, 'a> {
@@ -38,11 +40,14 @@ struct Survey {
 
 impl Census for Roll<'_, '_> {
     fn space(&self) -> Space {
+        if !self.scope.sees(THOROUGH) {
+            return Space::unclaimed(self.file.id(), self.len());
+        }
         let (cluster, start) = (self.cluster(), self.start());
         let unit = if self.scope.as_qemu || self.survey.on_grid { cluster } else { SECTOR };
         let lead = unit.saturating_sub(start.checked_rem(unit).unwrap_or(0)).checked_rem(unit).unwrap_or(0);
         // A file that ends in a sector reads as if it had all of it.
-        let len = if self.scope.as_qemu { self.image_end() } else { self.len() };
+        let len = if self.scope.as_qemu { self.slots_end() } else { self.len() };
         Space { file: self.file.id(), len, unit, lead, slack: 0, most: u64::MAX }
     }
 
@@ -241,19 +246,27 @@ impl Roll<'_, '_> {
     fn duplicates(&self, out: &mut dyn Witness) -> Result<()> {
         let mut is_last = false;
         let (start, end) = (self.start(), self.image_end());
-        let all = self.slot(end);
+        let whole = self.slot(end);
+        let all = whole.saturating_add(i64::from(!end.is_multiple_of(self.cluster())));
         self.entries(&mut |number, at| {
             let slot = self.slot(at);
             // Versions that go on with what is outside crash.
-            let is_known = slot < all && (slot >= 0) == (all >= 0);
-            if at == 0 || all == 0 || !is_known {
+            let is_known = if all < 0 { slot < all || slot >= 0 } else { (0..all).contains(&slot) };
+            if at == 0 || whole == 0 || !is_known {
                 return Ok(());
             }
             let place = start.saturating_add_signed(slot.saturating_mul(self.cluster().cast_signed()));
-            is_last = !out.claim(Claim::alone(Owner::Block(number), place, self.cluster()))?;
+            let is_near = place.saturating_add(self.cluster()) <= self.slots_end();
+            is_last = is_near && !out.claim(Claim::alone(Owner::Block(number), place, self.cluster()))?;
             Ok(())
         })?;
         if is_last { Err(Kind::Refused.what("Device or resource busy").file(self.file.id())) } else { Ok(()) }
+    }
+
+    /// Where the last cluster ends that is looked at for duplicates: nothing says that the file goes so far.
+    fn slots_end(&self) -> u64 {
+        let end = self.survey.far.max(self.image_end()).saturating_add(self.cluster());
+        end.min(self.cluster().saturating_mul(SLOTS_MAX))
     }
 
     /// Which cluster it is, counted from where the data begin; towards zero on both sides of that.

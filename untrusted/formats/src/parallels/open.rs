@@ -48,8 +48,10 @@ impl Checked {
 
     /// Where the data begin in a file of that length, and whether it is as the header says.
     pub fn data_at(&self, file_len: u64) -> (u64, bool) {
-        let cluster = if self.is_old { SECTOR } else { self.cluster_len() };
-        let least = round_up(self.table_end()).checked_next_multiple_of(cluster).unwrap_or(u64::MAX);
+        let after = self.table_end().div_ceil(SECTOR);
+        // The newer layout puts them on a cluster, as qemu-img reckons: rightly where it is a power of two of sectors.
+        let mask = u64::from(self.cluster_sectors).saturating_sub(1);
+        let least = if self.is_old { after } else { after.saturating_add(mask) & !mask }.saturating_mul(SECTOR);
         let said = u64::from(self.data_sector).saturating_mul(SECTOR);
         match () {
             () if self.is_old && said == 0 => (least, true),
