@@ -87,7 +87,7 @@ pub struct Space {
     pub file: FileId,
     /// Its length.
     pub len: u64,
-    /// It is given out in units of this length.
+    /// It is given out in units of this length. With units of a byte, parts begin anywhere, and nobody shares them.
     pub unit: u64,
     /// So far before the file's beginning the first unit begins, where units begin at no multiple of their length.
     pub lead: u64,
@@ -98,6 +98,11 @@ pub struct Space {
 }
 
 impl Space {
+    /// Whether parts begin anywhere.
+    pub fn is_free(&self) -> bool {
+        self.unit == 1
+    }
+
     /// Where a unit begins.
     pub fn at(&self, unit: u64) -> u64 {
         unit.saturating_mul(self.unit).saturating_sub(self.lead)
@@ -225,6 +230,13 @@ impl Space {
         };
         let error = Kind::Corrupt.what(phrase).file(self.file).at(claim.at);
         Some(finding(Weight::Corruption, error.arg(claim.owner.named(block)).arg(claim.at).arg(claim.len)))
+    }
+
+    /// What to say of what nobody uses, so many blocks.
+    pub fn leak(&self, unused: &Unused, count: u64) -> Finding {
+        let error = Kind::Corrupt.what("nobody uses this part of '{file}': offset {}, {} bytes");
+        let error = error.file(self.file).at(unused.at).arg(unused.at).arg(unused.len);
+        Finding { weight: Weight::Leak, count, what: error }
     }
 }
 

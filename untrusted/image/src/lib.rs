@@ -19,6 +19,7 @@ pub mod num;
 pub mod parent;
 pub mod probe;
 pub mod pump;
+mod ranges;
 pub mod read;
 pub mod row;
 pub mod sector;

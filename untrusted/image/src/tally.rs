@@ -6,6 +6,7 @@ use crate::census::{
     Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Stored, Unused, Weight, Witness, finding,
 };
 use crate::counts::{ALONE, Counts, PAGE, SHARED, SOLE};
+use crate::ranges::Ranges;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -32,15 +33,15 @@ pub fn check_in_windows(
     let space = census.space();
     let mut totals = Totals { report, summary: Summary::NONE };
     let mut units = space.units(0, space.len).end;
-    if units > UNITS_MAX {
+    if units > UNITS_MAX && !space.is_free() {
         return Err(Kind::TooBig.what("File too large").file(space.file));
     }
     let mut last = None;
     let mut start = 0u64;
     loop {
-        let end = start.saturating_add(window);
-        let mut tally = Tally::new(census, start..end, &mut totals);
+        let mut tally = Tally::new(census, start..start.saturating_add(window), &mut totals);
         census.take(&mut tally)?;
+        let end = tally.ranges.as_ref().map_or(tally.counts.window.end, |ranges| ranges.window.end);
         units = units.max(tally.units);
         if let Some(mut ledger) = census.ledger() {
             last = tally.compare(&mut *ledger, units)?.or(last);
@@ -97,6 +98,8 @@ struct Tally<'c, 'r, 't> {
     /// Units are 2 to this power long and begin at multiples of that, if they are so.
     bits: Option<u32>,
     counts: Counts,
+    /// Instead of counts: what is in use of a file without units.
+    ranges: Option<Ranges>,
     totals: &'t mut Totals<'r>,
     /// One more than the last unit that is used.
     units: u64,
@@ -116,6 +119,7 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
             census,
             space,
             bits: is_simple.then(|| space.unit.trailing_zeros()),
+            ranges: space.is_free().then(|| Ranges::new(window.start..u64::MAX)),
             counts: Counts::new(window),
             totals,
             units: 0,
@@ -149,6 +153,13 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
 
     /// Tells of what nobody uses.
     fn unused(&mut self) -> Result<()> {
+        if let Some(ranges) = self.ranges.take() {
+            let mut gaps = ranges.gaps(self.space.len).map(|gap| {
+                let len = gap.end.saturating_sub(gap.start);
+                Irregular::Unused(Unused { at: gap.start, len, units: len })
+            });
+            return gaps.try_for_each(|gap| self.irregular(&gap));
+        }
         let end = self.space.units(0, self.space.len).end.min(self.counts.window.end);
         let mut unit = self.counts.window.start;
         while unit < end {
@@ -265,6 +276,10 @@ impl Witness for Tally<'_, '_, '_> {
             self.is_doubtful |= claim.sole.is_some();
             let told = if self.is_first { self.irregular(&Irregular::Outside(claim)) } else { Ok(()) };
             return told.map(|()| false);
+        }
+        if let Some(ranges) = &mut self.ranges {
+            let is_shared = ranges.add(claim.at, claim.end());
+            return if is_shared { self.irregular(&Irregular::Shared(claim, 2)).map(|()| false) } else { Ok(true) };
         }
         let Range { start: first, end: behind } = self.space.units(claim.at, claim.len);
         self.units = self.units.max(behind);

@@ -81,11 +81,7 @@ impl Census for Roll<'_, '_> {
                     self.corrupt("ERROR refcount block {} refcount={}").at(claim.at).arg(number).arg(*count)
                 }
                 _ if self.scope.as_qemu => return None,
-                owner => {
-                    let phrase = "ERROR {} of the image at offset {} size {}: used for something else as well";
-                    let (at, len) = (hex(claim.at), hex(claim.len));
-                    self.corrupt(phrase).at(claim.at).arg(named(owner)).arg(at).arg(len)
-                }
+                _ => return self.space().words(irregular, "cluster"),
             },
             Irregular::Uncountable(at) => {
                 let phrase = "ERROR: overflow cluster offset=0x{}\n\
@@ -252,14 +248,6 @@ impl Roll<'_, '_> {
             () => return out.claim(Claim::alone(Owner::Counts(index), at, cluster_len)).map(drop),
         };
         out.find(finding(Weight::Corruption, self.corrupt(phrase).arg(index)))
-    }
-}
-
-fn named(owner: Owner) -> String {
-    match owner {
-        Owner::Image(what) => what.into(),
-        Owner::Counts(number) => format!("block {number} of counts"),
-        Owner::Block(number) => format!("cluster {number} of a table"),
     }
 }
 

@@ -57,27 +57,11 @@ impl Census for Roll<'_, '_> {
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
-        let (weight, count, error) = match irregular {
-            Irregular::Outside(claim) | Irregular::Shared(claim, _) => {
-                let phrase = match claim.owner {
-                    Owner::Block(_) => {
-                        "ERROR: cluster {} of the disk lies at {}, which is used for something else as well"
-                    }
-                    _ => "ERROR: {} lies at {}, which is used for something else as well",
-                };
-                let error = match claim.owner {
-                    Owner::Block(number) | Owner::Counts(number) => self.corrupt(phrase).arg(number),
-                    Owner::Image(what) => self.corrupt(phrase).arg(what),
-                };
-                (Weight::Corruption, 1, error.arg(hex(claim.at)).at(claim.at))
-            }
-            Irregular::Unused(unused) => {
-                let error = self.corrupt("ERROR: nobody uses {} clusters at {}");
-                (Weight::Leak, unused.units, error.arg(unused.units).arg(hex(unused.at)).at(unused.at))
-            }
-            _ => return None,
+        let found = match irregular {
+            Irregular::Unused(unused) => Some(self.space().leak(unused, unused.units)),
+            other => self.space().words(other, "cluster"),
         };
-        Some(Finding { count, ..finding(weight, self.silent(error)) })
+        found.map(|finding| Finding { what: self.silent(finding.what), ..finding })
     }
 }
 

@@ -5,7 +5,6 @@ use super::open::Checked;
 use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
 };
-use instar_image::text::hex;
 use instar_image::{Error, File, Kind, Result, Table};
 
 /// Length of a block.
@@ -61,35 +60,18 @@ impl Census for Roll<'_, '_> {
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
-        let (weight, count, error) = match irregular {
-            Irregular::Outside(claim) => {
-                let error = match claim.owner {
-                    Owner::Block(_) if self.scope.as_qemu => return None,
-                    Owner::Block(number) => self.corrupt("ERROR: block {} lies outside the file, at {}").arg(number),
-                    _ => self.corrupt("ERROR: the block map lies outside the file, at {}"),
-                };
-                (Weight::Corruption, 1, error.arg(hex(claim.at)).at(claim.at))
-            }
-            Irregular::Shared(claim, _) => {
-                let Owner::Block(number) = claim.owner else { return None };
+        let as_qemu = self.scope.as_qemu;
+        match irregular {
+            Irregular::Outside(Claim { owner: Owner::Block(_), .. }) | Irregular::Unused(_) if as_qemu => None,
+            Irregular::Shared(claim, _) if as_qemu => {
                 let index = claim.at.saturating_sub(self.checked.data_at) / LEN;
-                let error = match self.scope.as_qemu {
-                    // It names the same number twice, and no other.
-                    true => self.corrupt("ERROR: block index {} also used by {}").arg(index).arg(index),
-                    false => {
-                        let phrase = "ERROR: block {} lies at {}, which is used for something else as well";
-                        self.corrupt(phrase).arg(number).arg(hex(claim.at)).at(claim.at)
-                    }
-                };
-                (Weight::Corruption, 1, error)
+                // It names the same number twice, and no other.
+                let error = self.corrupt("ERROR: block index {} also used by {}").arg(index).arg(index);
+                Some(finding(Weight::Corruption, error))
             }
-            Irregular::Unused(unused) if !self.scope.as_qemu => {
-                let error = self.corrupt("ERROR: nobody uses {} blocks at {}");
-                (Weight::Leak, unused.units, error.arg(unused.units).arg(hex(unused.at)).at(unused.at))
-            }
-            _ => return None,
-        };
-        Some(Finding { count, ..finding(weight, error) })
+            Irregular::Unused(unused) => Some(self.space().leak(unused, unused.units)),
+            other => self.space().words(other, "block"),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Roll<'r, 'a> {
 
 impl Census for Roll<'_, '_> {
     fn space(&self) -> Space {
-        Space { file: self.file.id(), len: self.end(), unit: SECTOR, lead: 0, slack: 0, most: u64::MAX }
+        Space { file: self.file.id(), len: self.end(), unit: 1, lead: 0, slack: 0, most: u64::MAX }
     }
 
     fn take(&self, out: &mut dyn Witness) -> Result<()> {

@@ -42,14 +42,7 @@ struct Roll<'r> {
 
 impl Census for Roll<'_> {
     fn space(&self) -> Space {
-        Space {
-            file: self.file,
-            len: round_up(self.io.len(self.file)),
-            unit: SECTOR,
-            lead: 0,
-            slack: 0,
-            most: u64::MAX,
-        }
+        Space { file: self.file, len: round_up(self.io.len(self.file)), unit: 1, lead: 0, slack: 0, most: u64::MAX }
     }
 
     fn take(&self, out: &mut dyn Witness) -> Result<()> {
