@@ -98,7 +98,8 @@ impl Case {
         if self.verb() == "snapshot" && self.argv.iter().any(|word| EDITS.contains(&word.as_str())) {
             return Some(Missing::Edits);
         }
-        if self.verb() == "check" && self.argv.iter().any(|word| word.starts_with("-r") || word.starts_with("--repair")) {
+        if self.verb() == "check" && self.argv.iter().any(|word| word.starts_with("-r") || word.starts_with("--repair"))
+        {
             return Some(Missing::Edits);
         }
         self.target_format().filter(|format| UNWRITTEN.contains(format)).map(|_| Missing::Writes)

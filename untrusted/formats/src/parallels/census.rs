@@ -7,7 +7,6 @@ use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
 };
 use instar_image::sector::{SECTOR, round_up};
-use instar_image::text::hex;
 use instar_image::{Error, File, Kind, Result, Table};
 
 /// The version, times a hundred, from which on qemu-img looks at more than the ends of clusters.
@@ -75,34 +74,15 @@ impl Census for Roll<'_, '_> {
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
-        let (weight, count, error) = match irregular {
+        match irregular {
             Irregular::Shared(Claim { owner: Owner::Block(number), .. }, _) if self.scope.as_qemu => {
-                (Weight::Corruption, 1, self.corrupt("ERROR duplicate offset in BAT entry {}").arg(*number))
+                let error = self.corrupt("ERROR duplicate offset in BAT entry {}").arg(*number);
+                Some(finding(Weight::Corruption, error))
             }
-            _ if self.scope.as_qemu => return None,
-            Irregular::Outside(claim) | Irregular::Shared(claim, _) => {
-                let is_outside = matches!(irregular, Irregular::Outside(_));
-                let phrase = match (claim.owner, is_outside) {
-                    (Owner::Block(_), true) => "ERROR cluster {} lies outside the file, at {}",
-                    (Owner::Block(_), _) => "ERROR cluster {} lies at {}, which is used for something else as well",
-                    (_, true) => "ERROR {} lies outside the file, at {}",
-                    (_, _) => "ERROR {} lies at {}, which is used for something else as well",
-                };
-                let error = self.corrupt(phrase).at(claim.at);
-                let error = match claim.owner {
-                    Owner::Block(number) | Owner::Counts(number) => error.arg(number),
-                    Owner::Image(what) => error.arg(what),
-                };
-                (Weight::Corruption, 1, error.arg(hex(claim.at)))
-            }
-            Irregular::Unused(unused) => {
-                let count = unused.len.div_ceil(self.cluster().max(1));
-                let error = self.corrupt("ERROR nobody uses {} bytes at {}").at(unused.at);
-                (Weight::Leak, count, error.arg(unused.len).arg(hex(unused.at)))
-            }
-            _ => return None,
-        };
-        Some(Finding { count, ..finding(weight, error) })
+            _ if self.scope.as_qemu => None,
+            Irregular::Unused(unused) => Some(self.space().lost(unused, self.cluster())),
+            _ => self.space().words(irregular, "cluster"),
+        }
     }
 
     fn end(&self, _last: Option<u64>) -> u64 {
@@ -166,7 +146,10 @@ impl Roll<'_, '_> {
 
     /// All entries of the table, as places in the file.
     fn entries(&self, each: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
-        let count = u64::from(self.checked.table_count);
+        let all = u64::from(self.checked.table_count);
+        // What the file does not have of the table is told once, by us.
+        let there = self.file.len().saturating_sub(size_of::<Header>() as u64) / 4;
+        let count = if self.scope.as_qemu { all } else { all.min(there) };
         let unit = u64::from(self.checked.entry_unit).saturating_mul(SECTOR);
         let mut table = Table::<4>::new(self.file.io(), self.file.id());
         let mut number = 0u64;

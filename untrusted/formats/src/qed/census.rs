@@ -5,7 +5,6 @@ use super::open::Checked;
 use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
 };
-use instar_image::text::hex;
 use instar_image::{Error, File, Kind, Result, Table};
 
 /// Who has the clusters that a table fills.
@@ -45,7 +44,7 @@ impl Census for Roll<'_, '_> {
                     continue;
                 }
                 if !checked.clusters.has_table(at) {
-                    let error = self.corrupt("ERROR: entry {} of the first table leads to {}, where no table can be");
+                    let error = self.corrupt("entry {} of the first table leads where no table can be: offset {}");
                     self.wrong(error.arg(index).at(at), at, out)?;
                 } else if self.clusters(TABLE, at, checked.table_clusters, out)? {
                     // A table that is something else as well is not followed.
@@ -57,27 +56,11 @@ impl Census for Roll<'_, '_> {
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
-        let (weight, count, error) = match irregular {
-            Irregular::Outside(claim) | Irregular::Shared(claim, _) => {
-                let phrase = match claim.owner {
-                    Owner::Block(_) => {
-                        "ERROR: cluster {} of the disk lies at {}, which is used for something else as well"
-                    }
-                    _ => "ERROR: {} lies at {}, which is used for something else as well",
-                };
-                let error = match claim.owner {
-                    Owner::Block(number) | Owner::Counts(number) => self.corrupt(phrase).arg(number),
-                    Owner::Image(what) => self.corrupt(phrase).arg(what),
-                };
-                (Weight::Corruption, 1, error.arg(hex(claim.at)).at(claim.at))
-            }
-            Irregular::Unused(unused) => {
-                let error = self.corrupt("ERROR: nobody uses {} clusters at {}");
-                (Weight::Leak, unused.units, error.arg(unused.units).arg(hex(unused.at)).at(unused.at))
-            }
-            _ => return None,
+        let said = match irregular {
+            Irregular::Unused(unused) => self.space().lost(unused, self.len()),
+            _ => self.space().words(irregular, "cluster")?,
         };
-        Some(Finding { count, ..finding(weight, self.silent(error)) })
+        Some(Finding { what: self.silent(said.what), ..said })
     }
 }
 
@@ -106,7 +89,7 @@ impl Roll<'_, '_> {
     }
 
     fn wrong(&self, error: Error, at: u64, out: &mut dyn Witness) -> Result<()> {
-        out.find(finding(Weight::Corruption, self.silent(error.arg(hex(at)))))
+        out.find(finding(Weight::Corruption, self.silent(error.arg(at))))
     }
 
     /// Claims each cluster by itself, as each counts; whether all of them are free.
@@ -140,7 +123,7 @@ impl Roll<'_, '_> {
                 if self.checked.clusters.has(at) {
                     out.claim(Claim::alone(Owner::Block(block), at, self.len()))?;
                 } else {
-                    let error = self.corrupt("ERROR: cluster {} of the disk lies at {}, where no cluster can be");
+                    let error = self.corrupt("cluster {} lies where no cluster can be: offset {}");
                     self.wrong(error.arg(block).at(at), at, out)?;
                 }
             }

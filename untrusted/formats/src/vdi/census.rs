@@ -5,7 +5,6 @@ use super::open::Checked;
 use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
 };
-use instar_image::text::hex;
 use instar_image::{Error, File, Kind, Result, Table};
 
 /// Length of a block.
@@ -44,8 +43,9 @@ impl Census for Roll<'_, '_> {
         let mut allocated = 0u64;
         let mut table = Table::<4>::new(self.file.io(), self.file.id());
         let mut number = 0u64;
-        while number < count.into() {
-            for entry in table.entries(self.file.place(self.checked.map_at).at, number, count.into())? {
+        let known = self.known();
+        while number < known {
+            for entry in table.entries(self.file.place(self.checked.map_at).at, number, known)? {
                 allocated = allocated.saturating_add(self.block(number, u32::from_le_bytes(*entry), out)?);
                 number = number.saturating_add(1);
             }
@@ -61,41 +61,30 @@ impl Census for Roll<'_, '_> {
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
-        let (weight, count, error) = match irregular {
-            Irregular::Outside(claim) => {
-                let error = match claim.owner {
-                    Owner::Block(_) if self.scope.as_qemu => return None,
-                    Owner::Block(number) => self.corrupt("ERROR: block {} lies outside the file, at {}").arg(number),
-                    _ => self.corrupt("ERROR: the block map lies outside the file, at {}"),
-                };
-                (Weight::Corruption, 1, error.arg(hex(claim.at)).at(claim.at))
-            }
-            Irregular::Shared(claim, _) => {
-                let Owner::Block(number) = claim.owner else { return None };
+        match irregular {
+            Irregular::Shared(claim, _) if self.scope.as_qemu => {
+                // It names the same number twice, and no other.
                 let index = claim.at.saturating_sub(self.checked.data_at) / LEN;
-                let error = match self.scope.as_qemu {
-                    // It names the same number twice, and no other.
-                    true => self.corrupt("ERROR: block index {} also used by {}").arg(index).arg(index),
-                    false => {
-                        let phrase = "ERROR: block {} lies at {}, which is used for something else as well";
-                        self.corrupt(phrase).arg(number).arg(hex(claim.at)).at(claim.at)
-                    }
-                };
-                (Weight::Corruption, 1, error)
+                let error = self.corrupt("ERROR: block index {} also used by {}").arg(index).arg(index);
+                Some(finding(Weight::Corruption, error))
             }
-            Irregular::Unused(unused) if !self.scope.as_qemu => {
-                let error = self.corrupt("ERROR: nobody uses {} blocks at {}");
-                (Weight::Leak, unused.units, error.arg(unused.units).arg(hex(unused.at)).at(unused.at))
-            }
-            _ => return None,
-        };
-        Some(Finding { count, ..finding(weight, error) })
+            _ if self.scope.as_qemu => None,
+            Irregular::Unused(unused) => Some(self.space().lost(unused, LEN)),
+            _ => self.space().words(irregular, "block"),
+        }
     }
 }
 
 impl Roll<'_, '_> {
     fn corrupt(&self, phrase: &'static str) -> Error {
         Kind::Corrupt.what(phrase).file(self.file.id())
+    }
+
+    /// How many entries are looked at: what the file does not have of the map is told once, by us.
+    fn known(&self) -> u64 {
+        let count = u64::from(self.checked.block_count);
+        let there = self.file.len().saturating_sub(self.checked.map_at) / 4;
+        if self.scope.as_qemu { count } else { count.min(there) }
     }
 
     /// Where a block begins in the file.
