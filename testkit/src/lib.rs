@@ -1,6 +1,7 @@
 //! What tests share: files in memory, image builders, the qemu-img runner.
 
 pub mod build;
+pub mod census;
 pub mod content;
 pub mod folder;
 pub mod images;

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod damaged;
+mod layouts;
 
 use instar_testkit::images::each;
 use instar_testkit::oracle::{maker, oracles};

@@ -1,9 +1,11 @@
 //! A format put to the question: what it says of an image, and whether it survives a damaged one.
 
 use super::mutate::storm;
+use crate::census::covered;
 use crate::mem::MemIo;
 use instar_image::probe::Claim;
 use instar_image::{Fact, File, Format, Options, Result, Scope, info, tally};
+use std::path::Path;
 
 /// Opens file 0 and describes it, with everything there is to tell.
 pub fn describe(format: &dyn Format, io: &MemIo) -> Result<info::Image> {
@@ -53,6 +55,19 @@ pub fn findings(format: &dyn Format, io: &MemIo) -> Result<Vec<String>> {
         })?;
     }
     Ok(found)
+}
+
+/// Asserts of an image that a real program made that nothing is wrong in it, and that all its bytes are claimed.
+pub fn sound(format: &dyn Format, path: &Path) {
+    let io = MemIo::new(std::fs::read(path).expect("an image"));
+    assert_eq!(findings(format, &io).expect("a census"), Vec::<String>::new(), "{}", path.display());
+    assert!(claimed(format, &io).expect("a map") > 0, "{} has no bytes of its own", path.display());
+}
+
+/// [`covered`] of file 0.
+pub fn claimed(format: &dyn Format, io: &MemIo) -> Result<usize> {
+    let options = Options { for_check: true, ..Options::default() };
+    covered(&*format.open(File::new(io, &io.top()), &options)?, io)
 }
 
 fn word(fact: &Fact) -> String {

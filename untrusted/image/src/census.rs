@@ -232,11 +232,12 @@ impl Space {
         Some(finding(Weight::Corruption, error.arg(claim.owner.named(block)).arg(claim.at).arg(claim.len)))
     }
 
-    /// What to say of what nobody uses, so many blocks.
-    pub fn leak(&self, unused: &Unused, count: u64) -> Finding {
-        let error = Kind::Corrupt.what("nobody uses this part of '{file}': offset {}, {} bytes");
-        let error = error.file(self.file).at(unused.at).arg(unused.at).arg(unused.len);
-        Finding { weight: Weight::Leak, count, what: error }
+    /// What to say of space that nobody uses, in a format all of whose file is in use; `block` is what it is lost in.
+    pub fn lost(&self, unused: &Unused, block: u64) -> Finding {
+        let error =
+            Kind::Corrupt.what("nothing uses '{file}' there: offset {}, {} bytes").file(self.file).at(unused.at);
+        let count = unused.len.div_ceil(block.max(1));
+        Finding { count, ..finding(Weight::Leak, error.arg(unused.at).arg(unused.len)) }
     }
 }
 

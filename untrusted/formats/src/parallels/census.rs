@@ -80,11 +80,8 @@ impl Census for Roll<'_, '_> {
                 Some(finding(Weight::Corruption, error))
             }
             _ if self.scope.as_qemu => None,
-            Irregular::Unused(unused) => {
-                let count = unused.len.div_ceil(self.cluster().max(1));
-                Some(self.space().leak(unused, count))
-            }
-            other => self.space().words(other, "cluster"),
+            Irregular::Unused(unused) => Some(self.space().lost(unused, self.cluster())),
+            _ => self.space().words(irregular, "cluster"),
         }
     }
 
@@ -149,7 +146,10 @@ impl Roll<'_, '_> {
 
     /// All entries of the table, as places in the file.
     fn entries(&self, each: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
-        let count = u64::from(self.checked.table_count);
+        let all = u64::from(self.checked.table_count);
+        // What the file does not have of the table is told once, by us.
+        let there = self.file.len().saturating_sub(size_of::<Header>() as u64) / 4;
+        let count = if self.scope.as_qemu { all } else { all.min(there) };
         let unit = u64::from(self.checked.entry_unit).saturating_mul(SECTOR);
         let mut table = Table::<4>::new(self.file.io(), self.file.id());
         let mut number = 0u64;

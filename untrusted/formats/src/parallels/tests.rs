@@ -3,11 +3,12 @@
 use super::Parallels;
 use super::disk::{BITMAP, Bitmap, EXTENSION, Extension, Feature, Header, IN_USE, MAGIC, MAGIC_EXT, VERSION};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use instar_codec::hash::Hash;
 use instar_image::probe::Claim;
 use instar_testkit::build::mutate::{noise, patched, storm};
-use instar_testkit::build::trial::{claim, refusal, survived, told};
+use instar_testkit::build::trial::{claim, claimed, findings, refusal, sound, survived, told};
 use instar_testkit::mem::MemIo;
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{agree, agreed, create, scribble, survives};
@@ -133,6 +134,7 @@ fn disks_are_read_as_qemu_img_reads_them() {
         create(scratch.path(), &format!("-f parallels -o cluster_size={cluster} a.hdd {size}"));
         scribble(scratch.path(), "parallels", "a.hdd", 4 << 20, seed, 12);
         agreed(scratch.path(), "a.hdd", &[&Parallels], seed);
+        sound(&Parallels, &scratch.path().join("a.hdd"));
     }
 }
 
@@ -191,4 +193,49 @@ fn every_entry_of_the_table_means_what_it_means_to_qemu_img() {
 fn damage_to_the_table_is_survived() {
     let small = disk(MAGIC_EXT, 8, 8, &[3, 0, 1, 2, 0, 0, 2], 4096 + 100);
     storm(&small, 100, |bytes| survives(&Parallels, &MemIo::new(bytes), 4 << 20));
+}
+
+#[test]
+fn a_check_finds_what_is_outside_shared_and_lost() {
+    let found =
+        |magic, data, table: &[u32], len| findings(&Parallels, &MemIo::new(disk(magic, 8, data, table, len))).unwrap();
+    let whole = 4096 * 4;
+    let lost = |at: usize, len: usize| format!("nothing uses '{{file}}' there: offset {at}, {len} bytes");
+    let shared = |number: usize, at: usize| {
+        format!("cluster {number} lies in '{{file}}' where something else is: offset {at}, 4096 bytes")
+    };
+    assert_eq!(found(MAGIC_EXT, 8, &[3, 0, 1, 2], whole), Vec::<String>::new());
+    assert_eq!(found(MAGIC_EXT, 8, &[3, 0, 1], whole), [lost(8192, 4096)]);
+    assert_eq!(found(MAGIC_EXT, 8, &[1, 2], whole + 100), [lost(12288, 4608)]);
+    assert_eq!(found(MAGIC_EXT, 8, &[1, 2, 3, 2], whole), [shared(3, 8192)]);
+    let outside = "cluster 4 is outside of '{file}': offset 16384, 4096 bytes";
+    assert_eq!(found(MAGIC_EXT, 8, &[1, 2, 3, 0, 4], whole), [outside]);
+    assert_eq!(found(MAGIC_EXT, 1, &[1, 2, 3], whole), ["ERROR data_off field has incorrect value"]);
+    // What is not on the grid is held against all that it lies over.
+    assert_eq!(found(MAGIC, 8, &[8, 16, 24, 12], whole), [shared(3, 6144)]);
+    assert_eq!(found(MAGIC, 8, &[9, 17], whole), [lost(4096, 512), lost(12800, 3584)]);
+    assert_eq!(found(MAGIC, 8, &[8, 16, 24, 4], whole), [shared(3, 2048)], "over what is before the data and another");
+    let open = patched(&disk(MAGIC_EXT, 8, 8, &[1, 2, 3], whole), 44, &IN_USE.to_le_bytes());
+    assert_eq!(findings(&Parallels, &MemIo::new(open)).unwrap(), ["ERROR image was not closed correctly"]);
+    for table in [&[3, 0, 1, 2][..], &[9, 9, 12], &[1, 100, 24]] {
+        assert!(claimed(&Parallels, &MemIo::new(disk(MAGIC, 8, 8, table, whole))).unwrap() > 0);
+    }
+}
+
+#[test]
+fn a_format_extension_has_its_place() {
+    // Its bits would lie where the extension does.
+    let image = good(&feature(BITMAP, 0, &bitmap(8, 1, &[4])));
+    let shared = "a part of a bitmap lies in '{file}' where something else is: offset 2048, 2048 bytes";
+    assert_eq!(findings(&Parallels, &MemIo::new(image)).unwrap().last().unwrap(), shared);
+    let image = patched(&good(&feature(BITMAP, 0, &bitmap(8, 1, &[1]))), 48, &[4]);
+    assert_eq!(findings(&Parallels, &MemIo::new(image)).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_check_survives_damage() {
+    let small = disk(MAGIC, 8, 8, &[3, 0, 1, 2, 0, 0, 2], 4096 + 100);
+    let mut checked = 0;
+    storm(&small, 100, |bytes| checked += usize::from(findings(&Parallels, &MemIo::new(bytes)).is_ok()));
+    assert!(checked > 100);
 }

@@ -8,6 +8,7 @@ use instar_image::tally::check_in_windows;
 use instar_image::{File, Format, Options, Scope};
 use instar_testkit::build::fragmented::Fragmented;
 use instar_testkit::build::mutate::Noise;
+use instar_testkit::build::trial::claimed;
 use instar_testkit::mem::MemIo;
 use instar_testkit::oracle::maker;
 use instar_testkit::place::Scratch;
@@ -57,6 +58,7 @@ fn parts_of_the_file_are_looked_at_as_the_whole_is() {
     for whole in [snapshots(), fragmented()] {
         let sound = found(&whole, 1 << 20, false).expect("an image");
         assert!(sound.1.is_empty(), "{sound:?}");
+        assert!(claimed(&Qcow2, &MemIo::new(whole.clone())).expect("a map") > 0);
         let mut noise = Noise::new(5);
         let mut findings = 0;
         for _ in 0..30 {

@@ -5,7 +5,6 @@ use super::open::Checked;
 use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
 };
-use instar_image::text::hex;
 use instar_image::{Error, File, Kind, Result, Table};
 
 /// Who has the clusters that a table fills.
@@ -45,7 +44,7 @@ impl Census for Roll<'_, '_> {
                     continue;
                 }
                 if !checked.clusters.has_table(at) {
-                    let error = self.corrupt("ERROR: entry {} of the first table leads to {}, where no table can be");
+                    let error = self.corrupt("entry {} of the first table leads where no table can be: offset {}");
                     self.wrong(error.arg(index).at(at), at, out)?;
                 } else if self.clusters(TABLE, at, checked.table_clusters, out)? {
                     // A table that is something else as well is not followed.
@@ -57,11 +56,11 @@ impl Census for Roll<'_, '_> {
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
-        let found = match irregular {
-            Irregular::Unused(unused) => Some(self.space().leak(unused, unused.units)),
-            other => self.space().words(other, "cluster"),
+        let said = match irregular {
+            Irregular::Unused(unused) => self.space().lost(unused, self.len()),
+            _ => self.space().words(irregular, "cluster")?,
         };
-        found.map(|finding| Finding { what: self.silent(finding.what), ..finding })
+        Some(Finding { what: self.silent(said.what), ..said })
     }
 }
 
@@ -90,7 +89,7 @@ impl Roll<'_, '_> {
     }
 
     fn wrong(&self, error: Error, at: u64, out: &mut dyn Witness) -> Result<()> {
-        out.find(finding(Weight::Corruption, self.silent(error.arg(hex(at)))))
+        out.find(finding(Weight::Corruption, self.silent(error.arg(at))))
     }
 
     /// Claims each cluster by itself, as each counts; whether all of them are free.
@@ -124,7 +123,7 @@ impl Roll<'_, '_> {
                 if self.checked.clusters.has(at) {
                     out.claim(Claim::alone(Owner::Block(block), at, self.len()))?;
                 } else {
-                    let error = self.corrupt("ERROR: cluster {} of the disk lies at {}, where no cluster can be");
+                    let error = self.corrupt("cluster {} lies where no cluster can be: offset {}");
                     self.wrong(error.arg(block).at(at), at, out)?;
                 }
             }

@@ -1,12 +1,14 @@
 //! QED headers: what is told, and what is refused with which words.
 
 use super::Qed;
+use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::{Fact, File, Format, Options, info};
 use instar_testkit::build::mutate::{patched, storm};
+use instar_testkit::build::trial::{claimed, findings, sound};
 use instar_testkit::folder::Folder;
 use instar_testkit::mem::MemIo;
 use instar_testkit::oracle::maker;
@@ -105,6 +107,8 @@ fn images_are_read_as_qemu_img_reads_them() {
         create(folder, &format!("-f qed -o {shape} -b base.qed -F qed top.qed {size}"));
         scribble(folder, "qed", "top.qed", size, seed + 100, 12);
         agreed(folder, "top.qed", &[&Qed, &Qed], seed);
+        sound(&Qed, &folder.join("base.qed"));
+        sound(&Qed, &folder.join("top.qed"));
     }
     scratch.put("base.raw", vec![7; 1_000_000]);
     create(folder, "-f qed -b base.raw -F raw top.qed 4M");
@@ -173,4 +177,34 @@ fn no_entry_makes_it_panic() {
     instar_testkit::build::mutate::fields(&image, 4 * 4096..4 * 4096 + 32, 3, |bytes| {
         survives(&Qed, &MemIo::new(bytes), 1 << 20)
     });
+}
+
+#[test]
+fn a_check_finds_what_is_outside_shared_and_lost() {
+    const C: u64 = 4096;
+    let found = |l1: &[(usize, u64)], l2: &[(usize, u64)]| findings(&Qed, &MemIo::new(clusters(l1, l2))).unwrap();
+    // The fourth cluster belongs to nobody.
+    let lost = |at: u64, count: u64| format!("nothing uses '{{file}}' there: offset {}, {} bytes", at * C, count * C);
+    let top: &[(usize, u64)] = &[(0, 4 * C)];
+    assert_eq!(found(top, &[(0, 6 * C), (1, 7 * C), (2, 1)]), [lost(3, 1)]);
+    assert_eq!(found(top, &[(0, 6 * C)]), [lost(3, 1), lost(7, 1)]);
+    let shared = "cluster 5 lies in '{file}' where something else is: offset 24576, 4096 bytes";
+    assert_eq!(found(top, &[(0, 6 * C), (1, 7 * C), (5, 6 * C)]), [shared.to_owned(), lost(3, 1)]);
+    let outside = "cluster 9 lies where no cluster can be: offset 32768";
+    assert_eq!(found(top, &[(0, 6 * C), (1, 7 * C), (9, 8 * C)]), [outside.to_owned(), lost(3, 1)]);
+    let table = "entry 2 of the first table leads where no table can be: offset 4608";
+    assert_eq!(found(&[(0, 4 * C), (2, C + 512)], &[(0, 6 * C), (1, 7 * C)]), [table.to_owned(), lost(3, 1)]);
+    // A table that two entries lead to is told once for each of its clusters, and followed once.
+    assert_eq!(found(&[(0, 4 * C), (1, 4 * C)], &[(0, 6 * C), (1, 7 * C)]).len(), 3);
+    for l2 in [[(0, 6 * C), (1, 7 * C)], [(3, 6 * C), (700, 6 * C)], [(0, C), (1, 4 * C)]] {
+        assert!(claimed(&Qed, &MemIo::new(clusters(top, &l2))).unwrap() > 0);
+    }
+}
+
+#[test]
+fn a_check_survives_damage() {
+    let image = clusters(&[(0, 4 * 4096)], &[(0, 6 * 4096), (1, 1)]);
+    let mut checked = 0;
+    storm(&image[..7 * 4096], 64, |bytes| checked += usize::from(findings(&Qed, &MemIo::new(bytes)).is_ok()));
+    assert!(checked > 20);
 }

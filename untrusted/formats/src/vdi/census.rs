@@ -43,8 +43,9 @@ impl Census for Roll<'_, '_> {
         let mut allocated = 0u64;
         let mut table = Table::<4>::new(self.file.io(), self.file.id());
         let mut number = 0u64;
-        while number < count.into() {
-            for entry in table.entries(self.file.place(self.checked.map_at).at, number, count.into())? {
+        let known = self.known();
+        while number < known {
+            for entry in table.entries(self.file.place(self.checked.map_at).at, number, known)? {
                 allocated = allocated.saturating_add(self.block(number, u32::from_le_bytes(*entry), out)?);
                 number = number.saturating_add(1);
             }
@@ -60,17 +61,16 @@ impl Census for Roll<'_, '_> {
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
-        let as_qemu = self.scope.as_qemu;
         match irregular {
-            Irregular::Outside(Claim { owner: Owner::Block(_), .. }) | Irregular::Unused(_) if as_qemu => None,
-            Irregular::Shared(claim, _) if as_qemu => {
-                let index = claim.at.saturating_sub(self.checked.data_at) / LEN;
+            Irregular::Shared(claim, _) if self.scope.as_qemu => {
                 // It names the same number twice, and no other.
+                let index = claim.at.saturating_sub(self.checked.data_at) / LEN;
                 let error = self.corrupt("ERROR: block index {} also used by {}").arg(index).arg(index);
                 Some(finding(Weight::Corruption, error))
             }
-            Irregular::Unused(unused) => Some(self.space().leak(unused, unused.units)),
-            other => self.space().words(other, "block"),
+            _ if self.scope.as_qemu => None,
+            Irregular::Unused(unused) => Some(self.space().lost(unused, LEN)),
+            _ => self.space().words(irregular, "block"),
         }
     }
 }
@@ -78,6 +78,13 @@ impl Census for Roll<'_, '_> {
 impl Roll<'_, '_> {
     fn corrupt(&self, phrase: &'static str) -> Error {
         Kind::Corrupt.what(phrase).file(self.file.id())
+    }
+
+    /// How many entries are looked at: what the file does not have of the map is told once, by us.
+    fn known(&self) -> u64 {
+        let count = u64::from(self.checked.block_count);
+        let there = self.file.len().saturating_sub(self.checked.map_at) / 4;
+        if self.scope.as_qemu { count } else { count.min(there) }
     }
 
     /// Where a block begins in the file.

@@ -3,11 +3,12 @@
 use super::Vdi;
 use super::disk::{Header, SIGNATURE, VERSION_1_1};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use instar_image::Fact;
 use instar_image::probe::Claim;
 use instar_testkit::build::mutate::{patched, storm};
-use instar_testkit::build::trial::{claim, refusal, survived, told};
+use instar_testkit::build::trial::{claim, claimed, findings, refusal, sound, survived, told};
 use instar_testkit::mem::MemIo;
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{agreed, create, scribble, survives};
@@ -81,6 +82,7 @@ fn disks_are_read_as_qemu_img_reads_them() {
         create(scratch.path(), &format!("-f vdi -o {kind} a.vdi {size}"));
         scribble(scratch.path(), "vdi", "a.vdi", size, seed, 12);
         agreed(scratch.path(), "a.vdi", &[&Vdi], seed);
+        sound(&Vdi, &scratch.path().join("a.vdi"));
     }
 }
 
@@ -117,4 +119,41 @@ fn damage_to_the_map_is_survived() {
     let mut small = disordered(2);
     small.truncate(2000);
     storm(&small, 600, |bytes| survives(&Vdi, &MemIo::new(bytes), 2 << 20));
+}
+
+/// A disk of four blocks whose map is this, and a file that has three.
+fn blocks(map: [u32; 4], allocated: u32) -> MemIo {
+    let mut image = patched(&good(), 0x180, &4u32.to_le_bytes());
+    image = patched(&image, 0x184, &allocated.to_le_bytes());
+    for (place, entry) in map.into_iter().enumerate() {
+        image = patched(&image, 512 + 4 * place, &entry.to_le_bytes());
+    }
+    image.resize(1024 + (3 << 20), 1);
+    MemIo::new(image)
+}
+
+#[test]
+fn a_check_finds_what_is_outside_shared_lost_and_miscounted() {
+    let none = u32::MAX;
+    let found = |map, allocated| findings(&Vdi, &blocks(map, allocated)).unwrap();
+    let lost = |at: u32, len: u32| format!("nothing uses '{{file}}' there: offset {at}, {len} bytes");
+    assert_eq!(found([0, 2, 1, none], 3), Vec::<String>::new());
+    assert_eq!(found([0, none, 1, none], 2), [lost(1024 + (2 << 20), 1 << 20)]);
+    assert_eq!(found([none, 2, none - 1, none], 1), [lost(1024, 2 << 20)]);
+    let shared = "block 1 lies in '{file}' where something else is: offset 1024, 1048576 bytes";
+    assert_eq!(found([0, 0, 1, 2], 4), [shared]);
+    let outside = "block 3 is outside of '{file}': offset 3146752, 1048576 bytes";
+    assert_eq!(found([0, 1, 2, 3], 4), [outside]);
+    assert_eq!(found([0, 1, 2, none], 2), ["ERROR: allocated blocks mismatch, is 3, should be 2"]);
+    assert_eq!(found([0, 1, 2, 9], 3).len(), 2);
+    for map in [[0, 2, 1, none], [0, 0, 0, 3], [7, 1, none - 1, 2]] {
+        assert!(claimed(&Vdi, &blocks(map, 0)).unwrap() > 0);
+    }
+}
+
+#[test]
+fn a_check_survives_damage() {
+    let mut checked = 0;
+    storm(&disordered(1)[..1200], 600, |bytes| checked += usize::from(findings(&Vdi, &MemIo::new(bytes)).is_ok()));
+    assert!(checked > 100);
 }
