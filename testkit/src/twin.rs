@@ -5,7 +5,7 @@ use crate::content::{content, runs};
 use crate::folder::Folder;
 use crate::oracle::{Oracle, maker, newest};
 use instar_image::layer::Estranged;
-use instar_image::{Chain, File, Format, Io, Options, Result, Role, Secret, Source};
+use instar_image::{Chain, File, Format, Io, Options, Purpose, Result, Role, Secret, Source};
 use std::path::Path;
 
 /// One entry of what `map` tells.
@@ -111,7 +111,7 @@ fn compare(
     let title = format!("{} of {name}, seed {seed}", oracle.version);
     let io = Folder::new(folder);
     let version = version(oracle);
-    let options = Options { as_qemu: true, open_data_file: true, version, key, ..Options::default() };
+    let options = Options { as_qemu: true, purpose: Purpose::Read, version, key, ..Options::default() };
     let chain = chain(&io, name, formats, &options).unwrap_or_else(|e| panic!("{title}: {e:?}"));
     let ours = content(&chain, &io, seed).unwrap_or_else(|e| panic!("{title}: {e:?}"));
     let raw = folder.join("twin.raw");

@@ -64,10 +64,10 @@ mod target {
         for census in stack.iter().flat_map(|opened| opened.image.censuses(scope)) {
             let find = |window: u64| {
                 let mut left = FINDINGS;
-                check_in_windows(&*census, window, &mut |_| {
+                check_in_windows(&*census, scope, window, &mut |_| {
                     left -= 1;
                     // As whoever listens may do.
-                    if left == 0 { Err(Kind::Io.what("enough")) } else { Ok(()) }
+                    if left == 0 { Err(Kind::Broken.what("enough")) } else { Ok(()) }
                 })
             };
             let (once, parts) = (find(1 << 20), find(1 << 10));

@@ -4,7 +4,7 @@ use super::mutate::storm;
 use crate::census::covered;
 use crate::mem::MemIo;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Options, Result, Scope, info, tally};
+use instar_image::{Fact, File, Format, Options, Purpose, Result, Scope, info, tally};
 use std::path::Path;
 
 /// Opens file 0 and describes it, with everything there is to tell.
@@ -44,11 +44,12 @@ pub fn survived(format: &dyn Format, image: &[u8], header: usize) -> usize {
 
 /// What a check of file 0 finds by itself, not as qemu-img: a sentence each.
 pub fn findings(format: &dyn Format, io: &MemIo) -> Result<Vec<String>> {
-    let options = Options { for_check: true, ..Options::default() };
+    let options = Options { purpose: Purpose::Check, ..Options::default() };
     let image = format.open(File::new(io, &io.top()), &options)?;
     let mut found = Vec::new();
-    for census in image.censuses(Scope { as_qemu: false, version: 0 }) {
-        tally::check(&*census, &mut |finding| {
+    let scope = Scope { as_qemu: false, version: 0 };
+    for census in image.censuses(scope) {
+        tally::check(&*census, scope, &mut |finding| {
             let phrase = String::from_utf8_lossy(&finding.what.what.0).into_owned();
             found.push(finding.what.args.iter().fold(phrase, |phrase, arg| phrase.replacen("{}", &word(arg), 1)));
             Ok(())
@@ -66,7 +67,7 @@ pub fn sound(format: &dyn Format, path: &Path) {
 
 /// [`covered`] of file 0.
 pub fn claimed(format: &dyn Format, io: &MemIo) -> Result<usize> {
-    let options = Options { for_check: true, ..Options::default() };
+    let options = Options { purpose: Purpose::Check, ..Options::default() };
     covered(&*format.open(File::new(io, &io.top()), &options)?, io)
 }
 

@@ -99,7 +99,7 @@ pub struct Meant {
 }
 
 /// Tells what a `json:` description or a protocol in an image means, or why that is nothing that can be opened.
-pub type Interpret = Box<dyn Fn(&[u8]) -> Result<Meant, Vec<u8>> + Send + Sync>;
+pub type Interpret = Box<dyn Fn(&Role, &[u8]) -> Result<Meant, Vec<u8>> + Send + Sync>;
 
 /// The files of one command.
 pub struct Session {
@@ -332,6 +332,8 @@ impl Session {
             return Err(refused(raw, Refusal::Depth));
         }
         let plain = match policy::judge_name(raw) {
+            // To qemu-img, a data file's name starts from where the user is.
+            _ if self.interpret.is_some() && related.role == Role::DataFile => return self.open_meant(related, raw),
             // What is no plain file, or hides behind `file:`, means what qemu-img takes it to mean.
             Err(Refusal::Protocol) if self.interpret.is_some() => return self.open_meant(related, raw),
             Err(Refusal::Empty) if self.interpret.is_some() && !raw.is_empty() => return self.open_meant(related, raw),
@@ -359,7 +361,7 @@ impl Session {
         let Some(interpret) = &self.interpret else {
             return Err(mishap(raw, Why::Refused(Refusal::Protocol)));
         };
-        let meant = interpret(raw).map_err(|words| mishap(raw, Why::Said(words)))?;
+        let meant = interpret(&related.role, raw).map_err(|words| mishap(raw, Why::Said(words)))?;
         let path = std::path::absolute(OsStr::from_bytes(&meant.path)).unwrap_or_default();
         let file = self.open_admitted(&path).map_err(|why| mishap(&meant.shown, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&meant.shown, Why::System(e)))?;

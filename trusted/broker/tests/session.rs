@@ -223,7 +223,7 @@ fn qemus_ways_open_what_qemu_opens() {
     assert_eq!(fate(&session, top, "sub"), Err(Why::NotRegular));
     assert_eq!(fate(&session, top, "json:{}"), Err(Why::Refused(Refusal::Protocol)), "nobody interprets it");
     let path = tree.path("out/base").as_os_str().as_bytes().to_vec();
-    let interpret = move |name: &[u8]| match name {
+    let interpret = move |_: &Role, name: &[u8]| match name {
         b"json:{}" => Ok(Meant { path: path.clone(), pinned: Some(b"raw".to_vec()), shown: b"shown".to_vec() }),
         _ => Err(b"no".to_vec()),
     };

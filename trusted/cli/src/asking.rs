@@ -152,18 +152,20 @@ impl Asking<'_> {
     /// Why bytes could not be read or written, in the few words that qemu-img has for it; natively all are told.
     pub fn input_output(&self, heard: &Heard, error: &Error) -> Vec<u8> {
         let mishap = error.cause.and_then(|number| self.session.mishap(number));
-        match mishap.map(|mishap| mishap.why) {
+        let words = match mishap.map(|mishap| mishap.why) {
             Some(Why::System(errno)) => system_words(errno).into_bytes(),
             // What its QED driver finds wrong it takes for something wrong that it was asked.
             _ if self.is_told_of(heard, error, b"qed") => b"Invalid argument".to_vec(),
             _ if self.settings.face == Face::Qemu => b"Input/output error".to_vec(),
-            _ => {
-                let Some(file) = error.file else { return self.words(error) };
+            _ => self.words(error),
+        };
+        match error.file.filter(|_| self.settings.face == Face::Native) {
+            Some(file) => {
                 let at = error.at.map_or(" in '".into(), |at| format!(" at offset {at} of '"));
                 let name = self.session.name(file);
-                let name = stderr_text(self.settings).show(&name).into_owned();
-                [&self.words(error)[..], at.as_bytes(), &name, b"'"].concat()
+                [&words[..], at.as_bytes(), &stderr_text(self.settings).show(&name), b"'"].concat()
             }
+            None => words,
         }
     }
 

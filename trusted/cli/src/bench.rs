@@ -57,7 +57,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
             Event::Step(step) => heard.step(step),
             Event::Ready => {
                 heard.is_complete = true;
-                refused = asking.refuse_users(&heard).and_then(|()| opening::check_known(&images[0], settings)).err();
+                refused = asking.refuse_users(&heard).and_then(|()| asking.check_known(&heard)).err();
                 if refused.is_none() && !is_json {
                     // Said before the work, as it may take long.
                     let _ = std::io::stdout().write_all(beginning(&request).as_bytes());

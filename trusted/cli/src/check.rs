@@ -73,7 +73,11 @@ impl Ear<'_> {
 
     /// A finding is told at once: there may be more of them than there is room for.
     fn tell(&self, finding: &Finding) {
-        let words = self.asking.words(&finding.what);
+        let error = &finding.what;
+        let words = match error.kind {
+            Kind::Io => self.asking.input_output(&self.heard, error),
+            _ => self.asking.words(error),
+        };
         match self.asking.settings.face {
             Face::Qemu => say(&[&words[..], b"\n"].concat()),
             Face::Native => {

@@ -46,7 +46,7 @@ fn compare(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         session.read_directly();
     }
     let formats = ["a-format", "b-format"].into_iter().enumerate();
-    let open = |(at, key)| opening::open_content(parsed, &parsed.named(at, key), &mut session, settings);
+    let open = |(at, key)| opening::open_named(parsed, &parsed.named(at, key), &mut session, settings);
     let images = formats.map(open).collect::<Result<Vec<_>, Told>>()?;
     let quiet = parsed.has("quiet");
     let mut progress = Progress::new(parsed.has("progress") && !quiet);

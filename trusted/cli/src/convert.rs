@@ -53,7 +53,7 @@ fn copy(
     count: usize,
     progress: &mut Progress,
 ) -> Result<Told, Told> {
-    let open = |at| opening::open_content(parsed, &parsed.named(at, "source-format"), session, settings);
+    let open = |at| opening::open_named(parsed, &parsed.named(at, "source-format"), session, settings);
     let images: Vec<Opened> = (0..count).map(open).collect::<Result<_, Told>>()?;
     let name = parsed.words.get(count).map(|word| word.as_bytes().to_vec()).unwrap_or_default();
     let is_stream = settings.face == Face::Native && name == b"/dev/stdout" && !is_file(&name);

@@ -134,7 +134,7 @@ impl Operands {
             force_share: parsed.has("force-share"),
         };
         if !self.reads_in {
-            return opening::open_content(parsed, &named, session, settings);
+            return opening::open_named(parsed, &named, session, settings);
         }
         let failed = |error: std::io::Error| {
             let words = error.to_string();

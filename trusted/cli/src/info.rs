@@ -33,7 +33,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     if setup::cache_is_direct(parsed, "cache", settings)? {
         session.read_directly();
     }
-    let opened = [opening::open(parsed, 0, &mut session, settings)?];
+    let opened = [opening::open_to_tell(parsed, &mut session, settings)?];
     let asking = Asking { session: &session, images: &opened, parsed, settings };
     let [opened] = &opened;
     let asked = match &opened.source {
@@ -68,7 +68,7 @@ fn ask(asking: &Asking<'_>, source: &Source) -> Result<Asked, Told> {
         top: Source { key: source.key.clone().filter(|_| parsed.has("extra-detail")), ..source.clone() },
         rules: setup::rules(settings),
         chain: parsed.has("backing-chain") || parsed.has("chain"),
-        open_data_file: !settings.profile.info_skips_data_file(),
+        open_data_file: !settings.profile.data_file_is_plain(),
         extra: parsed.has("extra-detail"),
     });
     let mut heard: Vec<Heard> = Vec::new();

@@ -13,7 +13,7 @@ use crate::{stderr_lines, stderr_text};
 use instar_broker::session::{Fault, Meant, Why};
 use instar_broker::{Mishap, Session};
 use instar_wire::code::Secret;
-use instar_wire::io::Granted;
+use instar_wire::io::{Granted, Role as Related};
 use instar_wire::op::{Below, FormatName, Over, Part, Source};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -94,34 +94,44 @@ pub fn is_blank(top: &Node) -> bool {
     })
 }
 
-/// Opens the image that is the verb's word number `at`.
+/// Opens the image that is the verb's word number `at`, and what the user names below it, to read what it holds.
 pub fn open(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
-    open_as(parsed, &parsed.named(at, "format"), session, settings)
+    open_named(parsed, &parsed.named(at, "format"), session, settings)
 }
 
-/// Opens an image that the user named so, to tell what it is.
-pub fn open_as(parsed: &Parsed, named: &Named<'_>, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
-    let refuse = |complaint: Complaint| complain(&complaint, settings);
-    let Described { node, warnings } = describe(named, &settings.profile).map_err(refuse)?;
-    let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(settings.face.prefix())).collect();
-    let key = key_in_file(parsed, settings)?;
-    let mut opener = Opener { parsed, session, settings, typed: named.name, key };
-    let opened = opener.open(node).map_err(|complaint| refuse(complaint.not_opened(named.name)))?;
-    Ok(Opened { notes: stderr_lines(settings, &notes), ..opened })
-}
-
-/// Opens an image that the user named so, and what the user names below it, to read what it holds.
-pub fn open_content(
+/// The same of an image that the user named so.
+pub fn open_named(
     parsed: &Parsed,
     named: &Named<'_>,
     session: &mut Session,
     settings: &Settings,
 ) -> Result<Opened, Told> {
-    let mut opened = open_as(parsed, named, session, settings)?;
+    let mut opened = open_top(parsed, named, true, session, settings)?;
     let node = opened.node.clone();
-    let mut opener = Opener { parsed, session, settings, typed: named.name, key: None };
+    let mut opener = Opener { parsed, session, settings, typed: named.name, key: None, reads: true };
     opener.open_below(&node, &mut opened).map_err(|c| complain(&c.not_opened(named.name), settings))?;
     Ok(opened)
+}
+
+/// Opens the image that is the verb's first word, to tell what it is.
+pub fn open_to_tell(parsed: &Parsed, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
+    open_top(parsed, &parsed.named(0, "format"), false, session, settings)
+}
+
+fn open_top(
+    parsed: &Parsed,
+    named: &Named<'_>,
+    reads: bool,
+    session: &mut Session,
+    settings: &Settings,
+) -> Result<Opened, Told> {
+    let refuse = |complaint: Complaint| complain(&complaint, settings);
+    let Described { node, warnings } = describe(named, &settings.profile).map_err(refuse)?;
+    let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(settings.face.prefix())).collect();
+    let key = key_in_file(parsed, settings)?;
+    let mut opener = Opener { parsed, session, settings, typed: named.name, key, reads };
+    let opened = opener.open(node).map_err(|complaint| refuse(complaint.not_opened(named.name)))?;
+    Ok(Opened { notes: stderr_lines(settings, &notes), ..opened })
 }
 
 /// Takes in a file without a name as the image that the user named so.
@@ -152,6 +162,8 @@ struct Opener<'a> {
     typed: &'a [u8],
     /// The passphrase that was given in a file.
     key: Option<Secret>,
+    /// What the image holds will be read, and not only what it says of itself.
+    reads: bool,
 }
 
 impl Opener<'_> {
@@ -162,7 +174,7 @@ impl Opener<'_> {
         let file = open_leaf(stack.leaf, self.session, settings)?;
         stack.leaf.check_known(profile, false)?;
         self.session.spoil(file.id, stack.shims.iter().flat_map(|shim| faults(shim)).collect());
-        let beside = beside(&stack, profile).map(|leaf| open_leaf(leaf, self.session, settings)).transpose()?;
+        let beside = self.beside(&stack)?;
         for node in stack.above_leaf() {
             node.check_values(profile, &self.parsed.objects)?;
             if node.driver_name() == Some("copy-on-read") {
@@ -173,6 +185,21 @@ impl Opener<'_> {
         let source = |format| Source { key, beside: beside.clone(), ..source(format, stack.part, &file) };
         let source = stack.format.map(source);
         Ok(Opened { typed: self.typed.to_vec(), source, file, beside, node, below: Vec::new(), notes: Vec::new() })
+    }
+
+    /// Opens the file that the user says belongs to the image, where the version opens such a file at all.
+    fn beside(&mut self, stack: &Stack<'_>) -> Result<Option<Granted>, Complaint> {
+        let profile = &self.settings.profile;
+        let (header, data) = (profile.detached_header(), self.reads || !profile.data_file_is_plain());
+        let child = |opened: bool, name: &str| stack.format.filter(|_| opened)?.child(name);
+        let Some(node) = child(header, "header").or_else(|| child(data, "data-file")) else { return Ok(None) };
+        let whole = |node: &&Node| node.driver_name() == Some("raw") && part_of(node) == Part::default();
+        let stack = Stack::of(node).filter(|s| s.part.is_none() && s.format.iter().all(whole));
+        let stack = stack.ok_or_else(|| Complaint::new(&[b"drivers cannot be stacked in this way"]))?;
+        let file = open_leaf(stack.leaf, self.session, self.settings)?;
+        self.session.spoil(file.id, stack.shims.iter().flat_map(|shim| faults(shim)).collect());
+        stack.above_leaf().chain([stack.leaf]).try_for_each(|node| node.check_known(profile, false))?;
+        Ok(Some(file))
     }
 
     /// Opens what is said of the image below, and of those below that one.
@@ -258,8 +285,7 @@ pub fn plain_file(node: &Node) -> Option<Plain> {
         Some(Leaf::HostDevice(path)) => (path.to_vec(), true),
         _ => return None,
     };
-    let size = |key| part.and_then(|part| part.size(key));
-    let plain = Plain { path, part: Part { offset: size("offset"), size: size("size") }, is_device };
+    let plain = Plain { path, part: part.map(part_of).unwrap_or_default(), is_device };
     Some(plain).filter(|_| part.is_some() == stack.format.is_some())
 }
 
@@ -307,13 +333,6 @@ fn known(opened: &Opened, settings: &Settings, backing: bool) -> Result<(), Comp
     Ok(())
 }
 
-/// The file that the user says belongs to the image, where the version opens such a file for a description.
-fn beside<'a>(stack: &Stack<'a>, profile: &Profile) -> Option<&'a Node> {
-    let (header, data) = (profile.detached_header(), !profile.info_skips_data_file());
-    let child = |opened: bool, name: &str| stack.format.filter(|_| opened)?.child(name);
-    child(header, "header").or_else(|| child(data, "data-file"))
-}
-
 /// The passphrase that the user gives in a file.
 fn key_in_file(parsed: &Parsed, settings: &Settings) -> Result<Option<Secret>, Told> {
     let Some(path) = parsed.value("luks-passphrase-file") else { return Ok(None) };
@@ -334,9 +353,12 @@ fn secret_name(format: &Node) -> Option<Vec<u8>> {
     ["key-secret", "encrypt.key-secret"].iter().find_map(|key| format.text(key))
 }
 
+fn part_of(raw: &Node) -> Part {
+    Part { offset: raw.size("offset"), size: raw.size("size") }
+}
+
 fn source(format: &Node, part: Option<&Node>, file: &Granted) -> Source {
-    let part_of = |node: &Node| Part { offset: node.size("offset"), size: node.size("size") };
-    let raw = if format.driver_name() == Some("raw") { part_of(format) } else { Part { offset: None, size: None } };
+    let raw = if format.driver_name() == Some("raw") { part_of(format) } else { Part::default() };
     let pinned = format.driver_name().map(Into::into);
     let file = Granted { pinned, ..file.clone() };
     Source { file, part: part.map(part_of), raw, key: None, beside: None, below: Below::AsStored }
@@ -445,7 +467,10 @@ pub fn allocated(node: &Node, session: &Session, file: &Granted) -> Option<u64> 
 }
 
 /// What a `json:` description or a protocol that an image names means, in qemu-img's ways; or why it means nothing.
-pub fn interpret(name: &[u8], profile: &Profile) -> Result<Meant, Vec<u8>> {
+pub fn interpret(role: &Related, name: &[u8], profile: &Profile) -> Result<Meant, Vec<u8>> {
+    if *role == Related::DataFile && profile.data_file_is_plain() {
+        return Ok(Meant { path: name.to_vec(), pinned: None, shown: name.to_vec() });
+    }
     let described = describe(&Named::plain(name), profile).map_err(|complaint| {
         // Which image could not be opened is for the caller to say.
         let opening = Complaint::new(&[b""]).not_opened(name).sentence;

@@ -212,8 +212,8 @@ features! {
     dirty_flag: 6 . 0;
     /// qed says in words why it does not open.
     qed_words: 6 . 0;
-    /// qcow2 data files are not opened for `info`.
-    info_skips_data_file: 6 . 0;
+    /// The data file of a qcow2 image is named as a file and in no other way, and not opened for `info`.
+    data_file_is_plain: 6 . 0;
     /// The format of a backing file must be given; `amend` refuses backing options.
     backing_format_required: 6 . 1;
     /// `map` tells `present`.

@@ -44,7 +44,7 @@ pub fn session(settings: &Settings, locking: bool) -> Session {
     let roots = settings.allow.iter().filter_map(real).flatten().collect();
     let mut session = Session::new(Policy { roots, named: Vec::new(), as_qemu: settings.unsafe_quirks }, locking);
     let profile = settings.profile;
-    session.interpret_names(Box::new(move |name| crate::opening::interpret(name, &profile)));
+    session.interpret_names(Box::new(move |role, name| crate::opening::interpret(role, name, &profile)));
     session
 }
 

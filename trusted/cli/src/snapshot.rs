@@ -44,8 +44,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         End::Fell(told) => told,
         End::Failed(error) => asking.refused(&heard, &error),
     });
-    let told =
-        told.and_then(|()| asking.refuse_users(&heard)).and_then(|()| opening::check_known(&images[0], settings));
+    let told = told.and_then(|()| asking.refuse_users(&heard)).and_then(|()| asking.check_known(&heard));
     let notes = asking.notes(&heard, &wall);
     told.map_err(|told| told.after(&notes))?;
     Ok(Told { stdout: show(&snapshots, parsed, settings), stderr: notes, ..Told::default() })

@@ -8,7 +8,7 @@ use crate::probe::Claim;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_wire::code::Secret;
-use instar_wire::error::{Kind, Result};
+use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::Granted;
 use instar_wire::op::measure::Measured;
 use instar_wire::op::{Recipe, info};
@@ -20,10 +20,8 @@ pub struct Options {
     pub raw_offset: Option<u64>,
     /// Length of a raw image in its file.
     pub raw_size: Option<u64>,
-    /// Also open what holds the guest's bytes when that is another file: they will be read, or qemu-img would do so.
-    pub open_data_file: bool,
-    /// It is opened to be checked: what is wrong with it then need not keep it from being opened.
-    pub for_check: bool,
+    /// What it is opened for.
+    pub purpose: Purpose,
     /// Refuse what qemu-img refuses although it could be read.
     pub as_qemu: bool,
     /// The qemu-img version whose refusals count, as in [`instar_wire::op::Rules`]; zero for the newest.
@@ -32,6 +30,45 @@ pub struct Options {
     pub key: Option<Secret>,
     /// The file that the user says belongs to it: the header of luks, the data of qcow2.
     pub beside: Option<Granted>,
+}
+
+/// What an image is opened for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be told of, by itself.
+    #[default]
+    Describe,
+    /// The same, but whatever holds the guest's bytes must be there.
+    DescribeWhole,
+    /// To be read: who has no key to it is refused before anything else is looked at.
+    Read,
+    /// To be checked: what is wrong with it need not keep it from being opened.
+    Check,
+}
+
+impl Options {
+    /// The file that holds the guest's bytes is opened, if that is another one.
+    pub fn opens_data_file(&self) -> bool {
+        self.purpose != Purpose::Describe
+    }
+
+    /// It may be opened with errors that would keep it from being read.
+    pub fn for_check(&self) -> bool {
+        self.purpose == Purpose::Check
+    }
+
+    /// Refuses at once who has no key to what is encrypted and will be read; qemu-img's name for the key is `name`.
+    pub fn demand_key(&self, file: &File<'_>, name: &'static str) -> Result<()> {
+        match (self.purpose, &self.key) {
+            (Purpose::Read | Purpose::Check, None) => Err(no_key(file, name)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// qemu-img's words for the absence of a key that goes by this name.
+pub fn no_key(file: &File<'_>, name: &'static str) -> Error {
+    Kind::Key.what("Parameter '{}' is required for cipher").file(file.id()).arg(name)
 }
 
 /// A format: recognised by its bytes, opened into an [`Image`].

@@ -36,7 +36,7 @@ pub use batch::Batch;
 pub use census::{Census, Scope};
 pub use chain::{Chain, Found};
 pub use file::{Drive, File, Io};
-pub use format::{Format, Image, Options};
+pub use format::{Format, Image, Options, Purpose};
 pub use instar_wire::code::{Bytes, Secret};
 pub use instar_wire::error::{Error, Kind, Result};
 pub use instar_wire::fact::Fact;

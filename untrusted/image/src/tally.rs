@@ -3,7 +3,8 @@
 //! A file of very many units is looked at in parts.
 
 use crate::census::{
-    Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Space, Stored, Unused, Weight, Witness, finding,
+    Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Scope, Space, Stored, Unused, Weight, Witness,
+    finding,
 };
 use crate::counts::{ALONE, Counts, PAGE, SHARED, SOLE};
 use crate::ranges::Ranges;
@@ -20,18 +21,28 @@ const WINDOW: u64 = 32 << 20;
 const UNITS_MAX: u64 = 0x7fff_ffff;
 
 /// Checks an image; every finding is reported when it is made.
-pub fn check(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>) -> Result<Summary> {
-    check_in_windows(census, WINDOW, report)
+pub fn check(census: &dyn Census, scope: Scope, report: &mut dyn FnMut(Finding) -> Result<()>) -> Result<Summary> {
+    check_in_windows(census, scope, WINDOW, report)
 }
 
 /// The same, so many units at a time.
 pub fn check_in_windows(
     census: &dyn Census,
+    scope: Scope,
     window: u64,
     report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<Summary> {
-    let space = census.space();
     let mut totals = Totals { report, summary: Summary::NONE };
+    match whole(census, window, &mut totals) {
+        // What cannot be read is one more thing that is wrong; only qemu-img has no answer then.
+        Err(error) if error.kind == Kind::Io && !scope.as_qemu => totals.find(finding(Weight::Failure, error))?,
+        ended => ended?,
+    }
+    Ok(totals.summary)
+}
+
+fn whole(census: &dyn Census, window: u64, totals: &mut Totals<'_>) -> Result<()> {
+    let space = census.space();
     let mut units = space.units(0, space.len).end;
     if units > UNITS_MAX && !space.is_free() {
         return Err(Kind::TooBig.what("File too large").file(space.file));
@@ -39,7 +50,7 @@ pub fn check_in_windows(
     let mut last = None;
     let mut start = 0u64;
     loop {
-        let mut tally = Tally::new(census, start..start.saturating_add(window), &mut totals);
+        let mut tally = Tally::new(census, start..start.saturating_add(window), totals);
         census.take(&mut tally)?;
         let end = tally.ranges.as_ref().map_or(tally.counts.window.end, |ranges| ranges.window.end);
         units = units.max(tally.units);
@@ -56,9 +67,8 @@ pub fn check_in_windows(
         }
         start = end;
     }
-    let mut summary = totals.summary;
-    summary.end = census.end(last);
-    Ok(summary)
+    totals.summary.end = census.end(last);
+    Ok(())
 }
 
 /// Where findings are counted, and go on from.
@@ -77,7 +87,8 @@ impl Totals<'_> {
             Weight::Note => &mut 0,
         };
         *total = total.saturating_add(finding.count);
-        if finding.what.what.0.is_empty() { Ok(()) } else { (self.report)(finding) }
+        let is_silent = finding.what.what.0.is_empty() && finding.what.cause.is_none();
+        if is_silent { Ok(()) } else { (self.report)(finding) }
     }
 }
 

@@ -34,8 +34,9 @@ fn layer(opened: &Opened<'_>, scope: Scope, tell: &dyn Fn(Event) -> Result<()>) 
         let is_full = batch.borrow().len() >= BATCH;
         if is_full { tell(Event::Findings(batch.take())) } else { Ok(()) }
     };
-    let ended =
-        censuses.iter().try_fold(Summary::NONE, |all, census| Ok(all.and(tally::check(&**census, &mut report)?)));
+    let ended = censuses
+        .iter()
+        .try_fold(Summary::NONE, |all, census| Ok(all.and(tally::check(&**census, scope, &mut report)?)));
     // What was found before it could not go on is told as well.
     let rest = batch.take();
     if !rest.is_empty() {

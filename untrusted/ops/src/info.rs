@@ -6,12 +6,13 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_formats::{FORMATS, RAW};
 use instar_image::probe::claims;
-use instar_image::{Fact, Result, info};
+use instar_image::{Fact, Purpose, Result, info};
 use instar_wire::code::encode;
 
 /// Tells one image, or the whole chain.
 pub fn run(request: &info::Request, cx: &Cx<'_>) -> Result<()> {
-    let mut descent = Descent::new(cx, &request.top, &request.rules, request.open_data_file);
+    let purpose = if request.open_data_file { Purpose::DescribeWhole } else { Purpose::Describe };
+    let mut descent = Descent::new(cx, &request.top, &request.rules, purpose);
     loop {
         let mut layer = descent.open(request.extra)?;
         identify(&mut layer)?;

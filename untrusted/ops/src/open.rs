@@ -4,7 +4,9 @@ use crate::cx::Cx;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_image::layer::Estranged;
-use instar_image::{Bytes, Chain, Error, File, Format, Granted, Image, Kind, Layer, Options, Result, Role, info};
+use instar_image::{
+    Bytes, Chain, Error, File, Format, Granted, Image, Kind, Layer, Options, Purpose, Result, Role, info,
+};
 use instar_wire::op::convert::Pick;
 use instar_wire::op::{self, Below, Part, Rules, Source};
 
@@ -34,11 +36,10 @@ pub struct Opened<'a> {
 }
 
 impl<'a, 'r> Descent<'a, 'r> {
-    /// From what the user named. `data`: the guest's bytes will be read, and not only what is said about them.
-    pub fn new(cx: &'r Cx<'a>, source: &Source, rules: &'r Rules, data: bool) -> Self {
+    /// From what the user named.
+    pub fn new(cx: &'r Cx<'a>, source: &Source, rules: &'r Rules, purpose: Purpose) -> Self {
         let options = Options {
-            open_data_file: data,
-            for_check: false,
+            purpose,
             as_qemu: rules.as_qemu,
             version: rules.version,
             key: None,
@@ -74,8 +75,8 @@ impl<'a, 'r> Descent<'a, 'r> {
         let claim = from.told.backing.as_ref().and_then(|backing| backing.format.as_ref());
         // What the user said of the top is said of nothing below.
         let said = core::mem::replace(&mut self.below, Below::AsStored);
-        let Options { open_data_file, for_check, as_qemu, version, .. } = self.options;
-        self.options = Options { open_data_file, for_check, as_qemu, version, ..Options::default() };
+        let Options { purpose, as_qemu, version, .. } = self.options;
+        self.options = Options { purpose, as_qemu, version, ..Options::default() };
         match said {
             Below::None => return Ok(false),
             Below::AsStored => {
@@ -138,7 +139,7 @@ pub fn stack<'a>(
     rules: &Rules,
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<Vec<Opened<'a>>> {
-    opened(Descent::new(cx, source, rules, true), tell)
+    opened(Descent::new(cx, source, rules, Purpose::Read), tell)
 }
 
 /// The same, to be checked: the images may have errors that would keep them from being read.
@@ -148,9 +149,7 @@ pub fn suspects<'a>(
     rules: &Rules,
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<Vec<Opened<'a>>> {
-    let mut descent = Descent::new(cx, source, rules, true);
-    descent.options.for_check = true;
-    opened(descent, tell)
+    opened(Descent::new(cx, source, rules, Purpose::Check), tell)
 }
 
 fn opened<'a>(mut descent: Descent<'a, '_>, tell: &dyn Fn(op::Step) -> Result<()>) -> Result<Vec<Opened<'a>>> {

@@ -45,7 +45,7 @@ message! {
 impl Source {
     /// All of a file.
     pub fn whole(file: Granted) -> Source {
-        let raw = Part { offset: None, size: None };
+        let raw = Part::default();
         Source { file, part: None, raw, key: None, beside: None, below: Below::AsStored }
     }
 
@@ -167,6 +167,7 @@ message! {
 
 message! {
     /// A part of a file, as the user described it.
+    #[derive(Default)]
     pub struct Part {
         /// Its first byte.
         pub offset: Option<u64>,

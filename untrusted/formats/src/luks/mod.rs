@@ -56,6 +56,7 @@ impl Format for Luks {
                 unlocked: OnceCell::new(),
             }));
         }
+        options.demand_key(&file, "key-secret")?;
         let header = options.beside.as_ref().map(|header| File::new(file.io(), header));
         let luks = match &header {
             Some(header) => Luks1::open_detached(header, options.version)?,

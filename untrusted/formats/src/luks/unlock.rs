@@ -13,6 +13,7 @@ use instar_codec::cipher::{Sectors, Suite};
 use instar_codec::hash::Hash;
 use instar_codec::{af, argon2, base64, pbkdf2};
 use instar_image::cache::Cache;
+use instar_image::format::no_key;
 use instar_image::num;
 use instar_image::probe::probe;
 use instar_image::sector::SECTOR;
@@ -82,7 +83,7 @@ pub struct Unlocked {
 
 /// The passphrase, or qemu-img's words for its absence: there, the key goes by this name.
 pub fn needed<'k>(key: Option<&'k Secret>, file: &File<'_>, name: &'static str) -> Result<&'k Secret> {
-    key.ok_or_else(|| Kind::Key.what("Parameter '{}' is required for cipher").file(file.id()).arg(name))
+    key.ok_or_else(|| no_key(file, name))
 }
 
 impl Unlocked {

@@ -100,11 +100,13 @@ impl Census for Roll<'_, '_> {
             }
             Irregular::Unused(_) => return None,
             Irregular::Uncounted(unit, error) => {
-                let mut error = error.clone();
-                let phrase: &[u8] = if error.what.0.is_empty() { b"" } else { b"\n" };
-                error.what.0.extend_from_slice(phrase);
-                error.what.0.extend_from_slice(b"Can't get refcount for cluster {}: Input/output error");
-                return Some(finding(Weight::Failure, error.arg(*unit)));
+                let mut told = self.corrupt("");
+                if !error.what.0.is_empty() {
+                    told = error.clone();
+                    told.what.0.push(b'\n');
+                }
+                told.what.0.extend_from_slice(b"Can't get refcount for cluster {}: Input/output error");
+                return Some(finding(Weight::Failure, told.arg(*unit)));
             }
         };
         Some(finding(Weight::Corruption, found))
@@ -129,6 +131,14 @@ impl Roll<'_, '_> {
     /// Tells that a word of a table is wrong.
     pub fn wrong(&self, phrase: &'static str, word: u64, out: &mut dyn Witness) -> Result<()> {
         out.find(finding(Weight::Corruption, self.corrupt(phrase).arg(plain(word))))
+    }
+
+    /// What was read of a table; qemu-img has words of its own for one that cannot be.
+    pub fn read<T>(&self, read: Result<T>, words: &'static str, out: &mut dyn Witness) -> Result<T> {
+        if self.scope.as_qemu && matches!(&read, Err(error) if error.kind == Kind::Io) {
+            out.find(finding(Weight::Failure, self.corrupt(words)))?;
+        }
+        read
     }
 
     /// A reader of tables.

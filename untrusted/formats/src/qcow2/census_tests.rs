@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use instar_image::tally::check_in_windows;
-use instar_image::{File, Format, Options, Scope};
+use instar_image::{File, Format, Options, Purpose, Scope};
 use instar_testkit::build::fragmented::Fragmented;
 use instar_testkit::build::mutate::Noise;
 use instar_testkit::build::trial::claimed;
@@ -18,11 +18,12 @@ extern crate std;
 /// What is found with so many units at a time, in order of what is said; nothing if the image cannot be opened.
 fn found(bytes: &[u8], window: u64, as_qemu: bool) -> Option<(String, Vec<String>)> {
     let io = MemIo::new(bytes.to_vec());
-    let options = Options { for_check: true, ..Options::default() };
+    let options = Options { purpose: Purpose::Check, ..Options::default() };
     let image = Qcow2.open(File::new(&io, &io.top()), &options).ok()?;
-    let census = image.census(Scope { as_qemu, version: 1002 }).expect("a census");
+    let scope = Scope { as_qemu, version: 1002 };
+    let census = image.census(scope).expect("a census");
     let mut all = Vec::new();
-    let ended = check_in_windows(&*census, window, &mut |finding| {
+    let ended = check_in_windows(&*census, scope, window, &mut |finding| {
         all.push(format!(
             "{:?} {}",
             finding.weight,

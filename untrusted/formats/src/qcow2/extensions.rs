@@ -14,7 +14,7 @@ use instar_image::num::bounded;
 use instar_image::num::power;
 use instar_image::sector::readable;
 use instar_image::text::until_nul;
-use instar_image::{Error, File, Kind, Result};
+use instar_image::{Error, File, Kind, Options, Result};
 use zerocopy::FromBytes;
 
 /// The longest name of a backing file's format, and the byte behind it.
@@ -62,8 +62,7 @@ struct Reader<'r, 'a> {
     file: &'r File<'a>,
     layout: &'r Layout,
     crypt: Crypt,
-    /// The qemu-img version whose refusals count.
-    version: u32,
+    options: &'r Options,
     /// The names of features are wanted, and nothing else.
     names: bool,
 }
@@ -71,7 +70,7 @@ struct Reader<'r, 'a> {
 /// What to call the incompatible features that are not known: names from the image, and a number for the rest.
 pub fn unknown_features(file: &File<'_>, layout: &Layout) -> Result<Vec<u8>> {
     let mut found = Extensions::default();
-    let reader = Reader { file, layout, crypt: Crypt::None, version: 0, names: true };
+    let reader = Reader { file, layout, crypt: Crypt::None, options: &Options::default(), names: true };
     match found.read_all(&reader) {
         // Whatever is wrong with the extensions, the unknown features are worse.
         Err(error) if error.kind == Kind::Io => return Err(error),
@@ -109,9 +108,9 @@ pub fn unknown_features(file: &File<'_>, layout: &Layout) -> Result<Vec<u8>> {
 
 impl Extensions {
     /// Reads all extensions up to the one that ends them.
-    pub fn read(file: &File<'_>, layout: &Layout, crypt: Crypt, version: u32) -> Result<Extensions> {
+    pub fn read(file: &File<'_>, layout: &Layout, crypt: Crypt, options: &Options) -> Result<Extensions> {
         let mut found = Extensions::default();
-        found.read_all(&Reader { file, layout, crypt, version, names: false })?;
+        found.read_all(&Reader { file, layout, crypt, options, names: false })?;
         Ok(found)
     }
 
@@ -195,6 +194,7 @@ impl Reader<'_, '_> {
             let phrase = "Encryption header offset '{}' is not a multiple of cluster size '{}'";
             return Err(self.refuse(phrase).arg(offset).arg(cluster_len));
         }
+        self.options.demand_key(self.file, "encrypt.key-secret")?;
         let header_len = u64::try_from(size_of::<Header1>()).unwrap_or(u64::MAX);
         if place.length.get() < header_len {
             return Err(self.refuse("Request for data outside of extension header"));
@@ -202,7 +202,7 @@ impl Reader<'_, '_> {
         if !readable(offset, header_len) {
             return Err(self.refuse("Could not read encryption header: Input/output error"));
         }
-        let luks = Luks1::open(self.file, offset, self.version)?;
+        let luks = Luks1::open(self.file, offset, self.options.version)?;
         Ok((luks, offset..offset.saturating_add(place.length.get())))
     }
 

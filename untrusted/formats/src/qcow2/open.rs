@@ -111,7 +111,7 @@ pub fn is_ours(file: &File<'_>) -> Result<bool> {
 pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
     let header: Header = file.read_as(0)?;
     let refuse = |kind: Kind, phrase: &'static str| -> Error { kind.what(phrase).file(file.id()) };
-    let layout = Layout::check(&header, file, options.for_check)?;
+    let layout = Layout::check(&header, file, options.for_check())?;
     if layout.l1.count != 0 && !readable(layout.l1.at, layout.l1.count.saturating_mul(8)) {
         return Err(refuse(Kind::Io, "Could not read L1 table: Input/output error"));
     }
@@ -119,14 +119,14 @@ pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
     if !readable(layout.refcounts.at, layout.refcounts.count.saturating_mul(8)) {
         return Err(refuse(Kind::Io, "Could not initialize refcount handling: Input/output error"));
     }
-    let extensions = Extensions::read(file, &layout, crypt, options.version)?;
-    let data_file = if options.open_data_file { open_data_file(file, &layout, &extensions, options)? } else { None };
+    let extensions = Extensions::read(file, &layout, crypt, options)?;
+    let data_file = if options.opens_data_file() { open_data_file(file, &layout, &extensions, options)? } else { None };
     if crypt == Crypt::Luks && extensions.luks.is_none() {
         return Err(refuse(Kind::Corrupt, "Missing CRYPTO header for crypt method 2"));
     }
     let backing = backing_name(&header, file, layout.cluster_len)?;
-    let snapshots_broken = if options.for_check { snapshots::broken(file, &layout) } else { None };
-    if !options.for_check {
+    let snapshots_broken = if options.for_check() { snapshots::broken(file, &layout) } else { None };
+    if !options.for_check() {
         snapshots::check(file, layout.snapshots)?;
     }
     let bitmaps = match &extensions.bitmaps {

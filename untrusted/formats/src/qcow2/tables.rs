@@ -57,7 +57,8 @@ impl Roll<'_, '_> {
         let mut table = self.table::<8>();
         let mut index = 0u64;
         while index < root.count {
-            let entries = table.entries(self.file.place(root.at).at, index, root.count)?;
+            let entries = table.entries(self.file.place(root.at).at, index, root.count);
+            let entries = self.read(entries, "ERROR: I/O error in check_refcounts_l1", out)?;
             index = index.saturating_add(entries.len() as u64);
             for word in entries.iter().map(|entry| u64::from_be_bytes(*entry)).filter(|word| *word != 0) {
                 if word & L1_RESERVED != 0 && self.scope.sees(RESERVED) {
@@ -115,7 +116,7 @@ impl Roll<'_, '_> {
         let mut next = 0u64;
         let mut pending =
             Pending { like: Claim::shared(Owner::Image("data"), 0, layout.cluster_len), places: Vec::new() };
-        self.each::<N>(at, &mut |index, entry| match entry.kind {
+        let read = self.each::<N>(at, &mut |index, entry| match entry.kind {
             EntryKind::Compressed => {
                 pending.claim(out)?;
                 self.compressed(index, entry, times, &mut clusters, out)
@@ -149,7 +150,8 @@ impl Roll<'_, '_> {
                 }
                 Ok(())
             }
-        })?;
+        });
+        self.read(read, "ERROR: I/O error in check_refcounts_l2", out)?;
         pending.claim(out)?;
         Ok(clusters)
     }

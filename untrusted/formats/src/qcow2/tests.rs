@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Options, info};
+use instar_image::{Fact, File, Format, Options, Purpose, info};
 use instar_testkit::build::mutate::{patched, storm};
 use instar_testkit::mem::MemIo;
 
@@ -196,7 +196,7 @@ fn data_file_is_opened_only_when_asked_for() {
     let image = open(&io, &Options::default()).unwrap();
     assert_eq!(specific(&image, "data-file"), Some("guest.data".into()));
     assert!(io.asked.borrow().is_empty());
-    let asking = Options { open_data_file: true, ..Options::default() };
+    let asking = Options { purpose: Purpose::DescribeWhole, ..Options::default() };
     open(&io, &asking).unwrap();
     assert_eq!(*io.asked.borrow(), [b"guest.data"]);
     assert_eq!(open(&MemIo::new(bytes), &asking).unwrap_err(), "no such file");

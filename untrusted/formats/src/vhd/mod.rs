@@ -37,7 +37,7 @@ impl Format for Vpc {
     }
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
-        let checked = open::open(&file, options.for_check && !options.as_qemu)?;
+        let checked = open::open(&file, options.for_check() && !options.as_qemu)?;
         Ok(Box::new(VpcImage { file, checked, as_qemu: options.as_qemu }))
     }
 

@@ -115,7 +115,7 @@ fn check(file: &File<'_>, header: Header, log: State, options: &Options) -> Resu
         metadata,
     };
     // What is being checked may have blocks anywhere.
-    if !options.for_check {
+    if !options.for_check() {
         check_table(file, &checked, &regions)?;
     }
     Ok(Checked { regions: regions.taken, ..checked })
