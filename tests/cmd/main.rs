@@ -12,6 +12,7 @@ mod copies;
 mod corrupt;
 mod dd;
 mod dd_files;
+mod described;
 mod disks;
 mod info;
 mod interrupted;
