@@ -95,7 +95,7 @@ const LOST: &[(&str, u64)] = &[("counts", 256), ("second level", 512), ("data", 
 #[test]
 fn what_cannot_be_read_is_a_finding() {
     let scratch = Scratch::new("described-lost");
-    scratch.put("disk.raw", &vec![5; 1 << 20]);
+    scratch.put("disk.raw", vec![5; 1 << 20]);
     maker().img().folder(scratch.path()).args(["convert", "-O", "qcow2", "disk.raw", "disk.qcow2"]).must();
     let report = Report::new("cmd described lost");
     let fault = |sector: u64| {

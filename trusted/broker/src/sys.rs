@@ -1,6 +1,7 @@
 //! The system calls that have no safe words elsewhere. The only unsafe code of this crate.
 //!
-//! JUSTIFICATION: open-file-description locks and the C library's idea of local time are part of what qemu-img does.
+//! JUSTIFICATION: open-file-description locks and the C library's idea of local time are part of what qemu-img does;
+//! the pages of a file in memory take bytes from several threads at once, which the file does not.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -52,6 +53,50 @@ pub fn direct_alignments(file: BorrowedFd<'_>) -> Option<(u32, u32)> {
     let result = unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, libc::STATX_DIOALIGN, &raw mut stat) };
     let told = result == 0 && stat.stx_mask & libc::STATX_DIOALIGN != 0 && stat.stx_dio_offset_align != 0;
     told.then_some((stat.stx_dio_mem_align, stat.stx_dio_offset_align))
+}
+
+/// A part of a file in memory, which is written to and never looked at: whoever shortens the file, or has no room for
+/// its pages, makes writes fail and nothing worse.
+pub struct Mapped {
+    start: *mut libc::c_void,
+    len: usize,
+    /// Where in the file it begins.
+    at: u64,
+}
+
+impl Mapped {
+    /// The pages that hold `len` bytes of a file from `at` on, if it can be had in this way.
+    pub fn new(file: BorrowedFd<'_>, at: u64, len: usize) -> Option<Mapped> {
+        const PAGE: u64 = 4096;
+        let begin = at - at % PAGE;
+        let len = len + usize::try_from(at - begin).ok()?;
+        let (protection, offset) = (libc::PROT_READ | libc::PROT_WRITE, libc::off_t::try_from(begin).ok()?);
+        // SAFETY: new memory at a place that the kernel chooses.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, file.as_raw_fd(), offset) };
+        (start != libc::MAP_FAILED).then_some(Mapped { start, len, at: begin })
+    }
+
+    /// Writes bytes at a place in the file; false if not all of them could be written.
+    pub fn write(&self, at: u64, bytes: &[u8]) -> bool {
+        let skip = at.checked_sub(self.at).and_then(|skip| usize::try_from(skip).ok());
+        let Some(skip) = skip.filter(|skip| skip.checked_add(bytes.len()).is_some_and(|end| end <= self.len)) else {
+            return false;
+        };
+        let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let remote = libc::iovec { iov_base: self.start.wrapping_byte_add(skip), iov_len: bytes.len() };
+        // SAFETY: the kernel reads `bytes` and writes within the mapping, of which nobody holds a reference; what it
+        // cannot write to it says, where a write of our own would end the process.
+        let written = unsafe { libc::process_vm_writev(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0) };
+        usize::try_from(written) == Ok(bytes.len())
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own.
+        unsafe { libc::munmap(self.start, self.len) };
+    }
 }
 
 /// Has changes of a new file written over what was there, where the file system would put them elsewhere.

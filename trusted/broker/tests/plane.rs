@@ -5,13 +5,14 @@ use instar_broker::Session;
 use instar_broker::plane::copy::{self, Route, Stop, Zeroes};
 use instar_broker::plane::{allocate, discard, flush, holes, read, set_length, write, zero};
 use instar_broker::policy::Policy;
+use instar_broker::sys::Mapped;
 use instar_sandbox::window::{Turn, Window};
 use instar_testkit::place::{repository, skipped, target};
 use instar_wire::boot::Shape;
 use rustix::fs::{OFlags, fcntl_getfl};
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -130,6 +131,46 @@ fn copies_do_with_zeroes_as_they_are_told() {
             let asked = !matches!(zeroes, Zeroes::Written | Zeroes::Skipped(0x100_0000));
             assert_eq!(saved, asked, "{name}: {} blocks", ground.blocks("target"));
         }
+    }
+}
+
+#[test]
+fn copies_at_once_arrive_whole() {
+    const LANES: u64 = 4;
+    const LEN: u64 = 1100 * K + 77;
+    let bytes = pattern(LANES * LEN);
+    for ground in Ground::all() {
+        let source = ground.file("source", &bytes);
+        let target = ground.file("target", b"begin");
+        set_length(&target, 5 + LANES * LEN).expect("a length");
+        std::thread::scope(|scope| {
+            for lane in 0..LANES {
+                let (source, target) = (&source, &target);
+                scope.spawn(move || {
+                    copy_with(source, lane * LEN, target, 5 + lane * LEN, LEN, Zeroes::Skipped(4 * K)).expect("a copy");
+                });
+            }
+        });
+        assert!(ground.bytes("target") == [&b"begin"[..], &bytes].concat(), "{}", ground.0.display());
+    }
+}
+
+#[test]
+fn pages_take_what_the_file_has_room_for() {
+    for ground in Ground::all() {
+        let file = ground.file("disk", &pattern(64 * K));
+        let pages = Mapped::new(file.as_fd(), 4097, 60 * 1024).expect("its pages");
+        assert!(pages.write(4097, b"new") && pages.write(8191, b"new"));
+        assert!(!pages.write(4095, b"new") && !pages.write(64 * K + 4000, b"new"), "outside of what was asked for");
+        let mut want = pattern(64 * K);
+        want[4097..4100].copy_from_slice(b"new");
+        want[8191..8194].copy_from_slice(b"new");
+        assert!(ground.bytes("disk") == want, "{}", ground.0.display());
+        // Whoever shortens the file does no harm.
+        set_length(&file, 16 * K).expect("a length");
+        assert!(!pages.write(20 * K, b"new"));
+        assert!(ground.bytes("disk") == want[..16 * 1024]);
+        assert!(Mapped::new(read_only(&ground.0.join("disk")).as_fd(), 0, 4096).is_none());
     }
 }
 

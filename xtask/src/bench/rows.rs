@@ -197,7 +197,7 @@ fn packed_zstd(place: &Place) -> Result<PathBuf, String> {
     packed(place, "zstd.qcow2", "zstd")
 }
 
-/// 32 GiB whose clusters lie all over the file.
+/// 1 TiB whose clusters lie all over the file.
 fn fragmented(place: &Place) -> Result<PathBuf, String> {
     let path = place.path("fragmented.qcow2");
     let image = instar_testkit::build::fragmented::Fragmented { cluster_bits: 21, clusters: 1 << 19 };

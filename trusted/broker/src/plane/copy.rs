@@ -1,10 +1,10 @@
 //! Copying between files: by the file system where it can, through a buffer that fits the cache where it cannot.
 
 use super::{ZEROES, buffered, is_direct, write_all, zero};
-use crate::sys;
+use crate::sys::{self, Mapped};
 use instar_sandbox::window::is_zero;
 use instar_wire::io::{ZEROES_HOLES, ZEROES_SKIPPED};
-use rustix::fs::copy_file_range;
+use rustix::fs::{copy_file_range, fstatfs};
 use rustix::io::{Errno, pread};
 use std::cell::RefCell;
 use std::io;
@@ -103,6 +103,9 @@ fn by_kernel(mut route: Route<'_>, len: u64) -> Result<(), Stop> {
     Ok(())
 }
 
+/// The file system of files in memory, by its magic number.
+const TMPFS: i64 = 0x0102_1994;
+
 thread_local! {
     /// A buffer for each lane's thread, kept from copy to copy.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -121,6 +124,12 @@ impl Place {
         *PLACES.1.wait_while(places, |free| *free == 0).unwrap_or_else(PoisonError::into_inner) -= 1;
         Place
     }
+
+    fn try_take() -> Option<Place> {
+        let mut free = PLACES.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *free = free.checked_sub(1)?;
+        Some(Place)
+    }
 }
 
 impl Drop for Place {
@@ -130,12 +139,38 @@ impl Drop for Place {
     }
 }
 
+/// How a copy gets at its target.
+enum Way {
+    /// Past the page cache, where nobody stands in the way.
+    Direct,
+    /// By the file.
+    File { _place: Place },
+    /// By its pages, while others have the places. They must be where the bytes stay: a file system with a disk has more
+    /// to do for a page than for a write.
+    Pages(Mapped),
+}
+
+impl Way {
+    fn of(route: &Route<'_>, len: u64) -> Way {
+        if is_direct(route.to) {
+            return Way::Direct;
+        }
+        if let Some(place) = Place::try_take() {
+            return Way::File { _place: place };
+        }
+        let len = usize::try_from(len).ok().filter(|len| *len >= PIECE);
+        let len = len.filter(|_| fstatfs(route.to).is_ok_and(|facts| facts.f_type == TMPFS));
+        let pages = len.and_then(|len| Mapped::new(route.to.as_fd(), route.to_at, len));
+        pages.map_or_else(|| Way::File { _place: Place::take() }, Way::Pages)
+    }
+}
+
 fn through_buffer(route: Route<'_>, len: u64, zeroes: Zeroes) -> Result<(), Stop> {
-    let _place = if is_direct(route.to) { None } else { Some(Place::take()) };
+    let way = Way::of(&route, len);
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(PIECE + ALIGNMENT, 0);
         let skip = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let mut copier = Copier { route, zeroes, run: 0 };
+        let mut copier = Copier { route, zeroes, run: 0, way: &way };
         let mut left = len;
         while left > 0 {
             let piece = PIECE.min(usize::try_from(left).unwrap_or(PIECE));
@@ -166,6 +201,7 @@ struct Copier<'f> {
     zeroes: Zeroes,
     /// Zeroes before `route` that have been read and not yet dealt with.
     run: u64,
+    way: &'f Way,
 }
 
 impl Copier<'_> {
@@ -217,7 +253,10 @@ impl Copier<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        write_all(self.route.to, self.route.to_at, bytes).map_err(Stop::Writing)?;
+        let at = self.route.to_at;
+        if !matches!(self.way, Way::Pages(pages) if pages.write(at, bytes)) {
+            write_all(self.route.to, at, bytes).map_err(Stop::Writing)?;
+        }
         self.route = self.route.ahead(bytes.len() as u64);
         Ok(())
     }
