@@ -362,7 +362,8 @@ fn a_failure_in_the_middle_leaves_what_stood_there() {
         for name in ["small.raw", "nothing"] {
             let ran = run(name);
             assert_eq!(ran.end, End::Code(1));
-            assert_eq!(ran.err(), "instar: error while reading at byte 1048576: Input/output error\n");
+            let words = "Input/output error at offset 1048576 of 'a.raw'";
+            assert_eq!(ran.err(), format!("instar: error while reading at byte 1048576: {words}\n"));
         }
         assert_eq!(shelf.state(), before);
     }

@@ -152,17 +152,18 @@ impl Asking<'_> {
     /// Why bytes could not be read or written, in the few words that qemu-img has for it; natively all are told.
     pub fn input_output(&self, heard: &Heard, error: &Error) -> Vec<u8> {
         let mishap = error.cause.and_then(|number| self.session.mishap(number));
-        let words = match mishap.map(|mishap| mishap.why) {
-            Some(Why::System(errno)) => system_words(errno).into_bytes(),
+        let words = match mishap.as_ref().map(|mishap| &mishap.why) {
+            Some(Why::System(errno)) => system_words(*errno).into_bytes(),
             // What its QED driver finds wrong it takes for something wrong that it was asked.
             _ if self.is_told_of(heard, error, b"qed") => b"Invalid argument".to_vec(),
             _ if self.settings.face == Face::Qemu => b"Input/output error".to_vec(),
             _ => self.words(error),
         };
-        match error.file.filter(|_| self.settings.face == Face::Native) {
-            Some(file) => {
+        // Of a copy it is the place that was read; it may have been the other file that failed.
+        let named = error.file.filter(|_| self.settings.face == Face::Native).map(|file| self.session.name(file));
+        match named.filter(|name| mishap.is_none_or(|mishap| mishap.name == *name)) {
+            Some(name) => {
                 let at = error.at.map_or(" in '".into(), |at| format!(" at offset {at} of '"));
-                let name = self.session.name(file);
                 [&words[..], at.as_bytes(), &stderr_text(self.settings).show(&name), b"'"].concat()
             }
             None => words,
