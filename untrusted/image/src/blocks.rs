@@ -19,7 +19,7 @@ pub enum Root {
     Table {
         /// Where it begins.
         at: u64,
-        /// How many entries it has.
+        /// How many entries it has; blocks that have none lie nowhere.
         count: u64,
     },
     /// In tables that a directory leads to.
@@ -109,6 +109,9 @@ impl<'c, B: Blocks<N>, const N: usize> BlockCursor<'c, B, N> {
     fn here(&mut self, at: u64) -> Result<Here<'_, N>> {
         let (number, skip, _) = self.split(at);
         let (root, entries) = match self.blocks.root() {
+            Root::Table { count, .. } if number >= count => {
+                return Ok(Here::Nowhere(self.blocks.range().end.saturating_sub(at)));
+            }
             Root::Table { at, count } => return Ok(Here::Entries(self.table.entries(at, number, count)?)),
             Root::Directory { at, count, entries } => ((at, count), entries),
         };

@@ -162,6 +162,8 @@ const OLDER: &[Older] = &[
     ),
     // qed.
     older("QED table offset is invalid", Profile::qed_words, QED_WORDLESS),
+    older("QED table size is invalid", Profile::qed_words, QED_WORDLESS),
+    older("QED backing filename offset is invalid", Profile::qed_words, QED_WORDLESS),
     older("QED cluster size is invalid", Profile::qed_words, QED_WORDLESS),
     older("QED image size is invalid", Profile::qed_words, QED_WORDLESS),
     // vhdx.

@@ -31,9 +31,8 @@ impl Format for Parallels {
     }
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
-        let checked = open::open(&file)?;
-        // Since 11.1 qemu-img takes blocks that do not lie wholly in the file for blocks that are not there.
-        let whole_only = options.as_qemu && (options.version == 0 || options.version >= 1101);
+        let checked = open::open(&file, options)?;
+        let whole_only = options.as_qemu && open::is_strict(options);
         Ok(Box::new(ParallelsImage { file, checked, whole_only }))
     }
 

@@ -4,7 +4,7 @@ use super::disk::{Header, IN_USE, MAGIC, MAGIC_EXT, VERSION};
 use super::extension::{self, BitmapFacts};
 use alloc::vec::Vec;
 use instar_image::sector::{SECTOR, round_up};
-use instar_image::{File, Kind, Result};
+use instar_image::{File, Kind, Options, Result};
 
 /// Sectors that a cluster may have.
 const TRACKS_MAX: u32 = i32::MAX as u32 / 513;
@@ -61,17 +61,23 @@ impl Checked {
     }
 }
 
+/// Whether the version of qemu-img is one that is strict about tables: they must be long enough for the disk, and what
+/// does not lie wholly in the file is not there.
+pub fn is_strict(options: &Options) -> bool {
+    options.version == 0 || options.version >= 1101
+}
+
 /// Whether the header is a Parallels disk's.
 pub fn is_ours(header: &Header) -> bool {
     header.version.get() == VERSION && (&header.magic == MAGIC || &header.magic == MAGIC_EXT)
 }
 
 /// Reads and checks the header and the format extension.
-pub fn open(file: &File<'_>) -> Result<Checked> {
-    check(file).map_err(|error| error.file(file.id()))
+pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
+    check(file, options).map_err(|error| error.file(file.id()))
 }
 
-fn check(file: &File<'_>) -> Result<Checked> {
+fn check(file: &File<'_>, options: &Options) -> Result<Checked> {
     let header: Header = file.read_as(0)?;
     if !is_ours(&header) {
         return Err(Kind::NotThisFormat.what("Image not in Parallels format"));
@@ -93,7 +99,9 @@ fn check(file: &File<'_>) -> Result<Checked> {
     if extension_sector > SECTOR_MAX {
         return Err(Kind::Corrupt.what("Invalid image: Too big offset"));
     }
-    if u64::from(table_count) < sectors.div_ceil(tracks.into()) {
+    // Once, what the table has no entries for was empty.
+    let may_be_short = options.as_qemu && !is_strict(options);
+    if !may_be_short && u64::from(table_count) < sectors.div_ceil(tracks.into()) {
         return Err(Kind::Corrupt.what("Invalid image: Catalog size too small for advertised disk size"));
     }
     // Bounded by the table: at most 2^29 clusters of less than 2^31 bytes.

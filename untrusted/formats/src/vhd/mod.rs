@@ -33,11 +33,11 @@ impl Format for Vpc {
         if &front == CONECTIX {
             return Ok(Claim::Yes);
         }
-        Ok(if open::find_footer(file)?.is_some() { Claim::Quiet } else { Claim::No })
+        Ok(if open::find_footer(file, false)?.is_some() { Claim::Quiet } else { Claim::No })
     }
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
-        let checked = open::open(&file, options.for_check() && !options.as_qemu)?;
+        let checked = open::open(&file, options)?;
         Ok(Box::new(VpcImage { file, checked, as_qemu: options.as_qemu }))
     }
 
@@ -86,7 +86,7 @@ impl Image for VpcImage<'_> {
         let granted = parent::open(&self.file, places.chain([named.name.as_slice()]))?;
         let file = File::new(self.file.io(), &granted);
         let wrong = |kind: Kind, phrase| kind.what(phrase).file(granted.id);
-        let footer = match open::find_footer(&file)? {
+        let footer = match open::find_footer(&file, false)? {
             Some(open::Found::Front(footer) | open::Found::End(footer)) => footer,
             None => return Err(wrong(Kind::NotThisFormat, "the parent of a VHD is not a VHD")),
         };

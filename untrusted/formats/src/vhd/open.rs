@@ -4,7 +4,7 @@ use super::disk::{CONECTIX, CXSPARSE, DIFFERENCING, FIXED, FOOTER_CHECKSUM_AT, F
 use alloc::vec::Vec;
 use core::mem::size_of;
 use instar_image::text::{from_utf16be, from_utf16le};
-use instar_image::{File, Kind, Result, num};
+use instar_image::{File, Kind, Options, Result, num};
 use zerocopy::IntoBytes;
 
 /// The largest disk: 2040 GiB, in sectors.
@@ -62,28 +62,32 @@ pub enum Found {
     End(Footer),
 }
 
-/// Looks for the footer, at the front first.
-pub fn find_footer(file: &File<'_>) -> Result<Option<Found>> {
+/// Looks for the footer, at the front first. `any_type`: in the last sector, of whatever type it says the disk is.
+pub fn find_footer(file: &File<'_>, any_type: bool) -> Result<Option<Found>> {
     let front: Footer = file.read_as(0)?;
     if &front.cookie == CONECTIX {
         return Ok(Some(Found::Front(front)));
     }
     let end = file.len().next_multiple_of(512);
     let last: Footer = file.read_as(end.saturating_sub(size_of::<Footer>() as u64))?;
-    let ours = &last.cookie == CONECTIX && last.disk_type.get() == FIXED;
+    let ours = &last.cookie == CONECTIX && (any_type || last.disk_type.get() == FIXED);
     Ok(ours.then_some(Found::End(last)))
 }
 
-/// Reads and checks footer, header and block table. `for_check`: blocks may lie anywhere.
-pub fn open(file: &File<'_>, for_check: bool) -> Result<Checked> {
-    check(file, for_check).map_err(|error| error.file(file.id()))
+/// Reads and checks footer, header and block table.
+pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
+    check(file, options).map_err(|error| error.file(file.id()))
 }
 
-fn check(file: &File<'_>, for_check: bool) -> Result<Checked> {
+fn check(file: &File<'_>, options: &Options) -> Result<Checked> {
+    // Natively, what is being checked may have blocks anywhere.
+    let for_check = options.for_check() && !options.as_qemu;
+    // Once, every footer at the end was a fixed disk's.
+    let any_type = options.as_qemu && (1..600).contains(&options.version);
     if file.is_empty() {
         return Err(Kind::NotThisFormat.what("File too small for a VHD header"));
     }
-    let (footer, at_front) = match find_footer(file)? {
+    let (footer, at_front) = match find_footer(file, any_type)? {
         Some(Found::Front(footer)) => (footer, true),
         Some(Found::End(footer)) => (footer, false),
         None => return Err(Kind::NotThisFormat.what("invalid VPC image")),
