@@ -33,16 +33,23 @@ pub enum Root {
     },
 }
 
+/// How a disk is divided into blocks.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    /// The file that has the tables.
+    pub file: FileId,
+    /// The bytes that it has: of a disk of several parts, each is one of these.
+    pub range: Range<u64>,
+    /// Bytes of a block; not zero.
+    pub block_len: u64,
+    /// Where the entries stand.
+    pub root: Root,
+}
+
 /// A disk in blocks. An entry has `N` bytes, in the directory as well as in the tables.
 pub trait Blocks<const N: usize>: Sync {
-    /// The bytes that it has: a disk of several parts is one of these for each.
-    fn range(&self) -> Range<u64>;
-    /// The file that has the tables.
-    fn file(&self) -> FileId;
-    /// Bytes of a block; not zero.
-    fn block_len(&self) -> u64;
-    /// Where the entries stand.
-    fn root(&self) -> Root;
+    /// How it is divided, and where that is written down.
+    fn grid(&self) -> &Grid;
     /// Where the table begins that an entry of the directory leads to; nothing if it leads nowhere.
     fn table(&self, entry: [u8; N]) -> Result<Option<u64>> {
         let _ = entry;
@@ -65,7 +72,7 @@ struct InBlocks<B, const N: usize>(B);
 
 impl<B: Blocks<N>, const N: usize> Layer for InBlocks<B, N> {
     fn size(&self) -> u64 {
-        self.0.range().end
+        self.0.grid().range.end
     }
 
     fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
@@ -97,27 +104,27 @@ enum Here<'t, const N: usize> {
 impl<'c, B: Blocks<N>, const N: usize> BlockCursor<'c, B, N> {
     /// Nothing has been looked at.
     pub fn new(blocks: &'c B, io: &'c dyn Io) -> Self {
-        let table = || Table::new(io, blocks.file());
+        let table = || Table::new(io, blocks.grid().file);
         BlockCursor { blocks, directory: table(), table: table(), known: None }
     }
 
     /// The number of the block that the byte lies in, how far from its beginning, and how far from its end.
     fn split(&self, at: u64) -> (u64, u64, u64) {
-        split(at.saturating_sub(self.blocks.range().start), self.blocks.block_len())
+        split(at.saturating_sub(self.blocks.grid().range.start), self.blocks.grid().block_len)
     }
 
     fn here(&mut self, at: u64) -> Result<Here<'_, N>> {
         let (number, skip, _) = self.split(at);
-        let (root, entries) = match self.blocks.root() {
+        let (root, entries) = match self.blocks.grid().root {
             Root::Table { count, .. } if number >= count => {
-                return Ok(Here::Nowhere(self.blocks.range().end.saturating_sub(at)));
+                return Ok(Here::Nowhere(self.blocks.grid().range.end.saturating_sub(at)));
             }
             Root::Table { at, count } => return Ok(Here::Entries(self.table.entries(at, number, count)?)),
             Root::Directory { at, count, entries } => ((at, count), entries),
         };
         let (table, index, left) = split(number, entries);
         match self.below(root, table)? {
-            None => Ok(Here::Nowhere(left.saturating_mul(self.blocks.block_len()).saturating_sub(skip))),
+            None => Ok(Here::Nowhere(left.saturating_mul(self.blocks.grid().block_len).saturating_sub(skip))),
             Some(at) => Ok(Here::Entries(self.table.entries(at, index, entries)?)),
         }
     }
@@ -127,7 +134,7 @@ impl<'c, B: Blocks<N>, const N: usize> BlockCursor<'c, B, N> {
         if let Some((_, leads)) = self.known.filter(|(known, _)| *known == index) {
             return Ok(leads);
         }
-        let ended = || Kind::Corrupt.what("the directory of tables is too short").file(self.blocks.file()).at(at);
+        let ended = || Kind::Corrupt.what("the directory of tables is too short").file(self.blocks.grid().file).at(at);
         if index >= count {
             return Err(ended());
         }
@@ -139,13 +146,13 @@ impl<'c, B: Blocks<N>, const N: usize> BlockCursor<'c, B, N> {
 
     /// Adds what one table, or its absence, has to say.
     fn add(&mut self, out: &mut Batch<Option<Source>>) -> Result<()> {
-        let (blocks, end) = (self.blocks, self.blocks.range().end);
+        let (blocks, end) = (self.blocks, self.blocks.grid().range.end);
         let (mut number, mut skip, _) = self.split(out.at());
         let entries = match self.here(out.at())? {
             Here::Nowhere(len) => return out.push(len.min(end.saturating_sub(out.at())), None),
             Here::Entries(entries) => entries,
         };
-        let len = blocks.block_len();
+        let len = blocks.grid().block_len;
         for entry in entries {
             let what = blocks.block(number, *entry)?.cut(skip);
             out.push(len.saturating_sub(skip).min(end.saturating_sub(out.at())), what)?;
@@ -169,11 +176,11 @@ impl<B: Blocks<N>, const N: usize> Cursor for BlockCursor<'_, B, N> {
                 (left, blocks.block(number, entry)?.cut(skip))
             }
         };
-        Ok((len.min(blocks.range().end.saturating_sub(at)), what))
+        Ok((len.min(blocks.grid().range.end.saturating_sub(at)), what))
     }
 
     fn fill(&mut self, out: &mut Batch<Option<Source>>) -> Result<()> {
-        let (from, end) = (out.at(), self.blocks.range().end);
+        let (from, end) = (out.at(), self.blocks.grid().range.end);
         while !out.is_done() && (out.at() < end || out.at() == from) {
             let told = self.add(out);
             if told.is_err() {

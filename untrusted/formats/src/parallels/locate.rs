@@ -5,16 +5,13 @@ use super::open::Checked;
 use alloc::boxed::Box;
 use core::mem::size_of;
 use core::ops::Range;
-use instar_image::blocks::{self, Blocks, Root};
+use instar_image::blocks::{self, Blocks, Grid, Root};
 use instar_image::sector::{SECTOR, round_up};
-use instar_image::{File, FileId, Layer, Place, Result, Source};
+use instar_image::{File, Layer, Place, Result, Source};
 
 /// The clusters of a Parallels disk.
 struct Map {
-    file: FileId,
-    size: u64,
-    cluster_len: u64,
-    root: Root,
+    grid: Grid,
     /// Bytes that one unit of an entry stands for.
     unit: u64,
     /// Where clusters have to lie, if it matters.
@@ -27,36 +24,26 @@ pub fn layer(file: &File<'_>, checked: &Checked, whole_only: bool) -> Box<dyn La
     let count = u64::from(checked.table_count);
     let within = checked.data_at(file.len()).0..round_up(file.len());
     blocks::layer(Map {
-        file: file.id(),
-        size: checked.virtual_size,
-        cluster_len: checked.cluster_len(),
-        root: Root::Table { at: table_at, count },
+        grid: Grid {
+            file: file.id(),
+            range: 0..checked.virtual_size,
+            block_len: checked.cluster_len(),
+            root: Root::Table { at: table_at, count },
+        },
         unit: u64::from(checked.entry_unit).saturating_mul(SECTOR),
         within: whole_only.then_some(within),
     })
 }
 
 impl Blocks<4> for Map {
-    fn range(&self) -> Range<u64> {
-        0..self.size
-    }
-
-    fn file(&self) -> FileId {
-        self.file
-    }
-
-    fn block_len(&self) -> u64 {
-        self.cluster_len
-    }
-
-    fn root(&self) -> Root {
-        self.root
+    fn grid(&self) -> &Grid {
+        &self.grid
     }
 
     fn block(&self, _number: u64, entry: [u8; 4]) -> Result<Option<Source>> {
         let at = u64::from(u32::from_le_bytes(entry)).saturating_mul(self.unit);
-        let misses = |within: &Range<u64>| at < within.start || at.saturating_add(self.cluster_len) > within.end;
+        let misses = |within: &Range<u64>| at < within.start || at.saturating_add(self.grid.block_len) > within.end;
         let absent = at == 0 || self.within.as_ref().is_some_and(misses);
-        Ok(if absent { None } else { Some(Source::raw(Place { file: self.file, at })) })
+        Ok(if absent { None } else { Some(Source::raw(Place { file: self.grid.file, at })) })
     }
 }

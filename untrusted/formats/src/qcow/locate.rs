@@ -4,19 +4,17 @@ use super::disk::COMPRESSED;
 use super::open::Checked;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::ops::Range;
 use instar_codec::cipher::Sectors;
 use instar_codec::unpack::Codec;
-use instar_image::blocks::{self, Blocks, Root};
+use instar_image::blocks::{self, Blocks, Grid, Root};
 use instar_image::num::power;
 use instar_image::sector::{SECTOR, readable};
-use instar_image::{Error, File, FileId, Kind, Layer, Place, Result, Source, Unit};
+use instar_image::{Error, File, Kind, Layer, Place, Result, Source, Unit};
 
 /// The clusters of a qcow image.
 struct Map {
     start: Place,
-    size: u64,
-    root: Root,
+    grid: Grid,
     cluster_bits: u32,
     sectors: Option<Arc<Sectors>>,
 }
@@ -26,7 +24,9 @@ pub fn layer(file: &File<'_>, checked: &Checked, sectors: Option<Arc<Sectors>>) 
     let start = file.place(0);
     let root =
         Root::Directory { at: start.ahead(checked.l1_at).at, count: checked.l1_count, entries: checked.l2_count };
-    blocks::layer(Map { start, size: checked.size, root, cluster_bits: checked.cluster_bits, sectors })
+    let block_len = power(checked.cluster_bits);
+    let grid = Grid { file: start.file, range: 0..checked.size, block_len, root };
+    blocks::layer(Map { start, grid, cluster_bits: checked.cluster_bits, sectors })
 }
 
 impl Map {
@@ -36,20 +36,8 @@ impl Map {
 }
 
 impl Blocks<8> for Map {
-    fn range(&self) -> Range<u64> {
-        0..self.size
-    }
-
-    fn file(&self) -> FileId {
-        self.start.file
-    }
-
-    fn block_len(&self) -> u64 {
-        power(self.cluster_bits)
-    }
-
-    fn root(&self) -> Root {
-        self.root
+    fn grid(&self) -> &Grid {
+        &self.grid
     }
 
     fn cipher(&self) -> Option<&Sectors> {
@@ -65,7 +53,7 @@ impl Blocks<8> for Map {
     }
 
     fn block(&self, number: u64, entry: [u8; 8]) -> Result<Option<Source>> {
-        let (word, size) = (u64::from_be_bytes(entry), self.block_len());
+        let (word, size) = (u64::from_be_bytes(entry), self.grid.block_len);
         if word == 0 {
             return Ok(None);
         }

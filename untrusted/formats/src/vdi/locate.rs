@@ -3,15 +3,12 @@
 use super::disk::{BLOCK_LEN, DISCARDED, STATIC};
 use super::open::Checked;
 use alloc::boxed::Box;
-use core::ops::Range;
-use instar_image::blocks::{self, Blocks, Root};
+use instar_image::blocks::{self, Blocks, Grid, Root};
 use instar_image::{FileId, Layer, Place, Result, Source};
 
 /// The blocks of a VDI.
 struct Map {
-    file: FileId,
-    size: u64,
-    root: Root,
+    grid: Grid,
     data_at: u64,
     /// All blocks were set aside at once: those that were not written to may still be holes of the file.
     sparse: bool,
@@ -20,29 +17,20 @@ struct Map {
 /// The disk's map.
 pub fn layer(file: FileId, checked: &Checked) -> Box<dyn Layer> {
     blocks::layer(Map {
-        file,
-        size: checked.virtual_size,
-        root: Root::Table { at: checked.map_at, count: checked.block_count.into() },
+        grid: Grid {
+            file,
+            range: 0..checked.virtual_size,
+            block_len: BLOCK_LEN.into(),
+            root: Root::Table { at: checked.map_at, count: checked.block_count.into() },
+        },
         data_at: checked.data_at,
         sparse: checked.image_type == STATIC,
     })
 }
 
 impl Blocks<4> for Map {
-    fn range(&self) -> Range<u64> {
-        0..self.size
-    }
-
-    fn file(&self) -> FileId {
-        self.file
-    }
-
-    fn block_len(&self) -> u64 {
-        BLOCK_LEN.into()
-    }
-
-    fn root(&self) -> Root {
-        self.root
+    fn grid(&self) -> &Grid {
+        &self.grid
     }
 
     fn block(&self, _number: u64, entry: [u8; 4]) -> Result<Option<Source>> {
@@ -51,7 +39,7 @@ impl Blocks<4> for Map {
             return Ok(Some(Source::ZERO));
         }
         let at = u64::from(entry).saturating_mul(BLOCK_LEN.into()).saturating_add(self.data_at);
-        let place = Place { file: self.file, at };
+        let place = Place { file: self.grid.file, at };
         Ok(Some(Source::Raw { place, tweak: None, sparse: self.sparse }))
     }
 }

@@ -3,13 +3,12 @@
 use super::disk::{DIFFERENCING, FIXED, NOWHERE};
 use super::open::Checked;
 use alloc::boxed::Box;
-use core::ops::Range;
 use instar_image::bits::{Order, alike};
-use instar_image::blocks::{self, BlockCursor, Blocks, Root};
+use instar_image::blocks::{self, BlockCursor, Blocks, Grid, Root};
 use instar_image::num::split;
 use instar_image::row::Row;
 use instar_image::sector::SECTOR;
-use instar_image::{Cursor, File, FileId, Io, Layer, Place, Result, Source, Table};
+use instar_image::{Cursor, File, Io, Layer, Place, Result, Source, Table};
 
 /// The disk's map. `as_qemu`: a disk that differs from another is read as if there were none.
 pub fn layer(file: &File<'_>, checked: &Checked, as_qemu: bool) -> Box<dyn Layer> {
@@ -18,11 +17,13 @@ pub fn layer(file: &File<'_>, checked: &Checked, as_qemu: bool) -> Box<dyn Layer
         return Box::new(Row { start: file.place(0), range: 0..checked.virtual_size });
     };
     let map = Map {
-        file: file.id(),
-        size: checked.virtual_size,
-        block_len: table.block_len.into(),
+        grid: Grid {
+            file: file.id(),
+            range: 0..checked.virtual_size,
+            block_len: table.block_len.into(),
+            root: Root::Table { at: table.table_at, count: table.table_count.into() },
+        },
         bitmap_len: table.bitmap_len,
-        root: Root::Table { at: table.table_at, count: table.table_count.into() },
         differs: kind == DIFFERENCING && !as_qemu,
     };
     if map.differs { Box::new(Difference(map)) } else { blocks::layer(map) }
@@ -30,29 +31,14 @@ pub fn layer(file: &File<'_>, checked: &Checked, as_qemu: bool) -> Box<dyn Layer
 
 /// The blocks of a growing disk.
 struct Map {
-    file: FileId,
-    size: u64,
-    block_len: u64,
+    grid: Grid,
     bitmap_len: u64,
-    root: Root,
     differs: bool,
 }
 
 impl Blocks<4> for Map {
-    fn range(&self) -> Range<u64> {
-        0..self.size
-    }
-
-    fn file(&self) -> FileId {
-        self.file
-    }
-
-    fn block_len(&self) -> u64 {
-        self.block_len
-    }
-
-    fn root(&self) -> Root {
-        self.root
+    fn grid(&self) -> &Grid {
+        &self.grid
     }
 
     fn block(&self, _number: u64, entry: [u8; 4]) -> Result<Option<Source>> {
@@ -61,7 +47,7 @@ impl Blocks<4> for Map {
             return Ok(if self.differs { None } else { Some(Source::ZERO) });
         }
         let at = u64::from(entry).saturating_mul(SECTOR).saturating_add(self.bitmap_len);
-        Ok(Some(Source::raw(Place { file: self.file, at })))
+        Ok(Some(Source::raw(Place { file: self.grid.file, at })))
     }
 }
 
@@ -70,12 +56,12 @@ struct Difference(Map);
 
 impl Layer for Difference {
     fn size(&self) -> u64 {
-        self.0.size
+        self.0.grid.range.end
     }
 
     fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
         let Difference(map) = self;
-        Box::new(DifferenceCursor { map, blocks: BlockCursor::new(map, io), bitmap: Table::new(io, map.file) })
+        Box::new(DifferenceCursor { map, blocks: BlockCursor::new(map, io), bitmap: Table::new(io, map.grid.file) })
     }
 }
 
@@ -89,7 +75,7 @@ impl Cursor for DifferenceCursor<'_> {
     fn find(&mut self, at: u64, end: u64) -> Result<(u64, Option<Source>)> {
         let (len, what) = self.blocks.find(at, end)?;
         let Some(Source::Raw { place, .. }) = what else { return Ok((len, what)) };
-        let (_, skip, _) = split(at, self.map.block_len);
+        let (_, skip, _) = split(at, self.map.grid.block_len);
         let (sector, into, _) = split(skip, SECTOR);
         let bitmap_at = place.at.saturating_sub(skip).saturating_sub(self.map.bitmap_len);
         // A block is at most 2 GiB, so that all bits are in reach: one piece of the table has half a million.

@@ -129,7 +129,7 @@ impl Roll<'_> {
     }
 
     fn grains<B: Blocks<N>, const N: usize>(&self, blocks: &B, out: &mut dyn Witness) -> Result<()> {
-        let Root::Directory { at, count, entries } = blocks.root() else { return Ok(()) };
+        let Root::Directory { at, count, entries } = blocks.grid().root else { return Ok(()) };
         let tables = self.tables(blocks, entries);
         if count < tables {
             let phrase = "the grain directory of '{file}' is too short: it has {} entries, the disk needs {}";
@@ -177,7 +177,7 @@ impl Roll<'_> {
                 let number = first.saturating_add(index);
                 index = index.saturating_add(1);
                 let (at, len) = match blocks.block(number, *entry) {
-                    Ok(Some(Source::Raw { place, .. })) => (place.at, blocks.block_len()),
+                    Ok(Some(Source::Raw { place, .. })) => (place.at, blocks.grid().block_len),
                     // How long a compressed grain is is not looked at, nor is what stands before it: it lies in the
                     // same sector.
                     Ok(Some(Source::Packed { unit, .. })) => {
@@ -197,7 +197,7 @@ impl Roll<'_> {
 
     /// Holds the tables of the second directory against the first ones.
     fn copies(&self, blocks: &Grains, second: u64, out: &mut dyn Witness) -> Result<()> {
-        let Root::Directory { at, count, entries } = blocks.root() else { return Ok(()) };
+        let Root::Directory { at, count, entries } = blocks.grid().root else { return Ok(()) };
         let count = count.min(self.tables(blocks, entries));
         let new = || Table::<4>::new(self.io, self.file);
         let [mut one, mut two, mut ours, mut theirs] = [new(), new(), new(), new()];
@@ -225,8 +225,8 @@ impl Roll<'_> {
 }
 
 fn grain_count<B: Blocks<N>, const N: usize>(blocks: &B) -> u64 {
-    let range = blocks.range();
-    range.end.saturating_sub(range.start).div_ceil(blocks.block_len().max(1))
+    let range = blocks.grid().range.clone();
+    range.end.saturating_sub(range.start).div_ceil(blocks.grid().block_len.max(1))
 }
 
 type At<'t, 'c> = (&'t mut Table<'c, 4>, u64);

@@ -13,7 +13,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
 use instar_codec::unpack::Codec;
-use instar_image::blocks::{BlockCursor, Blocks, Root};
+use instar_image::blocks::{BlockCursor, Blocks, Grid, Root};
 use instar_image::num::split;
 use instar_image::row::Row;
 use instar_image::sector::{SECTOR, readable};
@@ -53,7 +53,7 @@ impl Part {
             Spread::Row(_) => return self.end.saturating_sub(at),
             Spread::Grains(grains) | Spread::SeGrains(SeGrains { grains, .. }) => grains,
         };
-        let (_, _, left) = split(at.saturating_sub(grains.range.start), grains.block_len());
+        let (_, _, left) = split(at.saturating_sub(grains.grid.range.start), grains.grid.block_len);
         left
     }
 }
@@ -107,7 +107,7 @@ impl Layer for Disk {
 
     /// The marker before a grain says how long it is; where it belongs is not looked at, nor does qemu-img.
     fn measured(&self, io: &dyn Io, unit: Unit) -> Result<Unit> {
-        let ours = |part: &&Part| matches!(&part.body, Spread::Grains(grains) if grains.file == unit.place.file);
+        let ours = |part: &&Part| matches!(&part.body, Spread::Grains(grains) if grains.grid.file == unit.place.file);
         let Some(Part { body: Spread::Grains(Grains { marked: true, .. }), .. }) = self.extents.iter().find(ours)
         else {
             return Ok(unit);
@@ -175,10 +175,7 @@ impl Spread {
 
 /// The grains of a sparse extent, with entries of four bytes.
 pub struct Grains {
-    file: FileId,
-    range: Range<u64>,
-    grain_len: u64,
-    root: Root,
+    grid: Grid,
     compressed: bool,
     /// Before each compressed grain stands how long it is.
     marked: bool,
@@ -189,13 +186,15 @@ pub struct Grains {
 impl Grains {
     fn new(file: FileId, range: Range<u64>, sparse: &Sparse) -> Grains {
         Grains {
-            file,
-            range,
-            grain_len: sparse.grain_sectors.saturating_mul(SECTOR),
-            root: Root::Directory {
-                at: sparse.directory_at,
-                count: sparse.directory_count.into(),
-                entries: sparse.table_count.into(),
+            grid: Grid {
+                file,
+                range,
+                block_len: sparse.grain_sectors.saturating_mul(SECTOR),
+                root: Root::Directory {
+                    at: sparse.directory_at,
+                    count: sparse.directory_count.into(),
+                    entries: sparse.table_count.into(),
+                },
             },
             compressed: sparse.compressed,
             marked: sparse.marked,
@@ -204,36 +203,20 @@ impl Grains {
     }
 
     fn packed(&self, number: u64, place: Place) -> Source {
-        let before = number.saturating_mul(self.grain_len).saturating_add(self.range.start);
+        let Grid { range, block_len, .. } = &self.grid;
+        let before = number.saturating_mul(*block_len).saturating_add(range.start);
         let (place, grains) = if self.marked { (place.ahead(GRAIN_MARKER_LEN), PACKED_MAX) } else { (place, 1) };
         // The last grain may have been compressed whole, or only as far as the disk goes.
-        let size = self.grain_len.min(self.range.end.saturating_sub(before));
-        let unit = Unit {
-            codec: Codec::Zlib,
-            place,
-            len: self.grain_len.saturating_mul(grains),
-            size,
-            whole: size == self.grain_len,
-        };
+        let size = range.end.saturating_sub(before).min(*block_len);
+        let unit =
+            Unit { codec: Codec::Zlib, place, len: block_len.saturating_mul(grains), size, whole: size == *block_len };
         Source::Packed { unit, skip: 0 }
     }
 }
 
 impl Blocks<4> for Grains {
-    fn range(&self) -> Range<u64> {
-        self.range.clone()
-    }
-
-    fn file(&self) -> FileId {
-        self.file
-    }
-
-    fn block_len(&self) -> u64 {
-        self.grain_len
-    }
-
-    fn root(&self) -> Root {
-        self.root
+    fn grid(&self) -> &Grid {
+        &self.grid
     }
 
     fn table(&self, entry: [u8; 4]) -> Result<Option<u64>> {
@@ -243,7 +226,7 @@ impl Blocks<4> for Grains {
 
     fn block(&self, number: u64, entry: [u8; 4]) -> Result<Option<Source>> {
         let sector = u32::from_le_bytes(entry);
-        let place = Place { file: self.file, at: u64::from(sector).saturating_mul(SECTOR) };
+        let place = Place { file: self.grid.file, at: u64::from(sector).saturating_mul(SECTOR) };
         Ok(match sector {
             0 => None,
             ZERO_GRAIN if self.zeroable => Some(Source::ZERO),
@@ -264,7 +247,7 @@ impl SeGrains {
         Kind::Corrupt
             .what("an entry of a table makes no sense: 0x{}")
             .arg(format!("{entry:016x}"))
-            .file(self.grains.file)
+            .file(self.grains.grid.file)
     }
 
     /// The byte at which the piece with this number begins, of pieces of this length.
@@ -275,20 +258,8 @@ impl SeGrains {
 }
 
 impl Blocks<8> for SeGrains {
-    fn range(&self) -> Range<u64> {
-        self.grains.range.clone()
-    }
-
-    fn file(&self) -> FileId {
-        self.grains.file
-    }
-
-    fn block_len(&self) -> u64 {
-        self.grains.grain_len
-    }
-
-    fn root(&self) -> Root {
-        self.grains.root
+    fn grid(&self) -> &Grid {
+        &self.grains.grid
     }
 
     fn table(&self, entry: [u8; 8]) -> Result<Option<u64>> {
@@ -308,8 +279,8 @@ impl Blocks<8> for SeGrains {
             SE_ALLOCATED => {
                 // The lowest twelve bits of the grain's number stand above the others.
                 let number = (entry & SE_LOW) >> 48 | (entry & SE_HIGH) << 12;
-                let at = self.place(self.areas.grains_at, number, self.grains.grain_len, entry)?;
-                Ok(Some(Source::raw(Place { file: self.grains.file, at })))
+                let at = self.place(self.areas.grains_at, number, self.grains.grid.block_len, entry)?;
+                Ok(Some(Source::raw(Place { file: self.grains.grid.file, at })))
             }
             _ => Err(self.wrong(entry)),
         }
