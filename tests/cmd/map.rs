@@ -2,6 +2,7 @@
 
 use crate::against::{against, exact};
 use crate::material::make;
+use instar_testkit::oracle::maker;
 use instar_testkit::place::Scratch;
 use instar_tests::report::Report;
 
@@ -29,5 +30,22 @@ fn what_lies_where_is_what_the_real_program_says() {
     make(&scratch);
     let report = Report::new("cmd map");
     against(&report, scratch.path(), "map", MAP, exact, |_| true);
+    report.end();
+}
+
+#[test]
+fn zeroes_at_the_beginning_of_a_data_file_are_what_the_real_program_says() {
+    let scratch = Scratch::new("map-data");
+    let report = Report::new("cmd map data");
+    for extended in ["off", "on"] {
+        let options = format!("data_file=data-{extended},extended_l2={extended}");
+        let name = format!("{extended}.qcow2");
+        let img = maker().img().folder(scratch.path());
+        img.args(["create", "-q", "-f", "qcow2", "-o", &options, &name, "1M"]).must();
+        let io = maker().io().folder(scratch.path());
+        io.args(["-c", "write -P 1 0 256k", "-c", "write -z 0 128k", &name]).must();
+    }
+    let lines = ["--output=json off.qcow2", "--output=json on.qcow2", "off.qcow2", "on.qcow2"];
+    against(&report, scratch.path(), "map", &lines, exact, |_| true);
     report.end();
 }

@@ -242,7 +242,7 @@ impl Map {
             0
         } else if word & L2_ZERO != 0 {
             L2_ALL << L2_ZEROES_SHIFT
-        } else if self.has_host(word) {
+        } else if self.has_host::<N>(word) {
             L2_ALL
         } else {
             0
@@ -250,9 +250,11 @@ impl Map {
         Entry { word, parts }
     }
 
-    /// Whether a cluster lies somewhere. At the beginning of the image's own file is the header; of another, a cluster.
-    fn has_host(&self, word: u64) -> bool {
-        word & L2_OFFSET != 0 || (self.data.is_some() && word & L2_COPIED != 0)
+    /// Whether a cluster lies somewhere. At the beginning of the image's own file is the header; of another, a cluster,
+    /// but where it could be taken for one that is zero and lies nowhere.
+    fn has_host<const N: usize>(&self, word: u64) -> bool {
+        let may_be_first = N > 8 || word & L2_ZERO == 0;
+        word & L2_OFFSET != 0 || (self.data.is_some() && word & L2_COPIED != 0 && may_be_first)
     }
 
     /// Adds the cluster without its first `skip` bytes, and those of the `rest` that go on where it ends: how many.
@@ -359,7 +361,7 @@ impl Map {
             let phrase = "Zero cluster entry found in pre-v3 image (L2 offset: {}, L2 index: {})";
             return Err(indices(wrong(phrase)));
         }
-        let has_host = self.has_host(word);
+        let has_host = self.has_host::<N>(word);
         let data = parts & L2_ALL;
         if data & (parts >> L2_ZEROES_SHIFT) != 0 || (data != 0 && !has_host) {
             return Err(indices(wrong("Invalid cluster entry found (L2 offset: {}, L2 index: {})")));
