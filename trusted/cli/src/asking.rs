@@ -201,14 +201,25 @@ impl Asking<'_> {
     }
 
     /// The sentence for an image that the worker could not open, which is told by its own name.
-    pub fn not_opened(&self, error: &Error) -> Vec<u8> {
+    pub fn not_opened(&self, error: &Error) -> Told {
+        if let Some((line, then)) = self.apart(error) {
+            return self.not_opened(&then).after(&line);
+        }
         let mishap = error.cause.and_then(|number| self.session.mishap(number));
         if let (Some(mishap), true) = (&mishap, error.what.0.is_empty()) {
             let image = error.file.map_or_else(|| mishap.name.clone(), |id| self.name_of(id));
-            return self.loop_of(mishap).unwrap_or_else(|| mishap_sentence(&image, mishap, self.settings));
+            let sentence = self.loop_of(mishap).unwrap_or_else(|| mishap_sentence(&image, mishap, self.settings));
+            return Told::failure(self.settings, &sentence);
         }
         let top = self.images.first().map_or(FileId(0), |image| image.file.id);
-        self.with_manner(|manner| sentence::could_not_open(&self.name_of(error.file.unwrap_or(top)), error, manner))
+        let name = self.name_of(error.file.unwrap_or(top));
+        Told::failure(self.settings, &self.with_manner(|manner| sentence::could_not_open(&name, error, manner)))
+    }
+
+    /// The line that qemu-img has for some errors, and what it says then of the image.
+    fn apart(&self, error: &Error) -> Option<(Vec<u8>, Error)> {
+        let then = sentence::apart(error).filter(|_| self.settings.face == Face::Qemu)?;
+        Some((Told::failure(self.settings, &self.words(error)).stderr, then))
     }
 
     /// What an image that leads back to itself is told as.
@@ -243,6 +254,9 @@ impl Asking<'_> {
     pub fn refused(&self, heard: &Heard, error: &Error) -> Told {
         if let Err(told) = self.refuse_structured(heard) {
             return told;
+        }
+        if let Some((line, then)) = self.apart(error) {
+            return self.refused(heard, &then).after(&line);
         }
         let number = heard.images.len().saturating_sub(1);
         let typed = self.images.get(number).map(|image| &image.typed[..]).unwrap_or_default();

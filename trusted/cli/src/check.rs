@@ -5,7 +5,7 @@ use crate::args::Parsed;
 use crate::asking::{Asking, End, Heard};
 use crate::opening;
 use crate::render::check as page;
-use crate::render::json;
+use crate::render::{json, sentence};
 use crate::settings::{Face, Settings};
 use crate::setup;
 use instar_wire::code::{Malformed, decode};
@@ -79,6 +79,7 @@ impl Ear<'_> {
             _ => self.asking.words(error),
         };
         match self.asking.settings.face {
+            Face::Qemu if sentence::apart(error).is_some() => say(&Told::failure(self.asking.settings, &words).stderr),
             Face::Qemu => say(&[&words[..], b"\n"].concat()),
             Face::Native => {
                 let name = self.name(self.results.len());

@@ -85,7 +85,7 @@ fn ask(asking: &Asking<'_>, source: &Source) -> Result<Asked, Told> {
             // A file in use by others is the better reason, and qemu-img's first one.
             asking.refuse_conflicts(heard.iter().map(|h| (&h.image.format, h.image.file)))?;
             asking.conflict(error.file.unwrap_or(asking.images[0].file.id))?;
-            let refusal = Told::failure(settings, &asking.not_opened(&error));
+            let refusal = asking.not_opened(&error);
             let mishap = error.cause.and_then(|number| asking.session.mishap(number));
             let by_policy = mishap.is_some_and(|m| matches!(m.why, Why::Refused(_)));
             if by_policy && parsed.has("chain") && !heard.is_empty() {

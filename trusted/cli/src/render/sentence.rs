@@ -22,6 +22,13 @@ pub fn could_not_open(name: &[u8], error: &Error, manner: &Manner<'_>) -> Vec<u8
     [b"Could not open '", &manner.text.show(name)[..], b"': ", &words(error, manner)].concat()
 }
 
+/// Of an error that qemu-img tells in a line of its own, what it says then of the image that it could not open.
+pub fn apart(error: &Error) -> Option<Error> {
+    let is_apart = error.what.0.starts_with(b"VHDX BAT entry") || error.what.0.starts_with(b"VHDX region");
+    let then = || Error { cause: None, args: Vec::new(), what: WORDLESS.into(), ..error.clone() };
+    is_apart.then(then)
+}
+
 /// `warning: WORDS` and a line end. A hint after a line break in the phrase ends without one, as qemu-img leaves it.
 pub fn warning(error: &Error, manner: &Manner<'_>) -> Vec<u8> {
     let mut out = [b"warning: ", &words(error, manner)[..]].concat();
@@ -100,7 +107,7 @@ const fn older(phrase: &'static str, newer: fn(&Profile) -> bool, words: &'stati
     Older { phrase, newer, words }
 }
 
-const QED_WORDLESS: &str = "Could not open '{file}': Invalid argument";
+const WORDLESS: &str = "Could not open '{file}': Invalid argument";
 
 /// Every phrase that was worded differently in some version.
 const OLDER: &[Older] = &[
@@ -161,11 +168,11 @@ const OLDER: &[Older] = &[
         "Keyslot 0 is overlapping with the encrypted payload",
     ),
     // qed.
-    older("QED table offset is invalid", Profile::qed_words, QED_WORDLESS),
-    older("QED table size is invalid", Profile::qed_words, QED_WORDLESS),
-    older("QED backing filename offset is invalid", Profile::qed_words, QED_WORDLESS),
-    older("QED cluster size is invalid", Profile::qed_words, QED_WORDLESS),
-    older("QED image size is invalid", Profile::qed_words, QED_WORDLESS),
+    older("QED table offset is invalid", Profile::qed_words, WORDLESS),
+    older("QED table size is invalid", Profile::qed_words, WORDLESS),
+    older("QED backing filename offset is invalid", Profile::qed_words, WORDLESS),
+    older("QED cluster size is invalid", Profile::qed_words, WORDLESS),
+    older("QED image size is invalid", Profile::qed_words, WORDLESS),
     // vhdx.
     older("No valid VHDX header found", Profile::vhdx_header_plain, "No valid VHDX header found: Unknown error -4096"),
     // amend.

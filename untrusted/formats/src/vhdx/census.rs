@@ -107,29 +107,8 @@ impl Roll<'_, '_> {
         if !slot.is_held {
             return Ok(());
         }
-        let (index, at, end) = (slot.index, slot.at, self.end());
-        if at.checked_add(slot.whole).is_none() {
-            self.wrong("qemu-img: VHDX BAT entry {} offset overflow.", [index.into()], out)?;
-        }
-        if at >= end {
-            let phrase = "qemu-img: VHDX BAT entry {} start offset {} points after end of file ({}). Image has probably \
-                          been truncated.";
-            self.wrong(phrase, [index.into(), at.into(), end.into()], out)?;
-        } else if slot.len > end.saturating_sub(at) {
-            let phrase = "qemu-img: VHDX BAT entry {} end offset {} points after end of file ({}). Image has probably \
-                          been truncated.";
-            self.wrong(phrase, [index.into(), at.saturating_add(slot.len).saturating_sub(1).into(), end.into()], out)?;
-        }
-        // It counts without a limit, and looks at the region last that comes first.
-        let behind = at.wrapping_add(slot.whole);
-        match self.checked.regions.iter().rev().find(|region| at < region.end && behind > region.start) {
-            Some(region) => self.wrong(
-                "qemu-img: VHDX region {}-{} overlaps with region {}-{}",
-                [at.into(), behind.into(), region.start.into(), region.end.into()],
-                out,
-            ),
-            None => Ok(()),
-        }
+        let faults = slot.faults(self.end(), &self.checked.regions);
+        faults.into_iter().try_for_each(|fault| out.find(finding(Weight::Corruption, fault.file(self.file.id()))))
     }
 
     /// Everything that can be wrong with an entry.

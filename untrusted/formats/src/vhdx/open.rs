@@ -189,15 +189,8 @@ impl Regions {
         Ok(())
     }
 
-    fn is_free(&self, start: u64, len: u64) -> bool {
-        let end = start.saturating_add(len);
-        self.taken.iter().all(|other| end <= other.start || start >= other.end)
-    }
-
     fn take(&mut self, name: &'static str, start: u64, len: u64) -> Result<()> {
-        if !self.is_free(start, len) {
-            return Err(invalid());
-        }
+        overlap(&self.taken, start, len).map_or(Ok(()), Err)?;
         self.taken.push(Span { name, start, end: start.saturating_add(len) });
         Ok(())
     }
@@ -221,6 +214,39 @@ pub struct Slot {
     pub len: u64,
     /// How long all of it is.
     pub whole: u64,
+}
+
+impl Slot {
+    /// What is wrong with it, as qemu-img has it; several things may be.
+    pub fn faults(&self, file_end: u64, regions: &[Span]) -> Vec<Error> {
+        let mut faults = Vec::new();
+        let (index, at) = (self.index, self.at);
+        let wrong = |phrase: &'static str| Kind::Corrupt.what(phrase).at(at);
+        if at.checked_add(self.whole).is_none() {
+            faults.push(wrong("VHDX BAT entry {} offset overflow.").arg(index));
+        }
+        if at >= file_end {
+            let phrase = "VHDX BAT entry {} start offset {} points after end of file ({}). Image has probably been \
+                          truncated.";
+            faults.push(wrong(phrase).arg(index).arg(at).arg(file_end));
+        } else if self.len > file_end.saturating_sub(at) {
+            let phrase =
+                "VHDX BAT entry {} end offset {} points after end of file ({}). Image has probably been truncated.";
+            let last = at.saturating_add(self.len).saturating_sub(1);
+            faults.push(wrong(phrase).arg(index).arg(last).arg(file_end));
+        }
+        faults.extend(overlap(regions, at, self.whole));
+        faults
+    }
+}
+
+/// What the first region is that a range of the file runs into. qemu-img counts without a limit, and looks at the region
+/// last that comes first.
+fn overlap(regions: &[Span], start: u64, len: u64) -> Option<Error> {
+    let end = start.wrapping_add(len);
+    let other = regions.iter().rev().find(|other| start < other.end && end > other.start)?;
+    let overlap = Kind::Corrupt.what("VHDX region {}-{} overlaps with region {}-{}").at(start);
+    Some(overlap.arg(start).arg(end).arg(other.start).arg(other.end))
 }
 
 /// The entries of the block table, one after another.
@@ -275,11 +301,8 @@ fn check_table(file: &File<'_>, checked: &Checked, regions: &Regions) -> Result<
         let piece = file.read_vec(at, num::bounded(end.saturating_sub(at).min(PIECE), PIECE, invalid)?)?;
         for entry in piece.as_chunks().0 {
             let slot = slots.next(u64::from_le_bytes(*entry));
-            let inside = slot.at.checked_add(slot.len).is_some_and(|end| end <= file_end);
-            let fits = slot.at.checked_add(slot.whole).is_some() && inside && regions.is_free(slot.at, slot.whole);
-            if slot.is_held && !fits {
-                return Err(invalid().at(slot.at));
-            }
+            let fault = if slot.is_held { slot.faults(file_end, &regions.taken).into_iter().next() } else { None };
+            fault.map_or(Ok(()), Err)?;
         }
         at = at.saturating_add(PIECE);
     }
