@@ -114,6 +114,9 @@ fn disks_of_virtual_machines_are_checked() {
     machines(&scratch);
     let report = Report::new("cmd check machines");
     against(&report, scratch.path(), "check", MACHINES, exact, |_| true);
+    // What is found by a check keeps other verbs from opening the image, and is told there as well.
+    against(&report, scratch.path(), "map", &["far.vhdx", "-f vhdx far.vhdx"], exact, |_| true);
+    against(&report, scratch.path(), "info", &["far.vhdx"], exact, |_| true);
     report.end();
     for cell in Cell::all() {
         for (name, phrase) in [

@@ -139,8 +139,8 @@ impl Slot {
 enum Era {
     /// Before 7.2: texts may run into each other, few numbers are looked at.
     Lenient,
-    /// From 7.2: every slot is looked at before any two are compared.
-    SlotsFirst,
+    /// From 7.2.
+    Strict,
     /// From 9.0: the cipher SM4 is known.
     Sm4,
     /// Today: the hash SM3 is known as well.
@@ -151,7 +151,7 @@ impl Era {
     fn of(version: u32) -> Era {
         match version {
             1..702 => Era::Lenient,
-            702..900 => Era::SlotsFirst,
+            702..900 => Era::Strict,
             900..1000 => Era::Sm4,
             _ => Era::Today,
         }
@@ -180,12 +180,7 @@ fn check(header: &Header1, era: Era, detached: bool) -> Result<Luks1> {
     }
     for index in 0..SLOT_COUNT {
         check_slot(header, index, era, detached)?;
-        if era > Era::SlotsFirst {
-            check_overlaps(header, index)?;
-        }
-    }
-    if era <= Era::SlotsFirst {
-        (0..SLOT_COUNT).try_for_each(|index| check_overlaps(header, index))?;
+        check_overlaps(header, index)?;
     }
     let suite = Suite::parse(header, era)?;
     let (hash, _) = hash(until_nul(&header.hash_spec), era)?;

@@ -22,6 +22,8 @@ use std::path::Path;
 
 const INVALID: &str = "Could not open '{file}': Invalid argument";
 const NOT_SUPPORTED: &str = "Could not open '{file}': Operation not supported";
+const BEYOND: &str =
+    "VHDX BAT entry {} start offset {} points after end of file ({}). Image has probably been truncated.";
 const METADATA: usize = 3 << 20;
 const TABLE: usize = 2 << 20;
 
@@ -108,7 +110,7 @@ fn each_refusal_has_its_phrase() {
         (0x3_0008, &[0, 8], INVALID),
         (0x3_0008, &[1], INVALID),
         (0x3_0010, b"x", NOT_SUPPORTED),
-        (0x3_0020, &[0, 0, 0x30], INVALID),
+        (0x3_0020, &[0, 0, 0x30], "VHDX region {}-{} overlaps with region {}-{}"),
         (METADATA, b"x", INVALID),
         (METADATA + 10, &[0], NOT_SUPPORTED),
         (METADATA + 32, b"x", NOT_SUPPORTED),
@@ -117,8 +119,8 @@ fn each_refusal_has_its_phrase() {
         (METADATA + 0x1_0008, &[0; 8], INVALID),
         (METADATA + 0x1_000f, &[1], INVALID),
         (METADATA + 0x1_0020, &[0, 8], NOT_SUPPORTED),
-        (TABLE + 16, &[6, 0, 0, 0x70], INVALID),
-        (TABLE + 16, &[6, 0, 0x20, 0], INVALID),
+        (TABLE + 16, &[6, 0, 0, 0x70], BEYOND),
+        (TABLE + 16, &[6, 0, 0x20, 0], "VHDX region {}-{} overlaps with region {}-{}"),
     ];
     for (at, bytes, phrase) in cases {
         assert_eq!(refusal(&Vhdx, resealed(patched(&good(), at, bytes))), phrase, "at {at:#x}");
