@@ -191,16 +191,16 @@ impl Roll<'_, '_> {
         out: &mut dyn Witness,
     ) -> Result<()> {
         let layout = &self.checked.layout;
-        let (at, len) = packed(entry.word, layout.cluster_bits);
+        let (offset, len) = packed(entry.word, layout.cluster_bits);
         // Once, whole sectors were told.
-        let skip = if self.scope.sees(RESERVED) { 0 } else { at % SECTOR };
-        let (at, len) = (at.saturating_sub(skip), len.saturating_add(skip));
+        let skip = if self.scope.sees(RESERVED) { 0 } else { offset % SECTOR };
+        let (at, len) = (offset.saturating_sub(skip), len.saturating_add(skip));
         let about = |phrase: &'static str| {
             finding(Weight::Corruption, self.corrupt(phrase).arg(index).arg(plain(entry.word & !L2_COPIED)))
         };
         if entry.word & L2_COPIED != 0 {
             let phrase = "ERROR: coffset=0x{}: copied flag must never be set for compressed clusters";
-            out.find(finding(Weight::Corruption, self.corrupt(phrase).arg(plain(at))))?;
+            out.find(finding(Weight::Corruption, self.corrupt(phrase).arg(plain(offset))))?;
         }
         if layout.has_data_file() {
             return out.find(about("ERROR compressed cluster {} with data file, entry=0x{}"));
