@@ -10,7 +10,8 @@ pub const HANGS: Duration = Duration::from_secs(10);
 /// The most memory a run may take.
 const MEMORY_MAX_KIB: u64 = 256 << 10;
 /// Words that only a program in trouble says.
-const TROUBLE: &[&str] = &["panicked", "fault", "signal", "backtrace", "attempt", "overflowed", "unwrap", "RUST_BACKTRACE"];
+const TROUBLE: &[&str] =
+    &["panicked", "fault", "signal", "backtrace", "attempt", "overflowed", "unwrap", "RUST_BACKTRACE"];
 
 /// `info` of the instar face, in its secure default.
 pub fn native(cell: Cell) -> Run {
