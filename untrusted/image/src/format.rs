@@ -57,6 +57,11 @@ impl Options {
         self.purpose == Purpose::Check
     }
 
+    /// Whether the ways of a qemu-img before this version are wanted.
+    pub fn is_before(&self, version: u32) -> bool {
+        self.as_qemu && (1..version).contains(&self.version)
+    }
+
     /// Refuses at once who has no key to what is encrypted and will be read; qemu-img's name for the key is `name`.
     pub fn demand_key(&self, file: &File<'_>, name: &'static str) -> Result<()> {
         match (self.purpose, &self.key) {

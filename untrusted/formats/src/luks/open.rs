@@ -273,14 +273,16 @@ fn check_overlaps(header: &Header1, index: usize, era: Era) -> Result<()> {
         return Ok(());
     };
     let (start, len) = material(header, slot);
-    let last = start.wrapping_add(len).wrapping_sub(1);
+    let (end, last) = (start.wrapping_add(len), start.wrapping_add(len).wrapping_sub(1));
     for (other, other_number) in later.iter().zip(number(index).saturating_add(1)..) {
         let (other_start, other_len) = material(header, other);
-        let other_last = other_start.wrapping_add(other_len).wrapping_sub(1);
-        // Once, what is empty at the very beginning did not reach all the way around.
-        let is_nothing = |start: u32, len: u32| era <= Era::Strict && start == 0 && len == 0;
-        let counts = !is_nothing(start, len) && !is_nothing(other_start, other_len);
-        if counts && start <= other_last && other_start <= last {
+        let other_end = other_start.wrapping_add(other_len);
+        // Counted by last sectors, what is empty at the very beginning reaches all the way around.
+        let overlaps = match era {
+            Era::Lenient | Era::Strict => start < other_end && other_start < end,
+            Era::Sm4 | Era::Today => start <= other_end.wrapping_sub(1) && other_start <= last,
+        };
+        if overlaps {
             let phrase = "Keyslots {} and {} are overlapping in the header";
             return Err(Kind::Corrupt.what(phrase).arg(number(index)).arg(other_number));
         }

@@ -32,7 +32,7 @@ impl Format for Parallels {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
-        let whole_only = options.as_qemu && open::is_strict(options);
+        let whole_only = options.as_qemu && !options.is_before(open::STRICT);
         Ok(Box::new(ParallelsImage { file, checked, whole_only }))
     }
 

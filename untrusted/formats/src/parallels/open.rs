@@ -3,7 +3,7 @@
 use super::disk::{Header, IN_USE, MAGIC, MAGIC_EXT, VERSION};
 use super::extension::{self, BitmapFacts};
 use alloc::vec::Vec;
-use instar_image::sector::{SECTOR, round_up};
+use instar_image::sector::{READ_END, SECTOR, TOO_LARGE, round_up};
 use instar_image::{File, Kind, Options, Result};
 
 /// Sectors that a cluster may have.
@@ -61,11 +61,9 @@ impl Checked {
     }
 }
 
-/// Whether the version of qemu-img is one that is strict about tables: they must be long enough for the disk, and what
-/// does not lie wholly in the file is not there.
-pub fn is_strict(options: &Options) -> bool {
-    options.version == 0 || options.version >= 1101
-}
+/// The first version of qemu-img, times a hundred, that is strict about tables: they must be long enough for the disk,
+/// and what does not lie wholly in the file is not there.
+pub const STRICT: u32 = 1101;
 
 /// Whether the header is a Parallels disk's.
 pub fn is_ours(header: &Header) -> bool {
@@ -100,12 +98,13 @@ fn check(file: &File<'_>, options: &Options) -> Result<Checked> {
         return Err(Kind::Corrupt.what("Invalid image: Too big offset"));
     }
     // Once, what the table has no entries for was empty.
-    let may_be_short = options.as_qemu && !is_strict(options);
-    if !may_be_short && u64::from(table_count) < sectors.div_ceil(tracks.into()) {
+    if !options.is_before(STRICT) && u64::from(table_count) < sectors.div_ceil(tracks.into()) {
         return Err(Kind::Corrupt.what("Invalid image: Catalog size too small for advertised disk size"));
     }
-    // Bounded by the table: at most 2^29 clusters of less than 2^31 bytes.
-    let virtual_size = sectors.saturating_mul(512);
+    let virtual_size = sectors.saturating_mul(SECTOR);
+    if virtual_size > READ_END {
+        return Err(Kind::TooBig.what(TOO_LARGE));
+    }
     let cluster_len = u64::from(tracks).saturating_mul(512);
     let bitmaps = match extension_sector {
         0 => Vec::new(),

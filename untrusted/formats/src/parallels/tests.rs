@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use instar_codec::hash::Hash;
 use instar_image::probe::Claim;
+use instar_image::{File, Format, Image, Kind, Options};
 use instar_testkit::build::mutate::{noise, patched, storm};
 use instar_testkit::build::trial::{claim, claimed, findings, refusal, sound, survived, told};
 use instar_testkit::mem::MemIo;
@@ -88,6 +89,21 @@ fn each_refusal_has_its_phrase_and_its_turn() {
         refusal(&Parallels, corrupt),
         "Wrong checksum in Format Extension header. Format extension is corrupted."
     );
+}
+
+#[test]
+fn short_tables_were_once_enough() {
+    let io = |sectors: u64| MemIo::new(patched(&good(&[]), 36, &sectors.to_le_bytes()));
+    let size = |io: &MemIo, version: u32| {
+        let options = Options { as_qemu: true, version, ..Options::default() };
+        let image = Parallels.open(File::new(io, &io.top()), &options)?;
+        image.describe(false).map(|told| told.virtual_size)
+    };
+    assert_eq!(size(&io(1 << 20), 1002), Ok(1 << 29));
+    assert_eq!(size(&io(1 << 20), 1101).map_err(|e| e.kind), Err(Kind::Corrupt));
+    for sectors in [(1 << 54) - 1, 1 << 54, u64::MAX] {
+        assert_eq!(size(&io(sectors), 1002).map_err(|e| e.kind), Err(Kind::TooBig));
+    }
 }
 
 #[test]

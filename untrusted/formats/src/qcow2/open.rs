@@ -11,7 +11,7 @@ use crate::qcow::open::BACKING_NAME_MAX;
 use alloc::vec::Vec;
 use instar_image::num::bounded;
 use instar_image::num::power;
-use instar_image::sector::{SECTOR, readable};
+use instar_image::sector::{SECTOR, TOO_LARGE, readable};
 use instar_image::text::until_nul;
 use instar_image::{Error, File, Granted, Kind, Options, Result, Role};
 
@@ -134,7 +134,7 @@ pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
         None => Vec::new(),
     };
     if i64::try_from(layout.size).is_err() {
-        return Err(refuse(Kind::TooBig, "Could not refresh total sector count: File too large"));
+        return Err(refuse(Kind::TooBig, TOO_LARGE));
     }
     Ok(Checked { layout, crypt, extensions, backing, bitmaps, data_file, snapshots_broken })
 }

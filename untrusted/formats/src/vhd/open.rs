@@ -83,7 +83,7 @@ fn check(file: &File<'_>, options: &Options) -> Result<Checked> {
     // Natively, what is being checked may have blocks anywhere.
     let for_check = options.for_check() && !options.as_qemu;
     // Once, every footer at the end was a fixed disk's.
-    let any_type = options.as_qemu && (1..600).contains(&options.version);
+    let any_type = options.is_before(600);
     if file.is_empty() {
         return Err(Kind::NotThisFormat.what("File too small for a VHD header"));
     }
