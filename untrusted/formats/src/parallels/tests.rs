@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use instar_codec::hash::Hash;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Image, Kind, Options};
+use instar_image::{File, Format, Kind, Options};
 use instar_testkit::build::mutate::{noise, patched, storm};
 use instar_testkit::build::trial::{claim, claimed, findings, refusal, sound, survived, told};
 use instar_testkit::mem::MemIo;
