@@ -49,6 +49,18 @@ impl<'c, const N: usize> Table<'c, N> {
         Ok(rest.get(..left.min(rest.len())).unwrap_or_default().as_chunks().0)
     }
 
+    /// Goes through all entries of the table at `at` that has `count`, with their numbers.
+    pub fn each(&mut self, at: u64, count: u64, mut tell: impl FnMut(u64, &[u8; N]) -> Result<()>) -> Result<()> {
+        let mut index = 0u64;
+        while index < count {
+            for entry in self.entries(at, index, count)? {
+                tell(index, entry)?;
+                index = index.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
     fn holds(&self, start: u64) -> bool {
         let have = self.piece.len() as u64;
         start.checked_sub(self.piece_at).is_some_and(|skip| skip.saturating_add(size_of::<[u8; N]>() as u64) <= have)

@@ -152,14 +152,9 @@ impl Roll<'_, '_> {
         let count = if self.scope.as_qemu { all } else { all.min(there) };
         let unit = u64::from(self.checked.entry_unit).saturating_mul(SECTOR);
         let mut table = Table::<4>::new(self.file.io(), self.file.id());
-        let mut number = 0u64;
-        while number < count {
-            for entry in table.entries(self.file.place(size_of::<Header>() as u64).at, number, count)? {
-                each(number, u64::from(u32::from_le_bytes(*entry)).saturating_mul(unit))?;
-                number = number.saturating_add(1);
-            }
-        }
-        Ok(())
+        table.each(self.file.place(size_of::<Header>() as u64).at, count, |number, entry| {
+            each(number, u64::from(u32::from_le_bytes(*entry)).saturating_mul(unit))
+        })
     }
 
     /// What the format extension has in the file: what it is, where, and how long.
@@ -170,17 +165,13 @@ impl Roll<'_, '_> {
         }
         let mut table = Table::<8>::new(self.file.io(), self.file.id());
         for bitmap in &checked.bitmaps {
-            let (count, mut number) = (u64::from(bitmap.table_count), 0u64);
-            while number < count {
-                for entry in table.entries(self.file.place(bitmap.table_at).at, number, count)? {
-                    number = number.saturating_add(1);
-                    // Two numbers say that all bits are alike.
-                    let sector = u64::from_le_bytes(*entry);
-                    if sector > 1 {
-                        each("a part of a bitmap", sector.saturating_mul(SECTOR), cluster)?;
-                    }
+            table.each(self.file.place(bitmap.table_at).at, bitmap.table_count.into(), |_, entry| {
+                match u64::from_le_bytes(*entry) {
+                    // These say that all bits are alike.
+                    0 | 1 => Ok(()),
+                    sector => each("a part of a bitmap", sector.saturating_mul(SECTOR), cluster),
                 }
-            }
+            })?;
         }
         Ok(())
     }

@@ -211,16 +211,12 @@ impl Roll<'_, '_> {
         for bitmap in bitmaps {
             let count = u64::from(bitmap.table_count);
             out.claim(self.own("the table of a bitmap", bitmap.table_at, count.saturating_mul(8)))?;
-            let mut index = 0u64;
-            while index < count {
-                let entries = table.entries(self.file.place(bitmap.table_at).at, index, count)?;
-                index = index.saturating_add(entries.len() as u64);
-                for at in entries.iter().map(|entry| u64::from_be_bytes(*entry) & BITMAP_ENTRY_OFFSET) {
-                    if at != 0 {
-                        out.claim(self.own("a part of a bitmap", at, layout.cluster_len))?;
-                    }
+            table.each(self.file.place(bitmap.table_at).at, count, |_, entry| {
+                match u64::from_be_bytes(*entry) & BITMAP_ENTRY_OFFSET {
+                    0 => Ok(()),
+                    at => out.claim(self.own("a part of a bitmap", at, layout.cluster_len)).map(drop),
                 }
-            }
+            })?;
         }
         Ok(())
     }
@@ -230,17 +226,10 @@ impl Roll<'_, '_> {
         let layout = &self.checked.layout;
         let root = layout.refcounts;
         let mut table = self.table::<8>();
-        let mut index = 0u64;
-        while index < root.count {
-            for entry in table.entries(self.file.place(root.at).at, index, root.count)? {
-                let word = u64::from_be_bytes(*entry);
-                if word != 0 {
-                    self.block(index, word, out)?;
-                }
-                index = index.saturating_add(1);
-            }
-        }
-        Ok(())
+        table.each(self.file.place(root.at).at, root.count, |index, entry| match u64::from_be_bytes(*entry) {
+            0 => Ok(()),
+            word => self.block(index, word, out),
+        })
     }
 
     fn block(&self, index: u64, word: u64, out: &mut dyn Witness) -> Result<()> {

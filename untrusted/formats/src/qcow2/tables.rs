@@ -229,17 +229,10 @@ impl Roll<'_, '_> {
         let layout = &self.checked.layout;
         let count = layout.cluster_len / (size_of::<[u8; N]>() as u64);
         let mut table = self.table::<N>();
-        let mut index = 0u64;
-        while index < count {
-            for bytes in table.entries(self.file.place(at).at, index, count)? {
-                let (word, parts) = (number(bytes.first_chunk()), if N > 8 { number(bytes.last_chunk()) } else { 0 });
-                if word | parts != 0 {
-                    tell(index, self.entry::<N>(word, parts))?;
-                }
-                index = index.saturating_add(1);
-            }
-        }
-        Ok(())
+        table.each(self.file.place(at).at, count, |index, bytes| {
+            let (word, parts) = (number(bytes.first_chunk()), if N > 8 { number(bytes.last_chunk()) } else { 0 });
+            if word | parts == 0 { Ok(()) } else { tell(index, self.entry::<N>(word, parts)) }
+        })
     }
 
     fn entry<const N: usize>(&self, word: u64, parts: u64) -> Entry {

@@ -42,14 +42,11 @@ impl Census for Roll<'_, '_> {
         }
         let mut allocated = 0u64;
         let mut table = Table::<4>::new(self.file.io(), self.file.id());
-        let mut number = 0u64;
         let known = self.known();
-        while number < known {
-            for entry in table.entries(self.file.place(self.checked.map_at).at, number, known)? {
-                allocated = allocated.saturating_add(self.block(number, u32::from_le_bytes(*entry), out)?);
-                number = number.saturating_add(1);
-            }
-        }
+        table.each(self.file.place(self.checked.map_at).at, known, |number, entry| {
+            allocated = allocated.saturating_add(self.block(number, u32::from_le_bytes(*entry), out)?);
+            Ok(())
+        })?;
         if allocated != self.checked.allocated.into() {
             let error = self.corrupt("ERROR: allocated blocks mismatch, is {}, should be {}");
             out.find(finding(Weight::Corruption, error.arg(allocated).arg(self.checked.allocated)))?;

@@ -97,18 +97,15 @@ impl Roll<'_, '_> {
     fn blocks(&self, blocks: &Blocks, out: &mut dyn Witness) -> Result<()> {
         let len = blocks.bitmap_len.saturating_add(blocks.block_len.into());
         let mut table: Table<'_, 4> = Table::new(self.file.io(), self.file.id());
-        let count = u64::from(blocks.table_count);
-        let mut index = 0u64;
-        while index < count {
-            for entry in table.entries(self.file.place(blocks.table_at).at, index, count)? {
-                let entry = u32::from_be_bytes(*entry);
-                if entry != NOWHERE {
-                    out.claim(Claim::alone(Owner::Block(index), u64::from(entry).saturating_mul(SECTOR), len))?;
+        table.each(self.file.place(blocks.table_at).at, blocks.table_count.into(), |index, entry| {
+            match u32::from_be_bytes(*entry) {
+                NOWHERE => Ok(()),
+                sector => {
+                    let at = u64::from(sector).saturating_mul(SECTOR);
+                    out.claim(Claim::alone(Owner::Block(index), at, len)).map(drop)
                 }
-                index = index.saturating_add(1);
             }
-        }
-        Ok(())
+        })
     }
 }
 

@@ -87,14 +87,7 @@ impl Roll<'_, '_> {
         let mut table = self.table();
         let Checked { table_at, table_count, .. } = *self.checked;
         let mut slots = Slots::of(self.checked);
-        let mut index = 0u64;
-        while index < table_count {
-            for entry in table.entries(self.file.place(table_at).at, index, table_count)? {
-                slot(&slots.next(u64::from_le_bytes(*entry)))?;
-                index = index.saturating_add(1);
-            }
-        }
-        Ok(())
+        table.each(self.file.place(table_at).at, table_count, |_, entry| slot(&slots.next(u64::from_le_bytes(*entry))))
     }
 
     fn wrong<const N: usize>(&self, phrase: &'static str, args: [Fact; N], out: &mut dyn Witness) -> Result<()> {
