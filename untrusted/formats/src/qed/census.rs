@@ -34,25 +34,16 @@ impl Census for Roll<'_, '_> {
         self.clusters(Owner::Image("the header"), 0, checked.header_clusters, out)?;
         self.clusters(Owner::Image("the first table"), checked.l1_at, checked.table_clusters, out)?;
         let (mut first, mut second) = (self.table(), self.table());
-        let (count, mut number) = (self.entries(), 0u64);
-        while number < count {
-            for entry in first.entries(self.file.place(checked.l1_at).at, number, count)? {
-                let index = number;
-                number = number.saturating_add(1);
-                let at = u64::from_le_bytes(*entry);
-                if at == 0 {
-                    continue;
-                }
-                if !checked.clusters.has_table(at) {
-                    let error = self.corrupt("entry {} of the first table leads where no table can be: offset {}");
-                    self.wrong(error.arg(index).at(at), at, out)?;
-                } else if self.clusters(TABLE, at, checked.table_clusters, out)? {
-                    // A table that is something else as well is not followed.
-                    self.second(&mut second, index, at, out)?;
-                }
+        first.each(self.file.place(checked.l1_at).at, self.entries(), |index, entry| match u64::from_le_bytes(*entry) {
+            0 => Ok(()),
+            at if !checked.clusters.has_table(at) => {
+                let error = self.corrupt("entry {} of the first table leads where no table can be: offset {}");
+                self.wrong(error.arg(index).at(at), at, out)
             }
-        }
-        Ok(())
+            // A table that is something else as well is not followed.
+            at if self.clusters(TABLE, at, checked.table_clusters, out)? => self.second(&mut second, index, at, out),
+            _ => Ok(()),
+        })
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
@@ -104,30 +95,26 @@ impl Roll<'_, '_> {
 
     /// The table that an entry of the first one leads to.
     fn second(&self, table: &mut Table<'_, 8>, index: u64, at: u64, out: &mut dyn Witness) -> Result<()> {
-        let (count, mut number) = (self.entries(), 0u64);
+        let count = self.entries();
         let mut clusters = Clusters::NONE;
         let mut before = 0;
-        while number < count {
-            for entry in table.entries(self.file.place(at).at, number, count)? {
-                let block = index.saturating_mul(count).saturating_add(number);
-                number = number.saturating_add(1);
-                let at = u64::from_le_bytes(*entry);
-                if at == 0 || at == ZERO_CLUSTER {
-                    continue;
-                }
-                clusters.allocated = clusters.allocated.saturating_add(1);
-                if before != 0 && self.len().wrapping_add(before) != at {
-                    clusters.fragmented = clusters.fragmented.saturating_add(1);
-                }
-                before = at;
-                if self.checked.clusters.has(at) {
-                    out.claim(Claim::alone(Owner::Block(block), at, self.len()))?;
-                } else {
-                    let error = self.corrupt("cluster {} lies where no cluster can be: offset {}");
-                    self.wrong(error.arg(block).at(at), at, out)?;
-                }
+        table.each(self.file.place(at).at, count, |number, entry| {
+            let at = u64::from_le_bytes(*entry);
+            if at == 0 || at == ZERO_CLUSTER {
+                return Ok(());
             }
-        }
+            clusters.allocated = clusters.allocated.saturating_add(1);
+            if before != 0 && self.len().wrapping_add(before) != at {
+                clusters.fragmented = clusters.fragmented.saturating_add(1);
+            }
+            before = at;
+            let block = index.saturating_mul(count).saturating_add(number);
+            if self.checked.clusters.has(at) {
+                return out.claim(Claim::alone(Owner::Block(block), at, self.len())).map(drop);
+            }
+            let error = self.corrupt("cluster {} lies where no cluster can be: offset {}");
+            self.wrong(error.arg(block).at(at), at, out)
+        })?;
         out.add(clusters);
         Ok(())
     }
