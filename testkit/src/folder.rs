@@ -14,27 +14,41 @@ use std::sync::{Arc, Mutex};
 pub struct Folder {
     path: PathBuf,
     files: Mutex<Vec<Arc<File>>>,
+    pub(crate) stage: Mutex<Vec<u8>>,
 }
 
 impl Folder {
     /// A folder of which nothing has been opened.
     pub fn new(path: &Path) -> Folder {
-        Folder { path: path.to_path_buf(), files: Mutex::default() }
+        Folder { path: path.to_path_buf(), files: Mutex::default(), stage: Mutex::default() }
+    }
+
+    pub(crate) fn path_of(&self, name: &[u8]) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name))
     }
 
     /// Opens a file of the folder.
     pub fn open(&self, name: &[u8]) -> Result<Granted> {
-        let path = self.path.join(OsStr::from_bytes(name));
-        let file = File::open(path).map_err(|_| Kind::Io.what("no such file"))?;
+        self.open_as(name, false)
+    }
+
+    /// Opens a file of the folder to be written to.
+    pub fn open_to_write(&self, name: &[u8]) -> Result<Granted> {
+        self.open_as(name, true)
+    }
+
+    fn open_as(&self, name: &[u8], writable: bool) -> Result<Granted> {
+        let file = File::options().read(true).write(writable).open(self.path_of(name));
+        let file = file.map_err(|_| Kind::Io.what("no such file"))?;
         let (len, allocated) =
             file.metadata().map(|m| (m.len(), m.blocks() * 512)).map_err(|_| Kind::Io.what("no length"))?;
         let mut files = self.files.lock().expect("no panic before");
         files.push(Arc::new(file));
         let id = FileId(files.len() as u32 - 1);
-        Ok(Granted { id, len, allocated, writable: false, pinned: None, suggested: None })
+        Ok(Granted { id, len, allocated, writable, pinned: None, suggested: None })
     }
 
-    fn file(&self, id: FileId) -> Arc<File> {
+    pub(crate) fn file(&self, id: FileId) -> Arc<File> {
         self.files.lock().expect("no panic before")[id.0 as usize].clone()
     }
 }

@@ -13,3 +13,4 @@ pub mod random;
 pub mod read_only;
 pub mod run;
 pub mod twin;
+pub mod workshop;

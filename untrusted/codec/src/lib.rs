@@ -13,4 +13,5 @@ pub mod pbkdf2;
 #[cfg(test)]
 mod tests;
 mod twofish;
+pub mod random;
 pub mod unpack;

@@ -67,6 +67,23 @@ pub trait Drive: Io {
     fn set_length(&self, file: FileId, len: u64) -> Result<()>;
     /// Everything written to the file is durable afterwards.
     fn flush(&self, file: FileId) -> Result<()>;
+    /// Makes one more file of the image that `from` is the file of, under a name beside it. It is empty.
+    fn part(&self, from: FileId, name: &[u8]) -> Result<FileId>;
+    /// Reads `file[at..][..len]` to the stage, `skip` bytes from its beginning, and tells which granules of `1 << granule`
+    /// bytes are all zero: the stage is memory on the way out, and what is there can be stored without being touched.
+    fn load(&self, from: Place, skip: usize, len: usize, granule: u32) -> Result<Vec<u8>>;
+    /// Puts bytes on the stage.
+    fn lay(&self, skip: usize, bytes: &[u8]);
+    /// Takes bytes from the stage.
+    fn take(&self, skip: usize, bytes: &mut [u8]);
+    /// Writes `len` bytes of the stage.
+    fn store(&self, skip: usize, len: usize, to: Place) -> Result<()>;
+    /// Length of the stage.
+    fn stage_len(&self) -> usize;
+    /// Lets others go on for a moment.
+    fn pause(&self) -> Result<()>;
+    /// Nanoseconds of some clock that never goes back.
+    fn clock(&self) -> Result<u64>;
 }
 
 /// What a copy does with zeroes that it comes by.

@@ -5,6 +5,8 @@ use crate::file::File;
 use crate::layer::Layer;
 use crate::measure::Content;
 use crate::probe::Claim;
+use crate::site::Site;
+use crate::target::Target;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_wire::code::Secret;
@@ -87,8 +89,18 @@ pub trait Format: Sync {
     /// How large an image of this format would be, made by a recipe and holding this much.
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         let _ = (recipe, content);
-        Err(Kind::Unsupported.what("Format driver '{}' does not support image creation").arg(self.name()))
+        Err(not_made(self.name()))
     }
+    /// Lays out a new image that holds nothing.
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        let _ = (recipe, site);
+        Err(not_made(self.name()))
+    }
+}
+
+/// The error for a format that is only read.
+fn not_made(name: &'static str) -> Error {
+    Kind::Unsupported.what("Format driver '{}' does not support image creation").arg(name)
 }
 
 /// An opened image. Everything in it has been checked.
@@ -111,6 +123,10 @@ pub trait Image {
     /// Where its bytes are. Asked once; what it takes to answer is read here and not when the image is opened.
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Err(Kind::Unsupported.what("images of this format are recognised, not read"))
+    }
+    /// Where bytes of its disk may go. Asked once, of an image whose file may be written.
+    fn target(&self) -> Result<Box<dyn Target>> {
+        Err(Kind::Unsupported.what("images of this format are read, not written"))
     }
     /// Where the bytes of an internal snapshot are: of the one with that number in the order of [`Self::snapshots`].
     fn snapshot(&self, number: usize) -> Result<Box<dyn Layer>> {

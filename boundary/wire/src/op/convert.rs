@@ -1,10 +1,11 @@
 //! `convert`: what images hold, one after the other, into a new image or over an existing one.
 
-use super::{Rules, Source, Step};
+use super::{New, Rules, Source, Step};
 use crate::code::Bytes;
 use crate::error::Error;
 use crate::io::Granted;
 use crate::message;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 message! {
@@ -54,30 +55,50 @@ message! {
 message! {
     /// Where to.
     pub struct Target {
-        /// The file; promised, and made or opened when [`Event::Ready`] has told how large.
-        pub file: Granted,
-        /// First byte of it that is written.
+        /// The image.
+        pub goal: Goal,
+        /// First byte of its disk that is written.
         pub at: u64,
-        /// How long it shall be; if that is not said, as long as what is copied needs.
+        /// How long its disk shall be; if that is not said, as long as what is copied needs.
         pub len: Option<u64>,
-        /// It is there already and large enough, or takes whatever comes.
-        pub exists: bool,
         /// Nothing but zeroes is there.
         pub is_zero: bool,
-        /// What space is set aside.
-        pub preallocation: Preallocation,
+        /// Units are written in fewer bytes than they have.
+        pub compress: bool,
     }
 }
 
 message! {
-    /// How space is set aside.
-    pub enum Preallocation {
-        /// Not at all.
-        Off = 0,
-        /// By asking the file system.
-        Falloc = 1,
-        /// By writing zeroes.
-        Full = 2,
+    /// An image that is written to.
+    pub enum Goal {
+        /// A new one, made when [`Event::Ready`] has told how large.
+        New(Box<New>) = 1,
+        /// One that is there, opened to be written to; its file is there when [`Event::Ready`] has been told.
+        There(Box<Source>) = 2,
+        /// A file that takes whatever comes, from here on.
+        Stream(Stream) = 3,
+    }
+}
+
+message! {
+    /// A file that takes whatever comes.
+    pub struct Stream {
+        /// The file.
+        pub file: Granted,
+        /// First byte of it that is written.
+        pub at: u64,
+    }
+}
+
+impl Request {
+    /// The files granted with the request.
+    pub fn files(&self) -> Vec<&Granted> {
+        let goal = match &self.target.goal {
+            Goal::New(new) => new.files(),
+            Goal::There(source) => source.files(),
+            Goal::Stream(stream) => Vec::from([&stream.file]),
+        };
+        self.sources.iter().flat_map(Source::files).chain(goal).collect()
     }
 }
 

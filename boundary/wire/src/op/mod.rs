@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod compare;
 pub mod convert;
+pub mod create;
 pub mod dd;
 pub mod info;
 pub mod map;
@@ -39,6 +40,8 @@ message! {
         Dd(dd::Request) = 8,
         /// Look for errors in an image.
         Check(check::Request) = 9,
+        /// Make an image.
+        Create(create::Request) = 10,
     }
 }
 
@@ -50,7 +53,7 @@ impl Source {
     }
 
     /// The files that the user named for it and for what lies below it.
-    fn files(&self) -> Vec<&Granted> {
+    pub(crate) fn files(&self) -> Vec<&Granted> {
         let mut files: Vec<&Granted> = core::iter::once(&self.file).chain(&self.beside).collect();
         files.extend(self.below.files());
         files
@@ -58,7 +61,7 @@ impl Source {
 }
 
 impl Below {
-    fn files(&self) -> Vec<&Granted> {
+    pub(crate) fn files(&self) -> Vec<&Granted> {
         match self {
             Below::AsStored | Below::None => Vec::new(),
             Below::Over(over) => over.below.files(),
@@ -69,19 +72,19 @@ impl Below {
 
 impl Request {
     /// The files granted with the request.
-    pub fn files(&self) -> impl Iterator<Item = &Granted> {
-        let (sources, target): (Vec<&Source>, Option<&Granted>) = match self {
-            Request::Info(request) => (Vec::from([&request.top]), None),
-            Request::Convert(request) => (request.sources.iter().collect(), Some(&request.target.file)),
-            Request::Compare(request) => (Vec::from([&request.left, &request.right]), None),
-            Request::Snapshot(request) => (Vec::from([&request.source]), None),
-            Request::Bench(request) => (Vec::from([&request.source]), None),
-            Request::Check(request) => (Vec::from([&request.top]), None),
-            Request::Map(request) => (Vec::from([&request.top]), None),
-            Request::Measure(request) => (request.source.iter().collect(), None),
-            Request::Dd(dd::Request { copy, .. }) => (copy.sources.iter().collect(), Some(&copy.target.file)),
-        };
-        sources.into_iter().flat_map(Source::files).chain(target)
+    pub fn files(&self) -> Vec<&Granted> {
+        match self {
+            Request::Info(request) => request.top.files(),
+            Request::Convert(request) => request.files(),
+            Request::Compare(request) => [request.left.files(), request.right.files()].concat(),
+            Request::Snapshot(request) => request.source.files(),
+            Request::Bench(request) => request.source.files(),
+            Request::Check(request) => request.top.files(),
+            Request::Map(request) => request.top.files(),
+            Request::Measure(request) => request.source.iter().flat_map(Source::files).collect(),
+            Request::Dd(dd::Request { copy, .. }) => copy.files(),
+            Request::Create(request) => request.new.files(),
+        }
     }
 }
 
@@ -185,6 +188,34 @@ message! {
         pub size: u64,
         /// The options of the format that were given, by their names: texts, numbers and truths.
         pub options: Fact,
+    }
+}
+
+message! {
+    /// An image that is to be made, and where.
+    pub struct New {
+        /// What.
+        pub recipe: Recipe,
+        /// Where: promised, and there when it has been told how large the disk is.
+        pub file: Granted,
+        /// A second file that the user named for it: the data file of qcow2.
+        pub beside: Option<Granted>,
+        /// The image that it stands on, if it is looked at.
+        pub backing: Option<Source>,
+        /// What its key is kept under, if it is encrypted.
+        pub key: Option<Secret>,
+        /// The name of the file, without the directory: its parts are named after it.
+        pub name: Bytes,
+        /// What identifiers and keys are drawn from.
+        pub seed: Secret,
+    }
+}
+
+impl New {
+    pub(crate) fn files(&self) -> Vec<&Granted> {
+        let mut files: Vec<&Granted> = core::iter::once(&self.file).chain(&self.beside).collect();
+        files.extend(self.backing.iter().flat_map(Source::files));
+        files
     }
 }
 

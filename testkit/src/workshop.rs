@@ -1,0 +1,149 @@
+//! Images made and written in a folder, by the code that makes them in a cell.
+
+use crate::folder::Folder;
+use instar_image::file::Zeroes;
+use instar_image::{Drive, Fact, FileId, Format, Granted, Io, Kind, Place, Random, Recipe, Result, Secret, Site, info};
+use instar_wire::op::Rules;
+use rustix::fs::{FallocateFlags, fallocate};
+use std::cell::RefCell;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
+
+/// Bytes of the stage.
+const STAGE: usize = 1 << 20;
+
+/// An image to be made in a folder.
+pub struct Order<'o> {
+    /// Its format.
+    pub format: &'o dyn Format,
+    /// Size of its disk.
+    pub size: u64,
+    /// Its options, as the command line makes them.
+    pub options: Fact,
+    /// The passphrase.
+    pub key: Option<Secret>,
+    /// What lies below says this of itself.
+    pub below: Option<info::Image>,
+    /// The name of the second file, if the user names one.
+    pub beside: Option<&'o str>,
+}
+
+impl<'o> Order<'o> {
+    /// Without options.
+    pub fn plain(format: &'o dyn Format, size: u64) -> Self {
+        Order { format, size, options: Fact::fields([]), key: None, below: None, beside: None }
+    }
+
+    /// Lays it out in a file of the folder; answers what was opened of it.
+    pub fn create(&self, folder: &Folder, name: &str) -> Result<Granted> {
+        let granted = folder.make(name.as_bytes())?;
+        let beside = self.beside.map(|name| folder.make(name.as_bytes())).transpose()?;
+        let site = Site {
+            drive: folder,
+            file: granted.id,
+            beside: beside.map(|granted| granted.id),
+            name: name.as_bytes(),
+            below: self.below.as_ref(),
+            key: self.key.as_ref(),
+            rules: &Rules { as_qemu: false, version: 0 },
+            random: RefCell::new(Random::new(b"seed")),
+        };
+        let recipe = Recipe { format: self.format.name().into(), size: self.size, options: self.options.clone() };
+        self.format.create(&recipe, &site)?;
+        Ok(Granted { len: folder.len(granted.id), ..granted })
+    }
+}
+
+impl Folder {
+    /// Makes a file.
+    pub fn make(&self, name: &[u8]) -> Result<Granted> {
+        std::fs::File::create(self.path_of(name)).map_err(|_| Kind::Io.what("cannot be made"))?;
+        self.open_to_write(name)
+    }
+
+    fn change(&self, place: Place, act: impl FnOnce(&std::fs::File) -> std::io::Result<()>) -> Result<()> {
+        act(&self.file(place.file)).map_err(|_| Kind::Io.what("cannot be written").file(place.file).at(place.at))
+    }
+}
+
+impl Drive for Folder {
+    fn slot_len(&self) -> usize {
+        256 << 10
+    }
+
+    fn write(&self, place: Place, bytes: &[u8]) -> Result<()> {
+        self.change(place, |file| file.write_all_at(bytes, place.at))
+    }
+
+    fn copy(&self, from: Place, to: Place, len: u64, _zeroes: Zeroes) -> Result<()> {
+        let mut bytes = vec![0; len as usize];
+        self.read(from.file, from.at, &mut bytes)?;
+        self.write(to, &bytes)
+    }
+
+    fn zero(&self, place: Place, len: u64, _give_up: bool) -> Result<()> {
+        self.change(place, |file| Ok(fallocate(file, FallocateFlags::ZERO_RANGE, place.at, len)?))
+    }
+
+    fn allocate(&self, place: Place, len: u64) -> Result<()> {
+        self.change(place, |file| Ok(fallocate(file, FallocateFlags::KEEP_SIZE, place.at, len)?))
+    }
+
+    fn set_length(&self, file: FileId, len: u64) -> Result<()> {
+        self.change(Place { file, at: len }, |file| file.set_len(len))
+    }
+
+    fn flush(&self, _file: FileId) -> Result<()> {
+        Ok(())
+    }
+
+    fn part(&self, _from: FileId, name: &[u8]) -> Result<FileId> {
+        Ok(self.make(name)?.id)
+    }
+
+    fn load(&self, from: Place, skip: usize, len: usize, granule: u32) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let have = self.len(from.file).saturating_sub(from.at).min(len as u64) as usize;
+        self.read(from.file, from.at, &mut bytes[..have])?;
+        self.lay(skip, &bytes);
+        let mut zero = vec![0; len.div_ceil(1 << granule).div_ceil(8)];
+        for (index, piece) in bytes.chunks(1 << granule).enumerate() {
+            zero[index / 8] |= u8::from(piece.iter().all(|byte| *byte == 0)) << (index % 8);
+        }
+        Ok(zero)
+    }
+
+    fn lay(&self, skip: usize, bytes: &[u8]) {
+        let mut stage = self.stage.lock().expect("no panic before");
+        stage.resize(STAGE, 0);
+        stage[skip..skip + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn take(&self, skip: usize, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.stage.lock().expect("no panic before")[skip..skip + bytes.len()]);
+    }
+
+    fn store(&self, skip: usize, len: usize, to: Place) -> Result<()> {
+        let stage = self.stage.lock().expect("no panic before")[skip..skip + len].to_vec();
+        self.write(to, &stage)
+    }
+
+    fn stage_len(&self) -> usize {
+        STAGE
+    }
+
+    fn pause(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn clock(&self) -> Result<u64> {
+        static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        Ok(START.elapsed().as_nanos() as u64)
+    }
+}
+
+/// The bytes of a file.
+pub fn bytes(folder: &Path, name: &str) -> Vec<u8> {
+    std::fs::read(folder.join(name)).expect("a file")
+}

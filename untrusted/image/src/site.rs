@@ -1,0 +1,71 @@
+//! Where a new image is made, and what whoever lays it out may draw on.
+
+use crate::file::Drive;
+use crate::source::Place;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use instar_codec::random::Random;
+use instar_wire::code::Secret;
+use instar_wire::error::Result;
+use instar_wire::io::FileId;
+use instar_wire::op::{Rules, info};
+use zerocopy::{Immutable, IntoBytes};
+
+/// The surroundings of an image in the making. Its files are empty, and read as zeroes wherever nothing was written.
+pub struct Site<'s> {
+    /// The way to its files.
+    pub drive: &'s dyn Drive,
+    /// The file that it is opened by.
+    pub file: FileId,
+    /// A second file, which the user named.
+    pub beside: Option<FileId>,
+    /// The name of the file, without its directory.
+    pub name: &'s [u8],
+    /// What the image below says of itself, with all that it has to say; none if there is none, or nobody looked at it.
+    pub below: Option<&'s info::Image>,
+    /// What its key is kept under.
+    pub key: Option<&'s Secret>,
+    /// Whose ways count.
+    pub rules: &'s Rules,
+    /// What identifiers and keys are drawn from.
+    pub random: RefCell<Random>,
+}
+
+impl Site<'_> {
+    /// Writes a structure, or bytes, to the file.
+    pub fn put<T: IntoBytes + Immutable + ?Sized>(&self, at: u64, what: &T) -> Result<()> {
+        self.put_in(self.file, at, what)
+    }
+
+    /// The same, to another of its files.
+    pub fn put_in<T: IntoBytes + Immutable + ?Sized>(&self, file: FileId, at: u64, what: &T) -> Result<()> {
+        self.drive.write(Place { file, at }, what.as_bytes())
+    }
+
+    /// Its file is so long when it is done. Whoever lays an image out says so last.
+    pub fn end(&self, len: u64) -> Result<()> {
+        self.drive.set_length(self.file, len)
+    }
+
+    /// One more file of the image, named like it but for what comes behind its stem: `disk-flat.vmdk` for `-flat.vmdk`.
+    pub fn part(&self, ending: &str) -> Result<(FileId, Vec<u8>)> {
+        let stem = self.name.strip_suffix(b".vmdk").unwrap_or(self.name);
+        let name = [stem, ending.as_bytes()].concat();
+        let file = self.drive.part(self.file, &name)?;
+        Ok((file, name))
+    }
+
+    /// Bytes that nobody can foretell.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.borrow_mut().fill(&mut bytes);
+        bytes
+    }
+
+    /// A random identifier, as RFC 4122 has it: version 4, in the order of bytes in which it is written as text.
+    pub fn uuid(&self) -> [u8; 16] {
+        let [a, b, c, d, e, f, version, g, variant, rest @ ..] = self.random::<16>();
+        let [h, i, j, k, l, m, n] = rest;
+        [a, b, c, d, e, f, version & 0x0f | 0x40, g, variant & 0x3f | 0x80, h, i, j, k, l, m, n]
+    }
+}

@@ -1,0 +1,82 @@
+//! An image that is written to: where the bytes of its disk may go.
+
+use crate::file::Drive;
+use crate::source::{Place, Source};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use instar_codec::cipher::Sectors;
+use instar_wire::error::Result;
+
+/// An image that is open to be written to. It is asked by one lane at a time, and in the order of the disk, so that
+/// what becomes of it depends on nothing but what is written.
+pub trait Target: Send {
+    /// Size of the disk in bytes.
+    fn size(&self) -> u64;
+
+    /// What of the disk is given a place as one, in bytes. What is asked for never crosses a multiple of it.
+    fn unit(&self) -> u64;
+
+    /// The place of the byte at `at`, and of how many that follow it, if all have theirs, whatever is written, and read
+    /// as zeroes until something is.
+    fn fixed(&self, at: u64) -> Option<(u64, Spot)> {
+        let _ = at;
+        None
+    }
+
+    /// Where `len` bytes from `at` on may go, which lie in one unit. None: nothing needs to be written.
+    fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>>;
+
+    /// Nothing more will be written: whatever has not been said in the file yet is said now.
+    fn seal(&mut self, drive: &dyn Drive) -> Result<()>;
+
+    /// What encrypts the bytes of spots that have a tweak.
+    fn cipher(&self) -> Option<Box<Sectors>> {
+        None
+    }
+
+    /// What makes units shorter, if the format has that.
+    fn packer(&self) -> Option<Box<dyn Packer>> {
+        None
+    }
+}
+
+/// What is to be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// Bytes.
+    Data,
+    /// Zeroes.
+    Zeroes,
+    /// A whole unit, or the last one of the disk, packed into so many bytes.
+    Packed(u64),
+}
+
+/// A place for bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spot {
+    /// Where they go.
+    pub place: Place,
+    /// If they are to be encrypted: the byte that initialisation vectors count the first of them as.
+    pub tweak: Option<u64>,
+    /// What the rest of the unit has there.
+    pub rest: Rest,
+}
+
+/// What has to be done for the bytes of a unit that are not written, now that it has got a place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// Nothing: they are there.
+    There,
+    /// They are zeroes, and nothing has been written there before.
+    Zeroes,
+    /// They are to be brought from the layer below.
+    Below,
+    /// They are to be brought from where they were.
+    Was(Source),
+}
+
+/// Makes units shorter; on any lane.
+pub trait Packer: Send {
+    /// What the unit at `at` is written as; none if that would not be shorter. `bytes` ends with the disk.
+    fn pack(&mut self, at: u64, bytes: &[u8]) -> Option<Vec<u8>>;
+}
