@@ -3,6 +3,7 @@
 use crate::file::Drive;
 use crate::source::{Place, Source};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use instar_codec::cipher::Sectors;
 use instar_wire::error::Result;
@@ -30,7 +31,7 @@ pub trait Target: Send {
     fn seal(&mut self, drive: &dyn Drive) -> Result<()>;
 
     /// What encrypts the bytes of spots that have a tweak.
-    fn cipher(&self) -> Option<Box<Sectors>> {
+    fn cipher(&self) -> Option<Arc<Sectors>> {
         None
     }
 

@@ -1,0 +1,234 @@
+//! Disks in blocks that grow: a block gets its place when something is first written to it.
+
+use crate::blocks::{Blocks, Root};
+use crate::draft::Draft;
+use crate::file::Drive;
+use crate::num::split;
+use crate::source::{Piece, Place, Source};
+use crate::target::{Rest, Spot, Target, What};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use instar_codec::cipher::Sectors;
+use instar_wire::error::{Kind, Result};
+
+/// The space that a block takes in its file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// Where it may begin: at multiples of this, counted from `base`.
+    pub align: u64,
+    /// See `align`.
+    pub base: u64,
+    /// Bytes in front of its own.
+    pub head: u64,
+    /// All its bytes.
+    pub len: u64,
+}
+
+/// A disk in blocks that can be given new ones. What stands in its tables is what [`Blocks`] reads there.
+pub trait Grow<const N: usize>: Blocks<N> + Send {
+    /// The space that a block takes.
+    fn frame(&self) -> Frame;
+    /// The entry of block `number`, whose space begins at `at`, with the bytes in front of it; an error if none can say so.
+    fn entry(&self, number: u64, at: u64) -> Result<[u8; N]>;
+    /// The entry of a block of zeroes that hides what lies below, if the format has one.
+    fn zeroes(&self) -> Option<[u8; N]> {
+        None
+    }
+    /// The bytes of a table, and the entry of the directory for one that begins at a place: where tables come as blocks do.
+    fn table_len(&self) -> u64 {
+        0
+    }
+    /// The entry of the directory for a table that begins there.
+    fn lead(&self, at: u64) -> [u8; N] {
+        let _ = at;
+        [0; N]
+    }
+    /// Where an entry stands once more: entry `index` of the table that entry `table` of the directory leads to.
+    fn twin(&self, drive: &dyn Drive, draft: &mut Draft, table: u64, index: u64) -> Result<Option<u64>> {
+        let _ = (drive, draft, table, index);
+        Ok(None)
+    }
+    /// Whether there is a layer below that blocks without an entry are read from.
+    fn is_over(&self) -> bool {
+        false
+    }
+    /// What encrypts the bytes of blocks that have a tweak.
+    fn sealer(&self) -> Option<Arc<Sectors>> {
+        None
+    }
+    /// A block has been given its space, which begins at `at`: what stands in front of its bytes is written.
+    fn begin(&mut self, drive: &dyn Drive, number: u64, at: u64) -> Result<()> {
+        let _ = (drive, number, at);
+        Ok(())
+    }
+    /// Nothing more comes: the space given ends at `end`, and so many blocks have got theirs. All tables are written;
+    /// what counts and what ends the file is written now.
+    fn finish(&mut self, drive: &dyn Drive, end: u64, added: u64) -> Result<()>;
+}
+
+/// A disk that is written to in this way.
+pub struct Growing<B, const N: usize> {
+    blocks: B,
+    draft: Draft,
+    /// Where the space given so far ends.
+    end: u64,
+    added: u64,
+    is_changed: bool,
+}
+
+/// Where an entry stands: of which table, and which one of it.
+struct Slot {
+    at: u64,
+    table: u64,
+    index: u64,
+}
+
+/// A disk whose file has nothing behind `end`; all tables lie before it.
+pub fn target<B: Grow<N> + 'static, const N: usize>(blocks: B, end: u64) -> Box<dyn Target> {
+    Box::new(Growing::new(blocks, end))
+}
+
+impl<B: Grow<N>, const N: usize> Growing<B, N> {
+    /// A disk whose file has nothing behind `end`; all tables lie before it.
+    pub fn new(blocks: B, end: u64) -> Self {
+        let draft = Draft::new(blocks.grid().file, end);
+        Growing { blocks, draft, end, added: 0, is_changed: false }
+    }
+
+    /// The disk.
+    pub fn blocks(&mut self) -> &mut B {
+        &mut self.blocks
+    }
+
+    /// Space at the end of the file.
+    pub fn claim(&mut self, align: u64, base: u64, len: u64) -> Result<u64> {
+        let full = || Kind::TooBig.what("the file cannot become longer");
+        let over = self.end.saturating_sub(base).checked_next_multiple_of(align.max(1)).ok_or_else(full)?;
+        let at = base.checked_add(over).ok_or_else(full)?;
+        self.end = at.checked_add(len).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+        Ok(at)
+    }
+
+    /// Where the entry of a block stands; none if there is no table for it, unless it is to be made.
+    fn slot(&mut self, drive: &dyn Drive, number: u64, make: bool) -> Result<Option<Slot>> {
+        let size = N as u64;
+        let entry_at = |at: u64, index: u64| at.saturating_add(index.saturating_mul(size));
+        let (at, count, entries) = match self.blocks.grid().root {
+            Root::Table { at, count } if number < count => {
+                return Ok(Some(Slot { at: entry_at(at, number), table: 0, index: number }));
+            }
+            Root::Table { .. } => return Err(Kind::Corrupt.what("the table of blocks is too short")),
+            Root::Directory { at, count, entries } => (at, count, entries),
+        };
+        let (table, index, _) = split(number, entries);
+        if table >= count {
+            return Err(Kind::Corrupt.what("the directory of tables is too short"));
+        }
+        let lead_at = entry_at(at, table);
+        let lead = self.draft.get(drive, lead_at)?;
+        let found = match self.blocks.table(lead)? {
+            None if !make => return Ok(None),
+            None => {
+                let frame = self.blocks.frame();
+                let len = self.blocks.table_len();
+                let made = self.claim(frame.align, frame.base, len)?;
+                self.draft.blank(drive, made, len)?;
+                let lead = self.blocks.lead(made);
+                self.draft.put(drive, lead_at, &lead)?;
+                made
+            }
+            Some(found) => found,
+        };
+        Ok(Some(Slot { at: entry_at(found, index), table, index }))
+    }
+
+    fn set(&mut self, drive: &dyn Drive, slot: &Slot, entry: &[u8; N]) -> Result<()> {
+        self.is_changed = true;
+        self.draft.put(drive, slot.at, entry)?;
+        match self.blocks.twin(drive, &mut self.draft, slot.table, slot.index)? {
+            Some(at) => self.draft.put(drive, at, entry),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the entry of a block; what became of it is the caller's business.
+    pub fn set_entry(&mut self, drive: &dyn Drive, number: u64, entry: &[u8; N]) -> Result<()> {
+        match self.slot(drive, number, true)? {
+            Some(slot) => self.set(drive, &slot, entry),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
+    fn size(&self) -> u64 {
+        self.blocks.grid().range.end
+    }
+
+    fn unit(&self) -> u64 {
+        self.blocks.grid().block_len
+    }
+
+    fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>> {
+        let grid = self.blocks.grid();
+        let (number, skip, left) = split(at.saturating_sub(grid.range.start), grid.block_len);
+        let is_whole = skip == 0 && len >= left.min(grid.range.end.saturating_sub(at));
+        let slot = self.slot(drive, number, false)?;
+        let was = match &slot {
+            Some(slot) => {
+                let entry = self.draft.get(drive, slot.at)?;
+                self.blocks.block(number, entry)?
+            }
+            None => None,
+        };
+        let rest = match was {
+            Some(Source::Raw { .. }) => {
+                let Some(Source::Raw { place, tweak, .. }) = was.cut(skip) else { return Ok(None) };
+                self.is_changed = true;
+                return Ok(Some(Spot { place, tweak, rest: Rest::There }));
+            }
+            None if self.blocks.is_over() => Rest::Below,
+            None | Some(Source::Zero { .. }) => Rest::Zeroes,
+            Some(source) => Rest::Was(source),
+        };
+        if what == What::Zeroes {
+            match (rest, self.blocks.zeroes()) {
+                (Rest::Zeroes, _) => return Ok(None),
+                (_, Some(entry)) if is_whole => {
+                    self.set_entry(drive, number, &entry)?;
+                    return Ok(None);
+                }
+                _ => {}
+            }
+        }
+        let Some(slot) = self.slot(drive, number, true)? else { return Ok(None) };
+        let frame = self.blocks.frame();
+        let space = self.claim(frame.align, frame.base, frame.len)?;
+        let entry = self.blocks.entry(number, space)?;
+        self.set(drive, &slot, &entry)?;
+        self.blocks.begin(drive, number, space)?;
+        self.added = self.added.saturating_add(1);
+        // What the entry means is for the one to say who reads it.
+        match self.blocks.block(number, entry)?.cut(skip) {
+            Some(Source::Raw { place, tweak, .. }) => Ok(Some(Spot { place, tweak, rest })),
+            _ => Err(Kind::Corrupt.what("a new block has no place")),
+        }
+    }
+
+    fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
+        if !self.is_changed {
+            return Ok(());
+        }
+        self.draft.flush(drive)?;
+        self.blocks.finish(drive, self.end, self.added)
+    }
+
+    fn cipher(&self) -> Option<Arc<Sectors>> {
+        self.blocks.sealer()
+    }
+}
+
+/// A place in a block's file.
+pub fn place<B: Blocks<N>, const N: usize>(blocks: &B, at: u64) -> Place {
+    Place { file: blocks.grid().file, at }
+}
