@@ -57,6 +57,10 @@ impl Drive for ReadOnly<'_> {
         no(Place { file, at: 0 })
     }
 
+    fn length(&self, file: FileId) -> Result<u64> {
+        Ok(self.len(file))
+    }
+
     fn part(&self, from: FileId, _name: &[u8]) -> Result<FileId> {
         no(Place { file: from, at: 0 }).map(|()| from)
     }

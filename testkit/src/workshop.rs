@@ -98,6 +98,10 @@ impl Drive for Folder {
         Ok(())
     }
 
+    fn length(&self, file: FileId) -> Result<u64> {
+        Ok(self.len(file))
+    }
+
     fn part(&self, _from: FileId, name: &[u8]) -> Result<FileId> {
         Ok(self.make(name)?.id)
     }

@@ -10,8 +10,8 @@ pub mod cipher;
 pub mod hash;
 mod modes;
 pub mod pbkdf2;
+pub mod random;
 #[cfg(test)]
 mod tests;
 mod twofish;
-pub mod random;
 pub mod unpack;

@@ -67,6 +67,8 @@ pub trait Drive: Io {
     fn set_length(&self, file: FileId, len: u64) -> Result<()>;
     /// Everything written to the file is durable afterwards.
     fn flush(&self, file: FileId) -> Result<()>;
+    /// How long the file is now; it may have been made only since it was granted.
+    fn length(&self, file: FileId) -> Result<u64>;
     /// Makes one more file of the image that `from` is the file of, under a name beside it. It is empty.
     fn part(&self, from: FileId, name: &[u8]) -> Result<FileId>;
     /// Reads `file[at..][..len]` to the stage, `skip` bytes from its beginning, and tells which granules of `1 << granule`

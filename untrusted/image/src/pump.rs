@@ -1,6 +1,6 @@
 //! The pump: moves what a walk has found to where it is to be. The only code that moves a guest's bytes.
 
-use crate::chain::{Chain, Found};
+use crate::chain::Found;
 use crate::file::{Drive, Zeroes};
 use crate::read::Reader;
 use crate::source::{Place, Source};
@@ -21,10 +21,14 @@ pub struct Manner {
     pub sparse: u32,
     /// The target reads as zeroes where nothing has been written.
     pub is_zero: bool,
+    /// Space of the target's file that nothing was written to reads as zeroes.
+    pub is_clean: bool,
     /// Copies by the file system, zeroes or not.
     pub offload: bool,
     /// Bytes are never copied without being read here, so that a failure is known to be one of reading.
     pub by_hand: bool,
+    /// Where what is written ends.
+    pub end: u64,
 }
 
 impl Manner {
@@ -37,10 +41,26 @@ impl Manner {
     }
 }
 
-/// A lane's pump.
+/// What takes bytes from where they are to where a disk has them.
+pub trait Carrier {
+    /// Takes the first bytes of a run of `len` to the disk's byte `at`; answers how many. Some are only there after
+    /// [`Self::flush`], or when the piece is written that they belong to.
+    fn carry(&mut self, reader: &mut Reader<'_>, found: &Found, len: u64, at: u64) -> Result<u64>;
+    /// Makes bytes of the disk zeroes.
+    fn blank(&mut self, at: u64, len: u64) -> Result<()>;
+    /// Leaves bytes of the disk as they are.
+    fn pass(&mut self, at: u64, len: u64);
+    /// Writes what is held.
+    fn flush(&mut self) -> Result<()>;
+}
+
+/// Where the byte of a disk lies whose bytes all have their place, and how many follow it there.
+pub type Fixed<'c> = &'c (dyn Fn(u64) -> (u64, Place) + Sync);
+
+/// A lane's pump, into a disk whose bytes all have their place.
 pub struct Pump<'c> {
     drive: &'c dyn Drive,
-    reader: Reader<'c>,
+    fixed: Fixed<'c>,
     manner: Manner,
     /// Bytes that have been read and not yet been written: so many of them, that will go there.
     buffer: Vec<u8>,
@@ -48,19 +68,14 @@ pub struct Pump<'c> {
     to: Place,
 }
 
-impl<'c> Pump<'c> {
-    /// A pump for what is found along a chain.
-    pub fn new(chain: &'c Chain<'c>, drive: &'c dyn Drive, manner: Manner) -> Self {
-        let to = Place { file: FileId(0), at: 0 };
-        Pump { drive, reader: Reader::new(chain, drive), manner, buffer: vec![0; drive.slot_len()], held: 0, to }
-    }
-
-    /// Moves the first bytes of a run of `len` to `to`; answers how many. Some are only there after [`Self::flush`].
-    pub fn carry(&mut self, found: &Found, len: u64, to: Place) -> Result<u64> {
+impl Carrier for Pump<'_> {
+    fn carry(&mut self, reader: &mut Reader<'_>, found: &Found, len: u64, at: u64) -> Result<u64> {
+        let (room, to) = (self.fixed)(at);
+        let len = len.min(room);
         match found.source {
-            Source::Zero { .. } | Source::Beyond { .. } => self.blank(to, len).map(|()| len),
+            Source::Zero { .. } | Source::Beyond { .. } => self.zero(to, len).map(|()| len),
             Source::Raw { place, tweak: None, .. } if !self.manner.by_hand => {
-                self.reader.allowed(found)?;
+                reader.allowed(found)?;
                 let len = len.min(COPY_MAX);
                 self.drive.copy(place, to, len, self.manner.zeroes())?;
                 Ok(len)
@@ -72,24 +87,43 @@ impl<'c> Pump<'c> {
                 }
                 let rest = self.buffer.get_mut(self.held..).unwrap_or_default();
                 let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
-                self.reader.read(found, rest.get_mut(..len).unwrap_or_default())?;
+                reader.read(found, rest.get_mut(..len).unwrap_or_default())?;
                 self.held = self.held.saturating_add(len);
                 Ok(wide(len))
             }
         }
     }
 
-    /// Writes what is held.
-    pub fn flush(&mut self) -> Result<()> {
+    fn blank(&mut self, at: u64, len: u64) -> Result<()> {
+        let (mut at, end) = (at, at.saturating_add(len));
+        while at < end {
+            let (room, to) = (self.fixed)(at);
+            let len = end.saturating_sub(at).min(room.max(1));
+            self.zero(to, len)?;
+            at = at.saturating_add(len);
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, _at: u64, _len: u64) {}
+
+    fn flush(&mut self) -> Result<()> {
         let held = core::mem::take(&mut self.held);
         if held == 0 {
             return Ok(());
         }
         self.write(self.buffer.get(..held).unwrap_or_default(), self.to)
     }
+}
 
-    /// Makes `len` bytes from `to` zeroes.
-    pub fn blank(&self, to: Place, len: u64) -> Result<()> {
+impl<'c> Pump<'c> {
+    /// A pump to where a disk has its bytes.
+    pub fn new(fixed: Fixed<'c>, drive: &'c dyn Drive, manner: Manner) -> Self {
+        let to = Place { file: FileId(0), at: 0 };
+        Pump { drive, fixed, manner, buffer: vec![0; drive.slot_len()], held: 0, to }
+    }
+
+    fn zero(&self, to: Place, len: u64) -> Result<()> {
         match (self.manner.sparse, self.manner.is_zero) {
             (0, _) => self.drive.zero(to, len, false),
             (_, true) => Ok(()),
@@ -110,7 +144,7 @@ impl<'c> Pump<'c> {
             if end.saturating_sub(at) >= shortest || (end > at && end == bytes.len()) {
                 self.put(bytes, from, at, to)?;
                 let len = wide(end.saturating_sub(at));
-                self.blank(to.ahead(wide(at)), len)?;
+                self.zero(to.ahead(wide(at)), len)?;
                 from = end;
             }
             at = end.saturating_add(run(bytes, end, to.at, shortest.min(GRANULE), false));

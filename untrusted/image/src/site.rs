@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use instar_codec::random::Random;
 use instar_wire::code::Secret;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 use instar_wire::io::FileId;
-use instar_wire::op::{Rules, info};
+use instar_wire::op::{Recipe, Rules, info};
 use zerocopy::{Immutable, IntoBytes};
 
 /// The surroundings of an image in the making. Its files are empty, and read as zeroes wherever nothing was written.
@@ -67,5 +67,46 @@ impl Site<'_> {
         let [a, b, c, d, e, f, version, g, variant, rest @ ..] = self.random::<16>();
         let [h, i, j, k, l, m, n] = rest;
         [a, b, c, d, e, f, version & 0x0f | 0x40, g, variant & 0x3f | 0x80, h, i, j, k, l, m, n]
+    }
+}
+
+/// How space is set aside for what will be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Preallocation {
+    /// Not at all.
+    Off,
+    /// Only in the tables of the image.
+    Metadata,
+    /// By asking the file system.
+    Falloc,
+    /// By writing zeroes.
+    Full,
+}
+
+impl Preallocation {
+    /// What a recipe asks for.
+    pub fn of(recipe: &Recipe) -> Result<Preallocation> {
+        match recipe.text("preallocation") {
+            None | Some(b"off") => Ok(Preallocation::Off),
+            Some(b"metadata") => Ok(Preallocation::Metadata),
+            Some(b"falloc") => Ok(Preallocation::Falloc),
+            Some(b"full") => Ok(Preallocation::Full),
+            Some(other) => {
+                Err(Kind::Unsupported.what("Parameter 'preallocation' does not accept value '{}'").arg(other))
+            }
+        }
+    }
+}
+
+impl Site<'_> {
+    /// Gives a file its length, and sets space aside from `at` on.
+    pub fn extend(&self, file: FileId, at: u64, len: u64, how: Preallocation) -> Result<()> {
+        self.drive.set_length(file, len)?;
+        let (place, space) = (Place { file, at }, len.saturating_sub(at));
+        match how {
+            Preallocation::Falloc if space > 0 => self.drive.allocate(place, space),
+            Preallocation::Full if space > 0 => self.drive.zero(place, space, false),
+            _ => Ok(()),
+        }
     }
 }

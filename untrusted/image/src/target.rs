@@ -36,7 +36,7 @@ pub trait Target: Send {
     }
 
     /// What makes units shorter, if the format has that.
-    fn packer(&self) -> Option<Box<dyn Packer>> {
+    fn packing(&self) -> Option<Box<dyn Packing>> {
         None
     }
 }
@@ -76,8 +76,14 @@ pub enum Rest {
     Was(Source),
 }
 
-/// Makes units shorter; on any lane.
-pub trait Packer: Send {
+/// How a format makes units shorter.
+pub trait Packing: Sync {
+    /// What does it on one lane.
+    fn packer(&self) -> Box<dyn Packer>;
+}
+
+/// Makes units shorter.
+pub trait Packer {
     /// What the unit at `at` is written as; none if that would not be shorter. `bytes` ends with the disk.
     fn pack(&mut self, at: u64, bytes: &[u8]) -> Option<Vec<u8>>;
 }

@@ -1,17 +1,21 @@
 //! `convert`: the bytes of a chain, or of several, into a target.
 
 use crate::cx::{Cx, Hand};
+use crate::goal::{self, Goal, row_at};
 use crate::open::{chain, snapshot, stack};
 use crate::rows::told;
 use crate::stripes::Stripes;
+use crate::turns::Turns;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use instar_image::pump::{Manner, Pump};
+use instar_image::pump::{Carrier, Manner, Pump};
 use instar_image::sector::SECTOR;
-use instar_image::{Chain, Error, Found, Io, Place, Result, Source, Walk};
+use instar_image::stage::{Facts, Former, Stage};
+use instar_image::{Chain, Error, Found, Io, Place, Reader, Result, Source, Target, Walk};
 use instar_wire::code::encode;
-use instar_wire::op::convert::{Event, Preallocation, Progress, Request, Target, Trouble};
+use instar_wire::op::convert::{self, Event, Progress, Request, Trouble};
 use instar_wire::op::dd;
+use spinning_top::Spinlock;
 
 /// What is moved at once where it is told how much has been moved.
 const PIECE: u64 = 2 << 20;
@@ -39,11 +43,11 @@ pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<(
     }
     let total = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len));
     tell(Event::Ready(total))?;
-    make(&request.target, total, cx, &tell)?;
-    let job = Job { request, parts: &parts, total, work: None, stopped: AtomicBool::new(false) };
+    let mut goal = goal::open(&request.target, &request.rules, total, cx, &tell)?;
+    let job = Job { request, parts: &parts, total, work: None };
     // The images tell what is where before a byte of a part is asked for, so that nothing needs to be known of it.
     let is_looked_through = part.is_none();
-    let copied = job.copy(is_looked_through, cx, &tell);
+    let copied = job.copy(&mut goal, is_looked_through, cx, &tell);
     match copied.is_err() && is_looked_through && !request.salvage {
         true => parts.iter().try_for_each(|part| part.look_through(cx, &tell)).and(copied),
         false => copied,
@@ -77,22 +81,6 @@ fn parts<'c>(sources: &'c [Chain<'static>], part: Option<&dd::Part>) -> Vec<Part
     sources.iter().map(cut).collect()
 }
 
-/// Gives the target its length and its space.
-fn make(target: &Target, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Event) -> Result<()>) -> Result<()> {
-    let file = target.file.id;
-    if target.exists {
-        return Ok(());
-    }
-    let len = target.len.unwrap_or(target.at.saturating_add(total).next_multiple_of(SECTOR));
-    let made = cx.drive.set_length(file, len);
-    let made = made.and_then(|()| match target.preallocation {
-        Preallocation::Falloc if len > 0 => cx.drive.allocate(Place { file, at: 0 }, len),
-        Preallocation::Full if len > 0 => cx.drive.zero(Place { file, at: 0 }, len, false),
-        _ => Ok(()),
-    });
-    made.inspect_err(|_| _ = tell(Event::Unmade))
-}
-
 /// What all lanes do together.
 struct Job<'c> {
     request: &'c Request,
@@ -100,23 +88,27 @@ struct Job<'c> {
     total: u64,
     /// How much of that has to be moved, if it was asked.
     work: Option<u64>,
-    /// One lane has failed: the others need not go on.
-    stopped: AtomicBool,
 }
 
 impl Job<'_> {
     /// Copies, after a look through all that is to be copied if there is a use for it: to tell how much it is, or as
     /// nothing is to be written over what stands there if an image does not tell what is where.
-    fn copy(mut self, may_look: bool, cx: &Cx<'_>, tell: &dyn Fn(Event) -> Result<()>) -> Result<()> {
+    fn copy(mut self, goal: &mut Goal, may_look: bool, cx: &Cx<'_>, tell: &dyn Fn(Event) -> Result<()>) -> Result<()> {
         let (request, counts) = (self.request, self.request.progress == Progress::Moved);
-        if counts || (may_look && request.target.exists) {
+        if counts || (may_look && !matches!(request.target.goal, convert::Goal::New(_))) {
             let work = self.measure(cx)?;
             self.work = counts.then_some(work);
         }
         self.work.map_or(Ok(()), |work| tell(Event::Work(work)))?;
-        let stripes =
-            self.work.map_or_else(|| Stripes::new(self.total, cx), |work| Stripes::in_order(self.total, work, cx));
-        cx.crew.run(&|hand| self.work(&stripes, hand))
+        let Goal { target, former, rows } = goal;
+        match (target, rows) {
+            (target, Some(rows)) => {
+                self.pour(rows, cx)?;
+                target.as_mut().map_or(Ok(()), |target| target.seal(cx.drive))
+            }
+            (Some(target), None) => self.load(&mut **target, former.as_ref(), cx),
+            (None, None) => Ok(()),
+        }
     }
 
     /// How much has to be moved, as far as the maps tell.
@@ -149,34 +141,138 @@ impl Job<'_> {
         Ok(work.into_inner())
     }
 
-    /// A lane's share.
-    fn work(&self, stripes: &Stripes, hand: &Hand<'_>) -> Result<()> {
+    /// Copies into a disk whose bytes all have their place.
+    fn pour(&self, rows: &[(u64, u64, Place)], cx: &Cx<'_>) -> Result<()> {
+        let stripes =
+            self.work.map_or_else(|| Stripes::new(self.total, cx), |work| Stripes::in_order(self.total, work, cx));
+        let stopped = AtomicBool::new(false);
+        let fixed = |at: u64| row_at(rows, at);
+        cx.crew.run(&|hand| {
+            let mut pump = Pump::new(&fixed, hand.drive, self.manner());
+            let mut lanes = self.lanes(hand);
+            while let Some((at, end)) = stripes.next().filter(|_| !stopped.load(Ordering::Relaxed)) {
+                for lane in &mut lanes {
+                    lane.stripe(&mut pump, at, end).inspect_err(|_| stopped.store(true, Ordering::Relaxed))?;
+                }
+                self.tell_passed(end.saturating_sub(at), hand)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Copies into an image that gives its places out: in the order of the disk, whoever reads and writes meanwhile.
+    fn load(&self, target: &mut dyn Target, former: Option<&Former>, cx: &Cx<'_>) -> Result<()> {
+        let pieces = Pieces::new(target, self.request.target.at, self.total, cx);
+        // What is brought from below a unit must not be brought over what another lane has written to it.
+        let is_shared = target.unit() > pieces.len && former.is_some();
+        let facts = Facts::of(target, self.request.target.compress);
+        let target = Spinlock::new(target);
+        let turns = Turns::default();
+        cx.crew.run(&|hand| {
+            if is_shared && hand.lane > 0 {
+                return Ok(());
+            }
+            let mut stage = Stage::new(&facts, former, hand.drive, self.manner());
+            let mut lanes = self.lanes(hand);
+            while let Some(piece) = pieces.next().filter(|_| !turns.is_stopped()) {
+                let done = self.piece(&mut lanes, &mut stage, &piece, &turns, &target);
+                done.inspect_err(|_| turns.stop())?;
+                self.tell_passed(piece.end.saturating_sub(piece.at), hand)?;
+            }
+            Ok(())
+        })?;
+        target.into_inner().seal(cx.drive)
+    }
+
+    /// Copies a piece: reads it, has its turn, and writes it.
+    fn piece(
+        &self,
+        lanes: &mut [Lane<'_>],
+        stage: &mut Stage<'_>,
+        piece: &Piece,
+        turns: &Turns,
+        target: &Spinlock<&mut dyn Target>,
+    ) -> Result<()> {
+        stage.begin(piece.at.saturating_add(self.request.target.at));
+        for lane in lanes.iter_mut() {
+            lane.stripe(stage, piece.at, piece.end)?;
+        }
+        stage.gathered();
+        let Some(lane) = lanes.iter().find(|lane| lane.part.to.saturating_add(lane.part.len) > piece.at) else {
+            return Ok(());
+        };
+        if !turns.wait(piece.number, lane.hand.drive)? {
+            return Ok(());
+        }
+        let reserved = stage.reserve(&mut **target.lock());
+        if reserved.is_ok() {
+            turns.pass();
+        }
+        lane.told_at(piece.at, reserved.and_then(|()| stage.write()))
+    }
+
+    fn manner(&self) -> Manner {
         let request = self.request;
-        let manner = Manner {
+        Manner {
             sparse: request.sparse,
             is_zero: request.target.is_zero,
+            is_clean: request.target.is_clean,
             offload: request.offload,
             by_hand: request.salvage,
-        };
-        let lane = |part| Lane {
+            end: request.target.at.saturating_add(self.total),
+        }
+    }
+
+    fn lanes<'h>(&'h self, hand: &'h Hand<'h>) -> Vec<Lane<'h>> {
+        let lane = |part: &'h Part<'h>| Lane {
             part,
             walk: Walk::new(part.chain, hand.drive, 0, 0),
-            pump: Pump::new(part.chain, hand.drive, manner),
+            reader: Reader::new(part.chain, hand.drive),
             hand,
-            request,
+            request: self.request,
             work: self.work,
             moved: 0,
         };
-        let mut lanes: Vec<Lane<'_>> = self.parts.iter().map(lane).collect();
-        while let Some((at, end)) = stripes.next().filter(|_| !self.stopped.load(Ordering::Relaxed)) {
-            for lane in &mut lanes {
-                lane.stripe(at, end).inspect_err(|_| self.stopped.store(true, Ordering::Relaxed))?;
-            }
-            if request.progress == Progress::Passed {
-                (hand.emit)(&encode(&Event::Done(end.saturating_sub(at))))?;
-            }
+        self.parts.iter().map(lane).collect()
+    }
+
+    fn tell_passed(&self, len: u64, hand: &Hand<'_>) -> Result<()> {
+        match self.request.progress {
+            Progress::Passed => (hand.emit)(&encode(&Event::Done(len))),
+            Progress::Moved => Ok(()),
         }
-        Ok(())
+    }
+}
+
+/// The pieces of a copy in their order, cut where the target has its units.
+struct Pieces {
+    next: AtomicU64,
+    /// Bytes of a piece.
+    len: u64,
+    /// Bytes of the first piece that lie before what is copied.
+    before: u64,
+    total: u64,
+}
+
+/// A piece: its number, and where it begins and ends among all that is copied.
+struct Piece {
+    number: u64,
+    at: u64,
+    end: u64,
+}
+
+impl Pieces {
+    fn new(target: &dyn Target, at: u64, total: u64, cx: &Cx<'_>) -> Pieces {
+        let len = Stage::piece_len(target.unit(), cx.drive).max(1);
+        Pieces { next: AtomicU64::new(0), len, before: at % len, total }
+    }
+
+    fn next(&self) -> Option<Piece> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let start = number.checked_mul(self.len)?;
+        let end = start.checked_add(self.len)?.saturating_sub(self.before).min(self.total);
+        let at = start.saturating_sub(self.before);
+        (at < self.total).then_some(Piece { number, at, end })
     }
 }
 
@@ -184,7 +280,7 @@ impl Job<'_> {
 struct Lane<'c> {
     part: &'c Part<'c>,
     walk: Walk<'c>,
-    pump: Pump<'c>,
+    reader: Reader<'c>,
     hand: &'c Hand<'c>,
     request: &'c Request,
     /// All that is to be moved, by all lanes.
@@ -266,11 +362,20 @@ impl Moves for Request {
 
 impl Lane<'_> {
     /// Copies what of this source lies in `at..end` of all that is copied.
-    fn stripe(&mut self, at: u64, end: u64) -> Result<()> {
+    fn stripe(&mut self, carrier: &mut dyn Carrier, at: u64, end: u64) -> Result<()> {
         let (at, end) = self.part.within(at, end);
         self.walk.aim(at, end);
-        self.copy().inspect_err(|error| _ = (self.hand.emit)(&encode(&Event::Stopped(self.trouble(0, error)))))?;
+        let done = self.copy(carrier);
+        done.inspect_err(|error| _ = (self.hand.emit)(&encode(&Event::Stopped(self.trouble(0, error)))))?;
         self.tell_moved(0, 0)
+    }
+
+    /// Tells what went wrong with bytes that are copied from `at` on, if something did.
+    fn told_at(&self, at: u64, done: Result<()>) -> Result<()> {
+        done.inspect_err(|error| {
+            let trouble = Trouble { at: self.part.within(at, at).0, to: at, ..self.trouble(0, error) };
+            _ = (self.hand.emit)(&encode(&Event::Stopped(trouble)));
+        })
     }
 
     /// What went wrong here.
@@ -289,30 +394,31 @@ impl Lane<'_> {
         (self.hand.emit)(&encode(&Event::Done(core::mem::take(&mut self.moved))))
     }
 
-    /// Where the walk has come to in all that is copied.
-    fn place(&self) -> Place {
-        Place { file: self.request.target.file.id, at: self.part.to(self.walk.at()) }
+    /// Where the walk has come to in the target.
+    fn to(&self) -> u64 {
+        self.part.to(self.walk.at()).saturating_add(self.request.target.at)
     }
 
-    fn copy(&mut self) -> Result<()> {
+    fn copy(&mut self, carrier: &mut dyn Carrier) -> Result<()> {
         loop {
             let (len, found) = match self.walk.peek() {
-                Ok(None) => break,
+                Ok(None) => return carrier.flush(),
                 Ok(Some(run)) => run,
                 Err(error) if self.request.salvage => {
-                    self.pass(&error)?;
+                    self.pass(carrier, &error)?;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
+            let to = self.to();
             if self.request.passes(&found) {
+                carrier.pass(to, len);
                 self.walk.advance(len);
                 continue;
             }
-            let to = self.place().ahead(self.request.target.at);
             let len = if self.work.is_some() { len.min(PIECE) } else { len };
-            let len = match self.pump.carry(&found, len, to) {
-                Err(error) if self.request.salvage => self.salvage(&found, len, to, &error)?,
+            let len = match carrier.carry(&mut self.reader, &found, len, to) {
+                Err(error) if self.request.salvage => self.salvage(carrier, &found, len, &error)?,
                 moved => moved?,
             };
             self.walk.advance(len);
@@ -320,34 +426,35 @@ impl Lane<'_> {
                 self.tell_moved(len, SHARES)?;
             }
         }
-        self.pump.flush()
     }
 
     /// Takes what can be had of a run, sector after sector; what cannot be had becomes zeroes.
-    fn salvage(&mut self, found: &Found, len: u64, to: Place, error: &Error) -> Result<u64> {
+    fn salvage(&mut self, carrier: &mut dyn Carrier, found: &Found, len: u64, error: &Error) -> Result<u64> {
         if len > SECTOR {
-            return self.pump.carry(found, SECTOR, to).or_else(|error| self.lose(SECTOR, to, error));
+            let to = self.to();
+            let carried = carrier.carry(&mut self.reader, found, SECTOR, to);
+            return carried.or_else(|error| self.lose(carrier, SECTOR, &error));
         }
-        self.lose(len, to, error.clone())
+        self.lose(carrier, len, error)
     }
 
-    fn lose(&mut self, len: u64, to: Place, error: Error) -> Result<u64> {
-        (self.hand.emit)(&encode(&Event::Salvaged(self.trouble(len, &error))))?;
-        self.pump.flush()?;
-        self.pump.blank(to, len)?;
+    fn lose(&mut self, carrier: &mut dyn Carrier, len: u64, error: &Error) -> Result<u64> {
+        (self.hand.emit)(&encode(&Event::Salvaged(self.trouble(len, error))))?;
+        carrier.flush()?;
+        carrier.blank(self.to(), len)?;
         Ok(len)
     }
 
     /// Passes over what the images do not tell of, up to where they tell something again, or something else is wrong.
-    fn pass(&mut self, error: &Error) -> Result<()> {
-        let (at, to) = (self.walk.at(), self.place().ahead(self.request.target.at));
+    fn pass(&mut self, carrier: &mut dyn Carrier, error: &Error) -> Result<()> {
+        let (at, to) = (self.walk.at(), self.to());
         let told = told(self.part.chain);
         let in_map = Walk::new(&told, self.hand.drive, at, at.saturating_add(1)).peek().is_err();
         let len = untold(self.part.chain, self.hand.drive, (at, self.walk.end()), error);
         (self.hand.emit)(&encode(&Event::Salvaged(Trouble { in_map, ..self.trouble(len, error) })))?;
         self.walk.advance(len);
-        self.pump.flush()?;
-        self.pump.blank(to, len)?;
+        carrier.flush()?;
+        carrier.blank(to, len)?;
         self.tell_moved(len, SHARES)
     }
 }

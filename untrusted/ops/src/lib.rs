@@ -9,6 +9,7 @@ pub mod compare;
 pub mod convert;
 pub mod cx;
 pub mod dd;
+pub mod goal;
 pub mod info;
 pub mod map;
 pub mod measure;
@@ -17,6 +18,7 @@ pub mod rows;
 pub mod snapshot;
 pub mod state;
 pub mod stripes;
+pub mod turns;
 
 use cx::Cx;
 use instar_wire::error::Result;
@@ -28,6 +30,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Check(request) => check::run(request, cx),
         Request::Info(request) => info::run(request, cx),
         Request::Convert(request) => convert::run(request, cx),
+        Request::Create(_) => Err(instar_image::Kind::Unsupported.what("not yet")),
         Request::Dd(request) => dd::run(request, cx),
         Request::Compare(request) => compare::run(request, cx),
         Request::Snapshot(request) => snapshot::run(request, cx),

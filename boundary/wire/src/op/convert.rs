@@ -63,6 +63,8 @@ message! {
         pub len: Option<u64>,
         /// Nothing but zeroes is there.
         pub is_zero: bool,
+        /// Space of its file that nothing was written to reads as zeroes.
+        pub is_clean: bool,
         /// Units are written in fewer bytes than they have.
         pub compress: bool,
     }
@@ -125,6 +127,8 @@ message! {
         Beyond = 8,
         /// The first place of all of which the images do not tell what is there, whatever else went wrong.
         Unmapped(Trouble) = 9,
+        /// The image to be written to could not be opened; the outcome says more.
+        Unopened = 10,
     }
 }
 

@@ -11,7 +11,10 @@ use alloc::boxed::Box;
 use alloc::vec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Content, File, Format, Image, Layer, Measured, Options, Recipe, Result, info};
+use instar_image::row::Row;
+use instar_image::{
+    Content, File, Format, Image, Layer, Measured, Options, Recipe, Result, Site, Target, info, straight,
+};
 use open::{Table, partitions};
 
 /// The format.
@@ -34,6 +37,10 @@ impl Format for Raw {
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
     }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
+    }
 }
 
 impl Image for open::Raw<'_> {
@@ -51,5 +58,9 @@ impl Image for open::Raw<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(self))
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>> {
+        Ok(straight::target(Row { start: self.file.place(0), range: 0..self.size }))
     }
 }

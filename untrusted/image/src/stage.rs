@@ -1,0 +1,489 @@
+//! Bytes on their way into an image that gives out places: a piece of the disk is gathered on the stage, its units get
+//! their places when its turn has come, and then it is written.
+
+use crate::chain::{Chain, Found};
+use crate::file::Drive;
+use crate::num::split;
+use crate::pump::{Carrier, Manner, is_zero};
+use crate::read::Reader;
+use crate::source::{Piece, Place, Source};
+use crate::target::{Packer, Packing, Rest, Spot, Target, What};
+use crate::walk::Walk;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+use instar_codec::cipher::{Sectors, UNIT as TWEAK_UNIT};
+use instar_wire::error::Result;
+
+/// Zeroes are looked for in granules of this length, or shorter ones if shorter runs are asked for.
+const GRANULE: u32 = 4096;
+/// Zeroes among data are written with them up to this length, and beyond it without being laid out.
+const LAID: u64 = 64 << 10;
+/// Bytes that are brought from elsewhere at once.
+const BROUGHT: u64 = 64 << 10;
+
+/// What a part of the piece holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hold {
+    /// What lies on the stage.
+    Data,
+    /// Zeroes, which are not written where it can be avoided.
+    Zero,
+    /// Zeroes that are written like data.
+    Null,
+    /// Nothing: what the target has there stays.
+    Pass,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    at: u64,
+    len: u64,
+    hold: Hold,
+}
+
+impl Part {
+    fn end(&self) -> u64 {
+        self.at.saturating_add(self.len)
+    }
+
+    /// What of it lies in a range.
+    fn within(&self, range: &Range<u64>) -> Part {
+        let (at, end) = (self.at.max(range.start), self.end().min(range.end));
+        Part { at, len: end.saturating_sub(at), hold: self.hold }
+    }
+}
+
+/// Where bytes of a unit come from that is written.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    Stage,
+    Null,
+    Below,
+    Was(Source),
+}
+
+/// Something to be written.
+enum Job {
+    /// Bytes of the stage.
+    Store { skip: usize, len: usize, to: Place },
+    /// Zeroes.
+    Zero { len: u64, to: Place },
+    /// Packed units.
+    Packed { range: Range<usize>, to: Place },
+    /// Bytes that are brought from elsewhere, in the unit that begins at `unit`.
+    Bring { at: u64, len: u64, unit: u64, origin: Origin, to: Place },
+    /// Bytes from wherever they are, encrypted.
+    Seal { parts: Vec<(u64, u64, Origin)>, unit: u64, to: Place, tweak: u64 },
+}
+
+/// What was in a target before anything was written.
+pub struct Former {
+    /// The image itself; no layer if it is a new one.
+    pub own: Chain<'static>,
+    /// What lies below it.
+    pub below: Chain<'static>,
+}
+
+/// What all lanes have to know of a target.
+pub struct Facts {
+    unit: u64,
+    cipher: Option<Arc<Sectors>>,
+    packing: Option<Box<dyn Packing>>,
+}
+
+impl Facts {
+    /// Of this target; `pack`: its units are to be made shorter.
+    pub fn of(target: &dyn Target, pack: bool) -> Facts {
+        let packing = if pack { target.packing() } else { None };
+        Facts { unit: target.unit().max(1), cipher: target.cipher(), packing }
+    }
+}
+
+/// A lane's stage.
+pub struct Stage<'c> {
+    drive: &'c dyn Drive,
+    manner: Manner,
+    former: Option<&'c Former>,
+    unit: u64,
+    cipher: Option<Arc<Sectors>>,
+    packer: Option<Box<dyn Packer>>,
+    /// The piece: where it begins, and what it holds.
+    at: u64,
+    parts: Vec<Part>,
+    /// Units that have been packed, and where their bytes are.
+    packs: Vec<(u64, Range<usize>)>,
+    packed: Vec<u8>,
+    jobs: Vec<Job>,
+    buffer: Vec<u8>,
+}
+
+impl<'c> Stage<'c> {
+    /// A stage for a target, of which these are the facts.
+    pub fn new(facts: &Facts, former: Option<&'c Former>, drive: &'c dyn Drive, manner: Manner) -> Self {
+        Stage {
+            drive,
+            manner,
+            former,
+            unit: facts.unit,
+            cipher: facts.cipher.clone(),
+            packer: facts.packing.as_ref().map(|packing| packing.packer()),
+            at: 0,
+            parts: Vec::new(),
+            packs: Vec::new(),
+            packed: Vec::new(),
+            jobs: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// How long a piece may be.
+    pub fn piece_len(unit: u64, drive: &dyn Drive) -> u64 {
+        let (stage, unit) = (wide(drive.stage_len()), unit.max(1));
+        if unit >= stage { stage } else { stage.saturating_sub(stage % unit) }
+    }
+
+    /// Begins a piece.
+    pub fn begin(&mut self, at: u64) {
+        self.at = at;
+        self.parts.clear();
+        self.packs.clear();
+        self.packed.clear();
+        self.jobs.clear();
+    }
+
+    fn add(&mut self, at: u64, len: u64, hold: Hold) {
+        match self.parts.last_mut() {
+            Some(last) if last.hold == hold && last.end() == at => last.len = last.len.saturating_add(len),
+            _ if len > 0 => self.parts.push(Part { at, len, hold }),
+            _ => {}
+        }
+    }
+
+    /// Where a byte of the disk lies on the stage.
+    fn skip(&self, at: u64) -> usize {
+        narrow(at.saturating_sub(self.at))
+    }
+
+    fn granule(&self) -> u32 {
+        let shortest = self.manner.sparse;
+        // The granules have to end where runs of that length can.
+        let largest = 1u32.checked_shl(shortest.trailing_zeros()).unwrap_or(GRANULE);
+        largest.clamp(512, GRANULE)
+    }
+
+    /// Everything has been gathered: short zeroes go with what is around them, and units are packed.
+    pub fn gathered(&mut self) {
+        let sparse = u64::from(self.manner.sparse);
+        let count = self.parts.len();
+        let mut laid = Vec::new();
+        for (index, part) in self.parts.iter_mut().enumerate().filter(|(_, part)| part.hold == Hold::Zero) {
+            let is_inside = index > 0 && index.saturating_add(1) < count;
+            if sparse == 0 || (is_inside && part.len < sparse) {
+                part.hold = if part.len <= LAID { Hold::Data } else { Hold::Null };
+                laid.extend((part.hold == Hold::Data).then_some((part.at, part.len)));
+            }
+        }
+        for (at, len) in laid {
+            self.drive.lay(self.skip(at), &vec![0; narrow(len)]);
+        }
+        if self.packer.is_some() {
+            self.pack();
+        }
+    }
+
+    /// The units that the piece has something of: their ranges, and the parts that lie in them.
+    fn units(&self) -> Vec<(Range<u64>, Range<usize>)> {
+        let mut units: Vec<(Range<u64>, Range<usize>)> = Vec::new();
+        for (index, part) in self.parts.iter().enumerate() {
+            let mut at = part.at;
+            while at < part.end() {
+                let (number, _, left) = split(at, self.unit);
+                let start = number.saturating_mul(self.unit);
+                let next = index.saturating_add(1);
+                match units.last_mut() {
+                    Some((range, parts)) if range.start == start => parts.end = next,
+                    _ => units.push((start..start.saturating_add(self.unit), index..next)),
+                }
+                at = at.saturating_add(left);
+            }
+        }
+        units
+    }
+
+    fn parts_in(&self, range: &Range<u64>, parts: &Range<usize>) -> Vec<Part> {
+        let parts = self.parts.get(parts.clone()).unwrap_or_default();
+        parts.iter().map(|part| part.within(range)).collect()
+    }
+
+    /// Packs all units of which everything is here.
+    fn pack(&mut self) {
+        let Some(mut packer) = self.packer.take() else { return };
+        for (range, parts) in self.units() {
+            let parts = self.parts_in(&range, &parts);
+            let len = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len));
+            let ends = range.start.saturating_add(len);
+            let is_whole = ends == range.end || ends >= self.manner.end;
+            let is_ours = parts.first().is_some_and(|part| part.at == range.start)
+                && parts.iter().all(|part| part.hold != Hold::Pass)
+                && parts.iter().any(|part| part.hold != Hold::Zero);
+            if !is_whole || !is_ours {
+                continue;
+            }
+            let mut bytes = core::mem::take(&mut self.buffer);
+            bytes.clear();
+            bytes.resize(narrow(len), 0);
+            let mut done = 0;
+            for part in &parts {
+                let next = narrow(part.len).saturating_add(done);
+                if let (Hold::Data, Some(room)) = (part.hold, bytes.get_mut(done..next)) {
+                    self.drive.take(self.skip(part.at), room);
+                }
+                done = next;
+            }
+            if let Some(packed) = packer.pack(range.start, &bytes) {
+                let from = self.packed.len();
+                self.packed.extend_from_slice(&packed);
+                self.packs.push((range.start, from..self.packed.len()));
+            }
+            self.buffer = bytes;
+        }
+        self.packer = Some(packer);
+    }
+
+    /// The piece's turn has come: all its units get their places.
+    pub fn reserve(&mut self, target: &mut dyn Target) -> Result<()> {
+        let mut packs = core::mem::take(&mut self.packs).into_iter().peekable();
+        for (range, parts) in self.units() {
+            if let Some((_, bytes)) = packs.next_if(|(at, _)| *at == range.start) {
+                self.reserve_packed(target, &range, bytes)?;
+                continue;
+            }
+            let parts = self.parts_in(&range, &parts);
+            for run in parts.split(|part| part.hold == Hold::Pass).filter(|run| !run.is_empty()) {
+                self.reserve_run(target, &range, run)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve_packed(&mut self, target: &mut dyn Target, unit: &Range<u64>, bytes: Range<usize>) -> Result<()> {
+        let len = unit.end.min(target.size()).saturating_sub(unit.start);
+        let what = What::Packed(wide(bytes.len()));
+        let Some(spot) = target.reserve(self.drive, unit.start, len, what)? else { return Ok(()) };
+        if let Some(Job::Packed { range, to }) = self.jobs.last_mut()
+            && range.end == bytes.start
+            && to.ahead(wide(range.len())) == spot.place
+        {
+            range.end = bytes.end;
+            return Ok(());
+        }
+        self.jobs.push(Job::Packed { range: bytes, to: spot.place });
+        Ok(())
+    }
+
+    /// Bytes of a unit that lie in a row.
+    fn reserve_run(&mut self, target: &mut dyn Target, unit: &Range<u64>, run: &[Part]) -> Result<()> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let (at, end) = (first.at, last.end());
+        let is_zero = run.iter().all(|part| part.hold == Hold::Zero);
+        let what = if is_zero { What::Zeroes } else { What::Data };
+        let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
+        let is_fresh = spot.rest != Rest::There;
+        let skips = is_fresh && self.manner.is_clean && spot.tweak.is_none();
+        let mut regions = Vec::new();
+        let around = |at: u64, end: u64| {
+            let origin = match spot.rest {
+                Rest::There => None,
+                Rest::Zeroes => (!skips).then_some(Origin::Null),
+                Rest::Below => Some(Origin::Below),
+                Rest::Was(source) => Some(Origin::Was(source)),
+            };
+            (at < end).then_some(()).and(origin).map(|origin| (at, end.saturating_sub(at), origin))
+        };
+        regions.extend(around(unit.start, at));
+        for part in run {
+            let origin = match part.hold {
+                Hold::Data => Some(Origin::Stage),
+                Hold::Zero if skips => None,
+                Hold::Zero | Hold::Null => Some(Origin::Null),
+                Hold::Pass => None,
+            };
+            regions.extend(origin.map(|origin| (part.at, part.len, origin)));
+        }
+        regions.extend(around(end, unit.end.min(target.size())));
+        self.plan(unit.start, &spot, at, regions);
+        Ok(())
+    }
+
+    /// Notes what is to be written to a spot, which is that of the byte at `at`.
+    fn plan(&mut self, unit: u64, spot: &Spot, at: u64, regions: Vec<(u64, u64, Origin)>) {
+        let back = |from: u64, of: u64| {
+            if of >= at {
+                from.saturating_add(of.saturating_sub(at))
+            } else {
+                from.saturating_sub(at.saturating_sub(of))
+            }
+        };
+        let place = |of: u64| Place { at: back(spot.place.at, of), ..spot.place };
+        if let (Some(tweak), Some((first, ..))) = (spot.tweak, regions.first()) {
+            let (to, tweak) = (place(*first), back(tweak, *first));
+            self.jobs.push(Job::Seal { parts: regions, unit, to, tweak });
+            return;
+        }
+        for (at, len, origin) in regions {
+            let to = place(at);
+            match origin {
+                Origin::Stage => {
+                    let (begin, more) = (self.skip(at), narrow(len));
+                    match self.jobs.last_mut() {
+                        Some(Job::Store { skip, len, to: before })
+                            if skip.saturating_add(*len) == begin && before.ahead(wide(*len)) == to =>
+                        {
+                            *len = len.saturating_add(more);
+                        }
+                        _ => self.jobs.push(Job::Store { skip: begin, len: more, to }),
+                    }
+                }
+                Origin::Null => self.jobs.push(Job::Zero { len, to }),
+                Origin::Below | Origin::Was(_) => self.jobs.push(Job::Bring { at, len, unit, origin, to }),
+            }
+        }
+    }
+
+    /// Writes the piece.
+    pub fn write(&mut self) -> Result<()> {
+        for job in core::mem::take(&mut self.jobs) {
+            match job {
+                Job::Store { skip, len, to } => self.drive.store(skip, len, to)?,
+                Job::Zero { len, to } => self.drive.zero(to, len, false)?,
+                Job::Packed { range, to } => {
+                    self.drive.write(to, self.packed.get(range).unwrap_or_default())?;
+                }
+                Job::Bring { at, len, unit, origin, to } => {
+                    let mut done = 0;
+                    while done < len {
+                        let step = len.saturating_sub(done).min(BROUGHT);
+                        let mut bytes = vec![0; narrow(step)];
+                        self.fetch(at.saturating_add(done), unit, origin, &mut bytes)?;
+                        self.drive.write(to.ahead(done), &bytes)?;
+                        done = done.saturating_add(step);
+                    }
+                }
+                Job::Seal { parts, unit, to, tweak } => self.seal(&parts, unit, to, tweak)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Encrypts what lies in a row, and writes it.
+    fn seal(&mut self, parts: &[(u64, u64, Origin)], unit: u64, to: Place, tweak: u64) -> Result<()> {
+        let (mut to, mut tweak) = (to, tweak);
+        for (at, len, origin) in parts {
+            let mut done = 0;
+            while done < *len {
+                let step = len.saturating_sub(done).min(BROUGHT);
+                let mut bytes = vec![0; narrow(step)];
+                self.fetch(at.saturating_add(done), unit, *origin, &mut bytes)?;
+                if let Some(cipher) = &self.cipher {
+                    cipher.encrypt(tweak / wide(TWEAK_UNIT), &mut bytes);
+                }
+                self.drive.write(to, &bytes)?;
+                (done, to, tweak) = (done.saturating_add(step), to.ahead(step), tweak.saturating_add(step));
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of the disk at `at`, in the unit that begins at `unit`.
+    fn fetch(&self, at: u64, unit: u64, origin: Origin, bytes: &mut [u8]) -> Result<()> {
+        match (origin, self.former) {
+            (Origin::Stage, _) => self.drive.take(self.skip(at), bytes),
+            (Origin::Was(source), Some(former)) => {
+                let source = source.cut(at.saturating_sub(unit));
+                Reader::new(&former.own, self.drive).read(&Found { depth: 0, present: true, source }, bytes)?;
+            }
+            (Origin::Below, Some(former)) => {
+                let mut walk = Walk::new(&former.below, self.drive, at, at.saturating_add(wide(bytes.len())));
+                let mut reader = Reader::new(&former.below, self.drive);
+                let mut rest = bytes;
+                while let Some((len, found)) = walk.peek()? {
+                    let len = narrow(len).min(rest.len());
+                    let (now, then) = rest.split_at_mut(len);
+                    reader.read(&found, now)?;
+                    walk.advance(wide(len));
+                    rest = then;
+                }
+                rest.fill(0);
+            }
+            (Origin::Null | Origin::Was(_) | Origin::Below, _) => bytes.fill(0),
+        }
+        Ok(())
+    }
+}
+
+impl Carrier for Stage<'_> {
+    fn carry(&mut self, reader: &mut Reader<'_>, found: &Found, len: u64, at: u64) -> Result<u64> {
+        let skip = self.skip(at);
+        let room = wide(self.drive.stage_len().saturating_sub(skip));
+        let granule = self.granule();
+        let len = len.min(room);
+        let mut zero = match found.source {
+            source if source.is_zero() => {
+                self.add(at, len, Hold::Zero);
+                return Ok(len);
+            }
+            Source::Raw { place, tweak: None, .. } => {
+                reader.allowed(found)?;
+                let marks = self.drive.load(place, skip, narrow(len), granule.trailing_zeros())?;
+                let mut marks = marks.into_iter().flat_map(|byte| (0..8u8).map(move |bit| byte >> bit & 1 == 1));
+                Box::new(move |_: usize| marks.next().unwrap_or(false)) as Box<dyn FnMut(usize) -> bool>
+            }
+            _ => {
+                let mut bytes = core::mem::take(&mut self.buffer);
+                bytes.clear();
+                bytes.resize(narrow(len), 0);
+                let read = reader.read(found, &mut bytes);
+                if read.is_ok() {
+                    self.drive.lay(skip, &bytes);
+                }
+                let size = usize::try_from(granule).unwrap_or(usize::MAX);
+                let marks: Vec<bool> = bytes.chunks(size).map(is_zero).collect();
+                self.buffer = bytes;
+                read?;
+                Box::new(move |index: usize| marks.get(index).copied().unwrap_or(false))
+            }
+        };
+        let (mut done, mut index) = (0u64, 0usize);
+        while done < len {
+            let step = u64::from(granule).min(len.saturating_sub(done));
+            let hold = if zero(index) { Hold::Zero } else { Hold::Data };
+            self.add(at.saturating_add(done), step, hold);
+            (done, index) = (done.saturating_add(step), index.saturating_add(1));
+        }
+        Ok(len)
+    }
+
+    fn blank(&mut self, at: u64, len: u64) -> Result<()> {
+        self.add(at, len, Hold::Zero);
+        Ok(())
+    }
+
+    fn pass(&mut self, at: u64, len: u64) {
+        self.add(at, len, Hold::Pass);
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn wide(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn narrow(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

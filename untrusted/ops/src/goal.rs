@@ -1,0 +1,141 @@
+//! The image that is written to: made, or opened, and sealed when all is in it.
+
+use crate::cx::Cx;
+use crate::open::{chain, stack};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use instar_formats::by_name;
+use instar_image::stage::Former;
+use instar_image::{
+    Chain, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target, info,
+};
+use instar_wire::op::convert::{self, Event};
+use instar_wire::op::{New, Rules, Source};
+
+/// An image that is open to be written to.
+pub struct Goal {
+    /// What gives out its places; none if it takes whatever comes, one byte after the other.
+    pub target: Option<Box<dyn Target>>,
+    /// What was in it.
+    pub former: Option<Former>,
+    /// If all bytes of its disk have their place: the bytes of the disk, and the place of the first.
+    pub rows: Option<Vec<(u64, u64, Place)>>,
+}
+
+/// Parts of which a disk can consist whose bytes all have their place.
+const ROWS_MAX: usize = 1 << 16;
+
+/// The image that the user wants, which is to hold `total` bytes.
+pub fn open(
+    request: &convert::Target,
+    rules: &Rules,
+    total: u64,
+    cx: &Cx<'_>,
+    tell: &dyn Fn(Event) -> Result<()>,
+) -> Result<Goal> {
+    let (target, former) = match &request.goal {
+        convert::Goal::Stream(stream) => {
+            let place = Place { file: stream.file.id, at: stream.at };
+            return Ok(Goal { target: None, former: None, rows: Some(Vec::from([(0, u64::MAX, place)])) });
+        }
+        convert::Goal::New(new) => {
+            let needed = request.at.saturating_add(total).next_multiple_of(512);
+            let recipe = Recipe { size: request.len.unwrap_or(needed), ..new.recipe.clone() };
+            let made = make(new, &recipe, rules, cx);
+            let (target, below) = made.inspect_err(|_| _ = tell(Event::Unmade))?;
+            let former = below.map(|below| Former { own: Chain { layers: Vec::new() }, below });
+            (target, former)
+        }
+        convert::Goal::There(source) => {
+            let file = Granted { len: cx.drive.length(source.file.id)?, ..source.file.clone() };
+            let source = Source { file, ..(**source).clone() };
+            let opened = there(&source, rules, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
+            (opened.0, Some(opened.1))
+        }
+    };
+    if target.size() < request.at.saturating_add(total) {
+        return Err(Kind::TooBig.what("output file is smaller than input file"));
+    }
+    if request.compress && target.packing().is_none() {
+        return Err(Kind::Unsupported.what("Compression not supported for this file format"));
+    }
+    let rows = rows(&*target);
+    Ok(Goal { target: Some(target), former, rows })
+}
+
+/// Opens an image that is there.
+fn there(source: &Source, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
+    let stack = stack(cx, source, rules, &|_| Ok(()))?;
+    let target = stack.first().map(|top| top.image.target()).transpose()?;
+    let target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
+    let mut layers = chain(&stack, None)?.layers.into_iter();
+    let own = Chain { layers: layers.by_ref().take(1).collect() };
+    Ok((target, Former { own, below: Chain { layers: layers.collect() } }))
+}
+
+/// Makes an image, and opens it; and what lies below it.
+fn make(new: &New, recipe: &Recipe, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Option<Chain<'static>>)> {
+    let below = match &new.backing {
+        Some(source) => Some(stack(cx, source, rules, &|_| Ok(()))?),
+        None => None,
+    };
+    let told = below.as_ref().and_then(|stack| stack.first()).map(|top| &top.told);
+    lay_out(new, recipe, told, rules, cx)?;
+    let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
+    let granted = |file: &Granted| Granted { len: cx.drive.len(file.id), ..file.clone() };
+    let options = Options {
+        purpose: Purpose::Read,
+        as_qemu: rules.as_qemu,
+        version: rules.version,
+        key: new.key.clone(),
+        beside: new.beside.as_ref().map(granted),
+        ..Options::default()
+    };
+    let image = format.open(File::new(cx.drive, &granted(&new.file)), &options)?;
+    Ok((image.target()?, below.map(|below| chain(&below, None)).transpose()?))
+}
+
+/// Lays out an image that holds nothing.
+pub fn lay_out(new: &New, recipe: &Recipe, below: Option<&info::Image>, rules: &Rules, cx: &Cx<'_>) -> Result<()> {
+    let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
+    let site = Site {
+        drive: cx.drive,
+        file: new.file.id,
+        beside: new.beside.as_ref().map(|file| file.id),
+        name: &new.name.0,
+        below,
+        key: new.key.as_ref(),
+        rules,
+        random: RefCell::new(Random::new(&new.seed.0)),
+    };
+    format.create(recipe, &site)
+}
+
+fn unknown(recipe: &Recipe) -> instar_image::Error {
+    Kind::Unsupported.what("Unknown file format '{}'").arg(recipe.format.clone())
+}
+
+/// The rows in which the bytes of a disk lie, if all have their place.
+fn rows(target: &dyn Target) -> Option<Vec<(u64, u64, Place)>> {
+    let mut rows = Vec::new();
+    let mut at = 0;
+    while at < target.size() {
+        let (len, spot) = target.fixed(at).filter(|(len, spot)| *len > 0 && spot.tweak.is_none())?;
+        if rows.len() >= ROWS_MAX {
+            return None;
+        }
+        rows.push((at, len, spot.place));
+        at = at.saturating_add(len);
+    }
+    Some(rows)
+}
+
+/// Where a byte lies that is in one of the rows, and how many follow it there.
+pub fn row_at(rows: &[(u64, u64, Place)], at: u64) -> (u64, Place) {
+    let index = rows.partition_point(|(start, ..)| *start <= at).saturating_sub(1);
+    let nowhere = (0, 0, Place { file: FileId(u32::MAX), at: 0 });
+    let (start, len, place) = rows.get(index).copied().unwrap_or(nowhere);
+    let skip = at.saturating_sub(start);
+    (len.saturating_sub(skip), place.ahead(skip))
+}

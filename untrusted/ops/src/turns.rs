@@ -1,0 +1,48 @@
+//! Turns: lanes that do their shares at once, but for one step of each that is done in the order of the shares.
+
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use instar_image::{Drive, Result};
+
+/// How often a lane looks whether it is its turn before it lets others go on.
+const LOOKS: u32 = 2000;
+
+/// Whose turn it is.
+#[derive(Default)]
+pub struct Turns {
+    next: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Turns {
+    /// Waits for the turn of share `number`; false if there will be no more turns.
+    pub fn wait(&self, number: u64, drive: &dyn Drive) -> Result<bool> {
+        loop {
+            for _ in 0..LOOKS {
+                if self.stopped.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                if self.next.load(Ordering::Acquire) == number {
+                    return Ok(true);
+                }
+                spin_loop();
+            }
+            drive.pause()?;
+        }
+    }
+
+    /// Whoever has the turn gives it to the next.
+    pub fn pass(&self) {
+        self.next.fetch_add(1, Ordering::Release);
+    }
+
+    /// Nobody gets a turn any more.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that has been said.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
