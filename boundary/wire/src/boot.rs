@@ -27,6 +27,19 @@ pub const LANES_MAX: usize = 16;
 /// First word of the boot page: what it is, and the version of this crate's promises.
 pub const BOOT_MAGIC: u64 = 0x0002_7261_7473_6e69;
 
+/// Bytes of the stage: the part of a long slot where what is copied lies between being read and being written.
+pub const STAGE_LEN: usize = 2 << 20;
+/// Room behind the stage for the marks of zeroes that follow what is read.
+pub const STAGE_MARKS: usize = PAGE;
+
+/// Bytes of a slot of this length that come before the stage; all of it, if it is too short to have one.
+pub fn before_stage(slot_len: usize) -> usize {
+    match slot_len.checked_sub(STAGE_LEN + STAGE_MARKS) {
+        None | Some(0) => slot_len,
+        Some(before) => before,
+    }
+}
+
 /// The first page of the window, written by the host before the worker starts and never read back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -108,6 +108,8 @@ struct Ear {
     is_unpicked: bool,
     /// The target could not be given its length or its space.
     is_unmade: bool,
+    /// The image to be written to could not be opened.
+    is_unopened: bool,
     /// The part to be copied begins beyond the end.
     is_beyond: bool,
     /// Why it must not go on.
@@ -149,6 +151,7 @@ impl Copying<'_> {
                 }
                 Event::Work(bytes) => progress.expect(bytes),
                 Event::Unmade => ear.is_unmade = true,
+                Event::Unopened => ear.is_unopened = true,
                 Event::Done(bytes) => progress.advance(bytes),
                 Event::Salvaged(trouble) => ear.salvaged.push(trouble),
                 Event::Unmapped(trouble) => ear.unmapped = Some(trouble),
@@ -186,7 +189,10 @@ impl Copying<'_> {
     /// A raw target has no place for bitmaps.
     fn refuse_bitmaps(&self, making: &Making<'_>) -> Result<(), Told> {
         match self.0.parsed.has("bitmaps") {
-            true => Err(making.say(b"Format driver 'raw' does not support bitmaps")),
+            true if !making.keeps_bitmaps() => {
+                Err(making.say(&[b"Format driver '", making.format(), b"' does not support bitmaps"].concat()))
+            }
+            true => Ok(()),
             false => Ok(()),
         }
     }
@@ -217,8 +223,10 @@ impl Copying<'_> {
             return Told::failure(settings, &self.0.words(&error));
         }
         if ear.is_unmade {
-            let words = self.0.input_output(&ear.heard, &error);
-            return making.not_made(&[b"Could not resize file: ", &words[..]].concat());
+            return making.unmade(&self.0, &ear.heard, &error);
+        }
+        if ear.is_unopened {
+            return making.not_opened(&self.0.words(&error));
         }
         match ear.unmapped.or(ear.stopped) {
             Some(trouble) => self.stopped(&trouble, &ear.heard, making),

@@ -31,7 +31,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let operands = Operands::new(parsed, settings)?;
     let image = operands.open(parsed, &mut session, settings)?;
     let wanted = operands.wanted();
-    let mut making = Making::new(wanted, parsed, &session, settings);
+    let mut making = Making::new(wanted, parsed, &mut session, settings);
     let copy = Request {
         sources: vec![image.content()],
         rules: setup::rules(settings),

@@ -1,9 +1,11 @@
 //! The target of a copy: what the user wants made, and its making.
 
+use crate::args::creation::Schema;
 use crate::args::keyval;
 use crate::args::node::{Named, describe, drivers};
 use crate::args::number;
 use crate::args::{Complaint, Parsed};
+use crate::asking::{Asking, Heard};
 use crate::opening::{self, Plain};
 use crate::settings::Settings;
 use crate::setup::{mishap_words, system_words};
@@ -11,8 +13,12 @@ use crate::{Told, stderr_text};
 use instar_broker::publish::{FileType, Hints, Refused, Target, Wish};
 use instar_broker::session::Why;
 use instar_broker::{Mishap, Session};
+use instar_wire::code::Secret;
+use instar_wire::error::{Error, Kind};
+use instar_wire::fact::{Fact, Field};
 use instar_wire::io::Granted;
-use instar_wire::op::convert::{Preallocation, Target as Asked};
+use instar_wire::op::convert::{Goal, Stream, Target as Asked};
+use instar_wire::op::{New, Recipe, Source};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
@@ -61,7 +67,13 @@ struct Aim {
     size: Option<u64>,
     /// It has to be a device.
     is_device: bool,
-    preallocation: Preallocation,
+    /// What the image is that is there.
+    there: Option<Source>,
+    /// The format that is made, and its options.
+    format: Vec<u8>,
+    options: Vec<Field>,
+    backing: Option<Source>,
+    key: Option<Secret>,
     hints: Hints,
 }
 
@@ -72,7 +84,11 @@ impl Aim {
             at: 0,
             size: None,
             is_device: false,
-            preallocation: Preallocation::Off,
+            there: None,
+            format: b"raw".to_vec(),
+            options: Vec::new(),
+            backing: None,
+            key: None,
             hints: Hints::default(),
         }
     }
@@ -86,7 +102,7 @@ pub fn is_device(path: &[u8]) -> bool {
 
 impl<'a> Making<'a> {
     /// The target that the user named.
-    pub fn new(wanted: Wanted, parsed: &'a Parsed, session: &Session, settings: &'a Settings) -> Self {
+    pub fn new(wanted: Wanted, parsed: &'a Parsed, session: &mut Session, settings: &'a Settings) -> Self {
         let promised = session.promise(&wanted.name);
         let aim = Err(Told::default());
         let mut making = Making { wanted, parsed, settings, promised, aim, target: None, base: 0, total: 0 };
@@ -112,14 +128,37 @@ impl<'a> Making<'a> {
             std::fs::metadata(path).is_ok_and(|about| !about.is_file())
         });
         Asked {
-            file: self.promised.clone(),
-            at: aim.map_or(0, |aim| aim.at).saturating_add(self.wanted.seek),
+            goal: self.goal(aim),
+            at: self.wanted.seek,
             len: self.wanted.len.map(|len| len.saturating_add(SECTOR - 1) / SECTOR * SECTOR),
-            exists: self.exists() || self.wanted.is_stream,
             // What is on a device stays there until it is written over.
             is_zero: self.parsed.has("target-is-zero") || !(self.exists() || self.wanted.is_stream || standing),
-            preallocation: aim.map_or(Preallocation::Off, |aim| aim.preallocation.clone()),
+            is_clean: !standing,
+            compress: self.parsed.has("compress"),
         }
+    }
+
+    fn goal(&self, aim: Option<&Aim>) -> Goal {
+        let file = self.promised.clone();
+        if self.wanted.is_stream {
+            return Goal::Stream(Stream { file, at: aim.map_or(0, |aim| aim.at) });
+        }
+        if self.exists() {
+            let source = aim.and_then(|aim| aim.there.clone()).unwrap_or_else(|| Source::whole(file));
+            return Goal::There(Box::new(source));
+        }
+        let name = aim.map(|aim| Path::new(OsStr::from_bytes(&aim.path)).file_name().unwrap_or_default());
+        let options = Fact::Fields(aim.map(|aim| aim.options.clone()).unwrap_or_default());
+        let format = aim.map_or(&b"raw"[..], |aim| &aim.format);
+        Goal::New(Box::new(New {
+            recipe: Recipe { format: format.into(), size: 0, options },
+            file,
+            beside: None,
+            backing: aim.and_then(|aim| aim.backing.clone()),
+            key: aim.and_then(|aim| aim.key.clone()),
+            name: name.unwrap_or_default().as_bytes().into(),
+            seed: seed(),
+        }))
     }
 
     /// Whether it is there already.
@@ -131,11 +170,12 @@ impl<'a> Making<'a> {
         self.parsed.verb.name == "dd"
     }
 
-    fn format(&self) -> &[u8] {
+    /// Its format.
+    pub fn format(&self) -> &[u8] {
         self.parsed.bytes("target-format").unwrap_or(b"raw")
     }
 
-    fn aim(&mut self, session: &Session) -> Result<Aim, Told> {
+    fn aim(&mut self, session: &mut Session) -> Result<Aim, Told> {
         if self.wanted.is_stream {
             self.check_format()?;
             let (target, at) = Target::stream().map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
@@ -147,6 +187,9 @@ impl<'a> Making<'a> {
             return self.existing();
         }
         self.check_format()?;
+        if !PLAIN.contains(&self.format()) {
+            return self.image(session);
+        }
         if self.parsed.has("compress") {
             return Err(self.say(b"Compression not supported for this file format"));
         }
@@ -164,7 +207,7 @@ impl<'a> Making<'a> {
     /// Refuses a format that cannot be written.
     fn check_format(&self) -> Result<(), Told> {
         let format = self.format();
-        if PLAIN.contains(&format) {
+        if PLAIN.contains(&format) || (Schema::of(format, &self.settings.profile).is_some() && !self.wanted.is_stream) {
             return Ok(());
         }
         let known = drivers::driver(format, &self.settings.profile).is_some();
@@ -174,6 +217,42 @@ impl<'a> Making<'a> {
             (false, false) => [b"Unknown file format '", format, b"'"].concat(),
         };
         Err(self.say(&sentence))
+    }
+
+    /// A new image of a format that has options of its own.
+    fn image(&self, session: &mut Session) -> Result<Aim, Told> {
+        let (format, profile) = (self.format(), &self.settings.profile);
+        let schema = Schema::of(format, profile).ok_or_else(|| self.say(b"Unknown file format"))?;
+        let lists = self.parsed.values("options").map(|list| list.as_bytes());
+        let refuse = |complaint: Complaint| opening::complain(&complaint, self.settings);
+        let Fact::Fields(mut options) = schema.read(lists, profile).0.map_err(refuse)? else { return self.named() };
+        for (key, name) in [("backing", "backing_file"), ("backing-format", "backing_fmt")] {
+            if let Some(value) = self.parsed.bytes(key) {
+                options.retain(|field| field.name.0 != name.as_bytes());
+                options.push(Field { name: name.into(), value: value.into() });
+            }
+        }
+        let recipe = Recipe { format: format.into(), size: 0, options: Fact::Fields(options.clone()) };
+        let aim = self.named()?;
+        let hints =
+            Hints { no_copy_on_write: recipe.is_on("nocow"), extent: recipe.number("extent_size_hint") };
+        let backing = match recipe.text("backing_file").filter(|name| !name.is_empty()) {
+            Some(name) => Some(self.backing(name, recipe.text("backing_fmt"), &aim.path, session)?),
+            None => None,
+        };
+        let id = recipe.text("encrypt.key-secret").or_else(|| recipe.text("key-secret"));
+        let secret = id.and_then(|id| self.parsed.objects.secret(id));
+        let key = secret.map(|secret| Secret(secret.bytes.expose().to_vec()));
+        options.retain(|field| !matches!(&field.name.0[..], b"size" | b"nocow" | b"extent_size_hint"));
+        Ok(Aim { format: format.to_vec(), options, backing, key, hints, ..aim })
+    }
+
+    /// The image that the new one stands on, named from where that is.
+    fn backing(&self, name: &[u8], format: Option<&[u8]>, path: &[u8], session: &mut Session) -> Result<Source, Told> {
+        let folder = Path::new(OsStr::from_bytes(path)).parent().unwrap_or(Path::new(""));
+        let place = folder.join(OsStr::from_bytes(name));
+        let named = Named { format, ..Named::plain(place.as_os_str().as_bytes()) };
+        Ok(opening::open_named(self.parsed, &named, session, self.settings)?.content())
     }
 
     /// The file that the word names, if it is to be made.
@@ -213,13 +292,19 @@ impl<'a> Making<'a> {
         if node.driver_name().is_some_and(|name| READ_ONLY.contains(&name.as_bytes())) {
             return Err(self.not_opened(b"Image is read-only"));
         }
-        let plain = opening::plain_file(&node);
-        let plain = plain.filter(|_| node.driver.is_some());
-        let Plain { path, part, is_device } =
-            plain.ok_or_else(|| self.not_opened(b"only raw images that are said to be raw can be written in place"))?;
         let checked = opening::check_written(&node, self.parsed, self.settings);
+        let plain = opening::plain_file(&node).filter(|_| node.driver.is_some());
+        if let Some(Plain { path, part, is_device }) = plain {
+            checked.map_err(|complaint| refuse(complaint.not_opened(name)))?;
+            let file = Granted { pinned: Some("raw".into()), ..self.promised.clone() };
+            let there = Some(Source { raw: part.clone(), ..Source::whole(file) });
+            return Ok(Aim { at: part.offset.unwrap_or(0), size: part.size, is_device, there, ..Aim::at(&path) });
+        }
+        let written = opening::written(&node, &self.promised, self.parsed);
+        let (path, source) = written.ok_or_else(|| self.not_opened(b"drivers cannot be stacked in this way"))?;
         checked.map_err(|complaint| refuse(complaint.not_opened(name)))?;
-        Ok(Aim { at: part.offset.unwrap_or(0), size: part.size, is_device, ..Aim::at(&path) })
+        let format = source.file.pinned.clone().unwrap_or_default().0;
+        Ok(Aim { there: Some(source), format, ..Aim::at(&path) })
     }
 
     /// What `-o` asks for.
@@ -230,7 +315,10 @@ impl<'a> Making<'a> {
                 match &key[..] {
                     // The size is that of what is copied; all the same it has to be one.
                     b"size" => _ = self.size(&key, &value)?,
-                    b"preallocation" => aim.preallocation = self.preallocation(&value, on_device)?,
+                    b"preallocation" => {
+                        self.check_preallocation(&value, on_device)?;
+                        aim.options.push(Field { name: key[..].into(), value: value[..].into() });
+                    }
                     _ if on_device => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
                     b"nocow" => aim.hints.no_copy_on_write = self.flag(&key, &value)?,
                     b"extent_size_hint" => aim.hints.extent = Some(self.size(&key, &value)?),
@@ -241,14 +329,13 @@ impl<'a> Making<'a> {
         Ok(aim)
     }
 
-    fn preallocation(&self, word: &[u8], on_device: bool) -> Result<Preallocation, Told> {
+    fn check_preallocation(&self, word: &[u8], on_device: bool) -> Result<(), Told> {
         match word {
-            b"off" => Ok(Preallocation::Off),
+            b"off" => Ok(()),
             b"falloc" | b"full" if on_device => {
                 Err(self.not_made(&[b"Unsupported preallocation mode '", word, b"'"].concat()))
             }
-            b"falloc" => Ok(Preallocation::Falloc),
-            b"full" => Ok(Preallocation::Full),
+            b"falloc" | b"full" => Ok(()),
             b"metadata" => Err(self.not_made(b"Unsupported preallocation mode: metadata")),
             word => Err(self.not_made(&[b"invalid parameter value: ", word].concat())),
         }
@@ -285,7 +372,21 @@ impl<'a> Making<'a> {
         Told::failure(self.settings, &[&about[..], words].concat())
     }
 
-    fn not_opened(&self, words: &[u8]) -> Told {
+    /// What is told of a target that the worker could not make.
+    pub fn unmade(&self, asking: &Asking<'_>, heard: &Heard, error: &Error) -> Told {
+        if error.kind == Kind::Io {
+            let words = asking.input_output(heard, error);
+            return self.not_made(&[b"Could not resize file: ", &words[..]].concat());
+        }
+        self.not_made(&asking.words(error))
+    }
+
+    /// Whether bitmaps can be copied into it.
+    pub fn keeps_bitmaps(&self) -> bool {
+        self.format() == b"qcow2"
+    }
+
+    pub(crate) fn not_opened(&self, words: &[u8]) -> Told {
         let name = stderr_text(self.settings).show(&self.wanted.name).into_owned();
         Told::failure(self.settings, &[b"Could not open '", &name[..], b"': ", words].concat())
     }
@@ -332,6 +433,9 @@ impl<'a> Making<'a> {
             FileType::RegularFile => {}
             _ => return Err(self.not_opened(&words(&why(Why::NotRegular)))),
         }
+        if aim.format != b"raw" {
+            return Ok(());
+        }
         let have = target.len();
         let whole = have.next_multiple_of(SECTOR);
         if aim.at > whole {
@@ -368,7 +472,7 @@ impl<'a> Making<'a> {
     fn check_made(&self, target: &Target, aim: &Aim, total: u64) -> Result<(), Told> {
         let asked = self.wanted.len.unwrap_or(total.saturating_add(self.wanted.seek));
         match target.kind() {
-            FileType::BlockDevice | FileType::CharacterDevice if asked > target.len() => {
+            FileType::BlockDevice | FileType::CharacterDevice if aim.format == b"raw" && asked > target.len() => {
                 Err(self.not_made(b"Cannot grow device files"))
             }
             FileType::BlockDevice | FileType::CharacterDevice => Ok(()),
@@ -441,6 +545,14 @@ impl<'a> Making<'a> {
             self.not_made(words.split(" (os error").next().unwrap_or_default().as_bytes())
         })
     }
+}
+
+/// What identifiers and keys are drawn from.
+fn seed() -> Secret {
+    let mut bytes = [0; 32];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    debug_assert!(read.is_ok());
+    Secret(bytes.to_vec())
 }
 
 /// What has come of a target.

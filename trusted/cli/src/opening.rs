@@ -289,6 +289,16 @@ pub fn plain_file(node: &Node) -> Option<Plain> {
     Some(plain).filter(|_| part.is_some() == stack.format.is_some())
 }
 
+/// The path and the image that a description means, if it is of an image in a plain file; the file is promised.
+pub fn written(node: &Node, promised: &Granted, parsed: &Parsed) -> Option<(Vec<u8>, Source)> {
+    let stack = Stack::of(node).filter(|s| s.filters.is_empty() && s.part.is_none() && s.shims.is_empty())?;
+    let Some(Leaf::File(path) | Leaf::HostDevice(path)) = stack.leaf.leaf() else { return None };
+    let format = stack.format?;
+    let secret = secret_name(format).and_then(|id| parsed.objects.secret(&id));
+    let key = secret.map(|secret| Secret(secret.bytes.expose().to_vec()));
+    Some((path.to_vec(), Source { key, ..source(format, None, promised) }))
+}
+
 /// Refuses what cannot be meant of an image that is written to.
 pub fn check_written(node: &Node, parsed: &Parsed, settings: &Settings) -> Result<(), Complaint> {
     let Some(stack) = Stack::of(node) else { return Ok(()) };

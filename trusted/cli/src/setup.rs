@@ -8,15 +8,15 @@ use instar_broker::policy::Policy;
 use instar_broker::session::Why;
 use instar_broker::{Mishap, Session};
 use instar_sandbox::{Budget, Cell, WORKER, start};
-use instar_wire::boot::{LANES_MAX, Shape};
+use instar_wire::boot::{LANES_MAX, STAGE_LEN, STAGE_MARKS, Shape};
 use instar_wire::op::Rules;
 use instar_wire::op::convert::{Named, Pick};
 use std::path::PathBuf;
 
 /// Lanes of a worker that moves data, where there are as many processors and nobody asks for another number.
 const LANES: usize = 8;
-/// Bytes that such a worker reads or writes at once.
-const SLOT_LEN: usize = 1 << 20;
+/// Bytes that such a worker reads or writes at once, and its stage.
+const SLOT_LEN: usize = (1 << 20) + STAGE_LEN + STAGE_MARKS;
 /// The options that are settings.
 const SETTINGS: &[&str] = &["cell", "qemu-version", "unsafe-quirks", "ignore-quirks", "allow"];
 

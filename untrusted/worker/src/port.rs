@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use instar_image::file::{Hole, Zeroes};
 use instar_image::{Drive, Io, Place};
+use instar_wire::boot::{STAGE_LEN, before_stage};
 use instar_wire::code::{decode, encode};
 use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::{
-    Answer, Call, FileId, Granted, Op, PIECE_LAST, PIECE_MORE, RUN_HOLE, RUNS_MAX, Related, Role, Status, ZEROES_HOLES,
+    Answer, Call, FileId, Granted, Op, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Role, Status, ZEROES_HOLES,
     ZEROES_SKIPPED, copy_arg,
 };
 
@@ -19,8 +20,8 @@ pub trait Door {
     fn call(&self, call: &Call) -> Answer;
     /// Length of the slot.
     fn slot_len(&self) -> usize;
-    /// Copies bytes to the start of the slot; too many are cut.
-    fn put(&self, bytes: &[u8]);
+    /// Copies bytes to the slot at `at`; too many are cut.
+    fn put(&self, at: usize, bytes: &[u8]);
     /// Copies bytes from the slot at `at`; beyond its end they are zero.
     fn get(&self, at: usize, bytes: &mut [u8]);
     /// The number of this lane's next call.
@@ -70,15 +71,15 @@ impl<'a> Port<'a> {
     }
 
     fn send(&self, op: Op, bytes: &[u8]) -> Result<Answer> {
-        if bytes.len() > self.door.slot_len() {
+        if bytes.len() > self.slot_len() {
             return Err(Kind::TooBig.what("a message is longer than the window's slot"));
         }
-        self.door.put(bytes);
+        self.door.put(0, bytes);
         self.call(op, Call { len: bytes.len() as u64, ..Call::default() })
     }
 
     fn receive(&self, len: u64) -> Vec<u8> {
-        let len = usize::try_from(len).unwrap_or(0).min(self.door.slot_len());
+        let len = usize::try_from(len).unwrap_or(0).min(self.slot_len());
         let mut bytes = vec![0; len];
         self.door.get(0, &mut bytes);
         bytes
@@ -97,13 +98,27 @@ impl<'a> Port<'a> {
 
     /// Tells something of the verb's, in as many pieces as the slot makes necessary.
     pub fn emit(&self, event: &[u8]) -> Result<()> {
-        let room = self.door.slot_len().saturating_sub(1).max(1);
+        let room = self.slot_len().saturating_sub(1).max(1);
         let mut pieces = event.chunks(room).peekable();
         while let Some(piece) = pieces.next() {
             let mark = if pieces.peek().is_some() { PIECE_MORE } else { PIECE_LAST };
             self.send(Op::Emit, &[&[mark], piece].concat())?;
         }
         Ok(())
+    }
+
+    /// Asks for a file.
+    fn granted(&self, op: Op, message: &[u8], from: FileId) -> Result<Granted> {
+        let answer = self.send(op, message).map_err(|e| e.file(from))?;
+        let granted = decode(&self.receive(answer.value2))
+            .map_err(|_| Kind::Io.what("the broker's grant makes no sense").file(from))?;
+        self.know(&granted);
+        Ok(granted)
+    }
+
+    /// Where in the slot a byte of the stage is.
+    fn on_stage(&self, skip: usize) -> u64 {
+        self.slot_len().saturating_add(skip) as u64
     }
 
     /// Says how it ended. Nothing follows.
@@ -120,7 +135,7 @@ impl Io for Port<'_> {
 
     fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Result<()> {
         let mut at = at;
-        for piece in buf.chunks_mut(self.door.slot_len()) {
+        for piece in buf.chunks_mut(self.slot_len()) {
             let len = piece.len() as u64;
             self.call(Op::Read, Call { file: file.0, at, len, ..Call::default() }).map_err(|e| e.file(file).at(at))?;
             self.door.get(0, piece);
@@ -130,12 +145,7 @@ impl Io for Port<'_> {
     }
 
     fn related(&self, from: FileId, role: Role, name: &[u8]) -> Result<Granted> {
-        let related = Related { from, role, name: name.into() };
-        let answer = self.send(Op::Related, &encode(&related)).map_err(|e| e.file(from))?;
-        let granted = decode(&self.receive(answer.value2))
-            .map_err(|_| Kind::Io.what("the broker's grant makes no sense").file(from))?;
-        self.know(&granted);
-        Ok(granted)
+        self.granted(Op::Related, &encode(&Related { from, role, name: name.into() }), from)
     }
 
     fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {
@@ -162,13 +172,13 @@ impl Port<'_> {
 
 impl Drive for Port<'_> {
     fn slot_len(&self) -> usize {
-        self.door.slot_len()
+        before_stage(self.door.slot_len())
     }
 
     fn write(&self, place: Place, bytes: &[u8]) -> Result<()> {
         let mut place = place;
-        for piece in bytes.chunks(self.door.slot_len()) {
-            self.door.put(piece);
+        for piece in bytes.chunks(self.slot_len()) {
+            self.door.put(0, piece);
             self.act(Op::Write, change(place, piece.len() as u64))?;
             place = place.ahead(piece.len() as u64);
         }
@@ -193,7 +203,54 @@ impl Drive for Port<'_> {
     }
 
     fn set_length(&self, file: FileId, len: u64) -> Result<()> {
-        self.act(Op::SetLength, Call { file: file.0, len, ..Call::default() })
+        self.act(Op::SetLength, Call { file: file.0, len, ..Call::default() })?;
+        self.lens.borrow_mut().insert(file, len);
+        Ok(())
+    }
+
+    fn length(&self, file: FileId) -> Result<u64> {
+        let answer = self.call(Op::Length, Call { file: file.0, ..Call::default() }).map_err(|e| e.file(file))?;
+        self.lens.borrow_mut().insert(file, answer.value);
+        Ok(answer.value)
+    }
+
+    fn part(&self, from: FileId, name: &[u8]) -> Result<FileId> {
+        let part = Part { from, name: name.into() };
+        self.granted(Op::Part, &encode(&part), from).map(|granted| granted.id)
+    }
+
+    fn load(&self, from: Place, skip: usize, len: usize, granule: u32) -> Result<Vec<u8>> {
+        let at2 = self.on_stage(skip);
+        let call = Call { arg: granule, at2, ..change(from, len as u64) };
+        self.act(Op::Read, call)?;
+        let count = len.div_ceil(1usize.checked_shl(granule).unwrap_or(usize::MAX)).div_ceil(8);
+        let mut marks = vec![0; count];
+        self.door.get(self.slot_len().saturating_add(skip).saturating_add(len), &mut marks);
+        Ok(marks)
+    }
+
+    fn lay(&self, skip: usize, bytes: &[u8]) {
+        self.door.put(self.slot_len().saturating_add(skip), bytes);
+    }
+
+    fn take(&self, skip: usize, bytes: &mut [u8]) {
+        self.door.get(self.slot_len().saturating_add(skip), bytes);
+    }
+
+    fn store(&self, skip: usize, len: usize, to: Place) -> Result<()> {
+        self.act(Op::Write, Call { at2: self.on_stage(skip), ..change(to, len as u64) })
+    }
+
+    fn stage_len(&self) -> usize {
+        if self.slot_len() < self.door.slot_len() { STAGE_LEN } else { 0 }
+    }
+
+    fn pause(&self) -> Result<()> {
+        self.call(Op::Pause, Call::default()).map(drop)
+    }
+
+    fn clock(&self) -> Result<u64> {
+        self.call(Op::Clock, Call::default()).map(|answer| answer.value)
     }
 
     fn flush(&self, file: FileId) -> Result<()> {

@@ -81,10 +81,12 @@ impl Door for Lane {
         self.slot_len
     }
 
-    fn put(&self, bytes: &[u8]) {
+    fn put(&self, at: usize, bytes: &[u8]) {
+        let at = at.min(self.slot_len);
         // SAFETY: cut to the slot, which is ours to write while it is our turn.
         unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.slot.as_ptr(), bytes.len().min(self.slot_len));
+            let len = bytes.len().min(self.slot_len - at);
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.slot.as_ptr().add(at), len);
         }
     }
 
