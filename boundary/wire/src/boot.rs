@@ -25,7 +25,7 @@ pub const LAST_WORDS_MAX: usize = 1024;
 /// Most lanes a cell can have.
 pub const LANES_MAX: usize = 16;
 /// First word of the boot page: what it is, and the version of this crate's promises.
-pub const BOOT_MAGIC: u64 = 0x0002_7261_7473_6e69;
+pub const BOOT_MAGIC: u64 = 0x0003_7261_7473_6e69;
 
 /// The first page of the window, written by the host before the worker starts and never read back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
