@@ -26,10 +26,10 @@ pub struct Made {
 pub fn next_call(input: &mut Reader<'_>) -> Made {
     let head = input.byte();
     let (lane, skewed, strict) = (usize::from(head & 1), head & 6 == 6, head & 8 == 0);
-    let op = u32::from(input.byte() % 23);
+    let op = u32::from(input.byte() % 24);
     let slot = slot(input);
     let mut call = Call { op, len: slot.len() as u64, ..Call::default() };
-    if !strict || (2..=10).contains(&op) {
+    if !strict || (2..=10).contains(&op) || op == 20 {
         (call.file, call.at, call.len) = (input.number() as u32, input.number(), input.number());
     }
     if !strict || [2, 3, 4, 5].contains(&op) {

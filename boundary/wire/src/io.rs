@@ -76,6 +76,8 @@ ops! {
     Pause = 18,
     /// Value: nanoseconds of a clock that never goes back.
     Clock = 19,
+    /// Value: how long `file` is now.
+    Length = 20,
 }
 
 /// The event is whole with this piece.

@@ -16,7 +16,7 @@ const _: () = assert!(LAST_WORDS_AT == 2048 && LAST_WORDS_AT + 8 + LAST_WORDS_MA
 const _: () = assert!(BELL_AT == 0 && CALL_AT == 64 && ANSWER_AT == 128 && PAGE == 4096 && LANES_MAX == 16);
 const _: () = assert!(BOOT_MAGIC == 0x0003_7261_7473_6e69);
 
-const _: () = assert!(Op::ALL.len() == 19);
+const _: () = assert!(Op::ALL.len() == 20);
 const _: () = {
     let mut i = 0;
     while i < Op::ALL.len() {
@@ -30,4 +30,5 @@ const _: () = assert!(Op::SetLength as u32 == 8 && Op::Holes as u32 == 9 && Op::
 const _: () = assert!(Op::Related as u32 == 11 && Op::Emit as u32 == 12 && Op::Finish as u32 == 13);
 const _: () = assert!(Op::Wake as u32 == 14 && Op::Join as u32 == 15 && Op::Park as u32 == 16);
 const _: () = assert!(Op::Part as u32 == 17 && Op::Pause as u32 == 18 && Op::Clock as u32 == 19);
+const _: () = assert!(Op::Length as u32 == 20);
 const _: () = assert!(RUNS_MAX == 1024 && RUN_HOLE == 1 << 63 && ZEROES_MAX == 0xffff);

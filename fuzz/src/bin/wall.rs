@@ -124,6 +124,7 @@ mod target {
                 assert!(grant(to).writable && inside(at, range.len, all));
             }
             Admitted::SetLength(id, len) => assert!(grant(id).writable && len <= all),
+            Admitted::Length(id) => assert!((id.0 as usize) < GRANTS.len()),
             Admitted::Flush(id) => assert!(grant(id).writable),
             Admitted::Related(len) | Admitted::Part(len) => assert!(len <= SHAPE.slot_len),
             Admitted::Emit(len) => assert!(len <= SHAPE.slot_len && len <= 5000),

@@ -63,7 +63,7 @@ fn model(s: &Step) -> Option<Violation> {
         Discard | Allocate | Holes => &["file", "at", "len"],
         Copy => &["file", "at", "len", "file2", "at2", "arg"],
         SetLength => &["file", "len"],
-        Flush => &["file"],
+        Flush | Length => &["file"],
         Related | Part | Emit | Finish => &["len"],
         Start | Wake | Join | Park | Pause | Clock => &[],
     };
@@ -89,11 +89,11 @@ fn model(s: &Step) -> Option<Violation> {
         Copy if s.file2 != 0 => Some(File),
         Write | Zero | Discard | Allocate | SetLength | Flush if s.file != 0 => Some(File),
         Write | Zero | Discard | Allocate | SetLength | Flush | Copy => Some(ReadOnly),
-        Read | Holes if s.file != 0 => Some(File),
+        Read | Holes | Length if s.file != 0 => Some(File),
         Read | Holes if outside => Some(Range),
         Read if s.arg != 0 && !(9..=21).contains(&s.arg) => Some(Granule),
         Read if u128::from(s.at2) + u128::from(s.len) > u128::from(SLOT) => Some(Slot),
-        Read | Holes => None,
+        Read | Holes | Length => None,
         Emit if s.len > EVENTS_MAX => Some(Events),
         Related | Part | Emit | Finish if s.len > SLOT => Some(Slot),
         // What is in the slot is neither a message nor a piece of one.
@@ -105,7 +105,7 @@ fn model(s: &Step) -> Option<Violation> {
 fn every_field_of_every_operation_at_its_edges() {
     let stage = Stage::new();
     let mut steps = Vec::new();
-    for code in (0..=21).chain([255, 1 << 16, u32::MAX]) {
+    for code in (0..=22).chain([255, 1 << 16, u32::MAX]) {
         // What is in the slot is no message, whatever its length.
         let base = Step { slot: Bytes(vec![0xee; 16]), ..step(code) };
         for edge in EDGES {

@@ -96,6 +96,8 @@ pub enum Admitted {
     Pause,
     /// Tell the time.
     Clock,
+    /// Tell how long a file is.
+    Length(FileId),
 }
 
 /// A call that no worker of ours would make.
@@ -198,6 +200,7 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
         Op::Part => Admitted::Part(slot(call.len, frame)?),
         Op::Pause => Admitted::Pause,
         Op::Clock => Admitted::Clock,
+        Op::Length => grant(call.file, frame).map(|_| Admitted::Length(FileId(call.file)))?,
     };
     past.seq = call.seq;
     Ok(admitted)
@@ -218,7 +221,7 @@ impl Leftover {
         let (file, at, len, file2, at2, arg) = match op {
             Op::Start | Op::Wake | Op::Join | Op::Park | Op::Pause | Op::Clock => (true, true, true, true, true, true),
             Op::Related | Op::Part | Op::Emit | Op::Finish => (true, true, false, true, true, true),
-            Op::Flush => (false, true, true, true, true, true),
+            Op::Flush | Op::Length => (false, true, true, true, true, true),
             Op::SetLength => (false, true, false, true, true, true),
             Op::Discard | Op::Allocate | Op::Holes => (false, false, false, true, true, true),
             Op::Write => (false, false, false, true, false, true),

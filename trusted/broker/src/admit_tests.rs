@@ -24,7 +24,7 @@ fn used(op: Op) -> [bool; 6] {
     match op {
         Op::Start | Op::Wake | Op::Join | Op::Park | Op::Pause | Op::Clock => [false; 6],
         Op::Related | Op::Part | Op::Emit | Op::Finish => [false, false, true, false, false, false],
-        Op::Flush => [true, false, false, false, false, false],
+        Op::Flush | Op::Length => [true, false, false, false, false, false],
         Op::SetLength => [true, false, true, false, false, false],
         Op::Discard | Op::Allocate | Op::Holes => [true, true, true, false, false, false],
         Op::Write => [true, true, true, false, true, false],
@@ -67,6 +67,7 @@ fn may(call: &Call, op: Op, lane: usize) -> bool {
         Op::Zero => writable && ends(call.at) && call.arg <= 1,
         Op::Discard | Op::Allocate | Op::SetLength => writable && ends(call.at),
         Op::Flush => writable,
+        Op::Length => known,
         Op::Holes => readable,
         Op::Copy => {
             let apart = call.at.abs_diff(call.at2) >= call.len || call.file != call.file2;
@@ -102,6 +103,7 @@ fn faithful(call: &Call, op: Op) -> Admitted {
         Op::Part => Admitted::Part(len),
         Op::Pause => Admitted::Pause,
         Op::Clock => Admitted::Clock,
+        Op::Length => Admitted::Length(FileId(call.file)),
     }
 }
 
@@ -120,7 +122,7 @@ fn check(call: &Call, lane: usize) {
 #[test]
 fn every_operation_with_every_class_of_fields() {
     let seconds = || FILES.into_iter().flat_map(|file| OFFSETS.map(|at| (file, at)));
-    for op in (0..=20).chain([u32::MAX]) {
+    for op in (0..=21).chain([u32::MAX]) {
         for (file, at, len) in FILES.iter().flat_map(|f| OFFSETS.iter().flat_map(move |a| LENGTHS.map(|l| (*f, *a, l))))
         {
             for (file2, at2) in seconds() {
@@ -164,8 +166,18 @@ fn numbers_follow_each_other() {
 #[test]
 fn without_grants_no_file_is_known() {
     let frame = Frame { grants: &[], ..frame(0) };
-    for op in [Op::Read, Op::Write, Op::Copy, Op::Zero, Op::Discard, Op::Allocate, Op::SetLength, Op::Holes, Op::Flush]
-    {
+    for op in [
+        Op::Read,
+        Op::Write,
+        Op::Copy,
+        Op::Zero,
+        Op::Discard,
+        Op::Allocate,
+        Op::SetLength,
+        Op::Holes,
+        Op::Flush,
+        Op::Length,
+    ] {
         let call = Call { seq: 1, op: op as u32, ..Call::default() };
         assert_eq!(admit(&call, &mut Past::default(), &frame), Err(Violation::File), "{op:?}");
     }

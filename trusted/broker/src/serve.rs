@@ -175,6 +175,10 @@ impl<'a> Desk<'a> {
                 thread::sleep(PAUSE);
                 Ok((0, 0))
             }
+            Admitted::Length(id) => {
+                let file = self.session.file(id).ok_or(Violation::File)?;
+                self.outcome(id, plane::length(&file).map(|len| (len, 0)))
+            }
             Admitted::Clock => Ok((u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX), 0)),
         })
     }

@@ -143,6 +143,11 @@ pub fn set_length(file: &OwnedFd, len: u64) -> io::Result<()> {
     if len <= seek(file, SeekFrom::End(0))? { Ok(()) } else { Err(Errno::NOSPC.into()) }
 }
 
+/// How long a file is.
+pub fn length(file: &OwnedFd) -> io::Result<u64> {
+    Ok(seek(file, SeekFrom::End(0))?)
+}
+
 /// The runs of `len` bytes at `at`, the first `most` of them: their lengths, and whether they are holes.
 pub fn holes(file: &OwnedFd, at: u64, len: u64, most: usize) -> io::Result<Vec<(u64, bool)>> {
     let (mut at, mut left) = (at, len);
