@@ -5,7 +5,7 @@ use instar_sandbox::window::{Turn, Window};
 use instar_sandbox::{Cell, Fall, Next, Serve, Wall};
 use instar_wire::boot::{CALL_AT, LAST_WORDS_AT, Shape};
 use instar_wire::code::encode;
-use instar_wire::io::{Call, FileId, Related, Role};
+use instar_wire::io::{Call, FileId, Part, Related, Role};
 use zerocopy::IntoBytes;
 
 /// Two lanes with little room.
@@ -26,13 +26,13 @@ pub struct Made {
 pub fn next_call(input: &mut Reader<'_>) -> Made {
     let head = input.byte();
     let (lane, skewed, strict) = (usize::from(head & 1), head & 6 == 6, head & 8 == 0);
-    let op = u32::from(input.byte() % 20);
+    let op = u32::from(input.byte() % 24);
     let slot = slot(input);
     let mut call = Call { op, len: slot.len() as u64, ..Call::default() };
-    if !strict || (2..=10).contains(&op) {
+    if !strict || (2..=10).contains(&op) || op == 20 {
         (call.file, call.at, call.len) = (input.number() as u32, input.number(), input.number());
     }
-    if !strict || [2, 4, 5].contains(&op) {
+    if !strict || [2, 3, 4, 5].contains(&op) {
         (call.file2, call.arg, call.at2) = (input.number() as u32, input.number() as u32, input.number());
     }
     if skewed {
@@ -47,13 +47,17 @@ fn slot(input: &mut Reader<'_>) -> Vec<u8> {
     if kind > 99 {
         return input.text().to_vec();
     }
+    let from = FileId(u32::from(kind / 4 % 4));
+    if kind > 79 {
+        return encode(&Part { from, name: input.text().into() });
+    }
     let role = match kind % 4 {
         0 => Role::Backing,
         1 => Role::DataFile,
         2 => Role::Extent,
         _ => Role::Parent,
     };
-    encode(&Related { from: FileId(u32::from(kind / 4 % 4)), role, name: input.text().into() })
+    encode(&Related { from, role, name: input.text().into() })
 }
 
 /// A cell whose worker is a list of bytes.

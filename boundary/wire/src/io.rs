@@ -37,9 +37,10 @@ macro_rules! ops {
 ops! {
     /// Put the verb's request into the slot; value: its length.
     Start = 1,
-    /// `file[at..][..len]` into the slot; with `arg` = g, a bitmap of all-zero granules of 2^g bytes follows the data.
+    /// `file[at..][..len]` into the slot, from its byte `at2` on; with `arg` = g, a bitmap of all-zero granules of 2^g
+    /// bytes follows the data.
     Read = 2,
-    /// The slot's first `len` bytes to `file[at..]`.
+    /// `len` bytes of the slot, from its byte `at2` on, to `file[at..]`.
     Write = 3,
     /// `file[at..][..len]` to `file2[at2..]`; the bytes never enter the cell. `arg`: what becomes of zeroes, as
     /// [`copy_arg`] has it.
@@ -69,6 +70,14 @@ ops! {
     Join = 15,
     /// Any other lane: wait until woken.
     Park = 16,
+    /// Make the file described by the [`Part`] in the slot's first `len` bytes; value: its id; the slot: a [`Granted`].
+    Part = 17,
+    /// Let others go on for a moment.
+    Pause = 18,
+    /// Value: nanoseconds of a clock that never goes back.
+    Clock = 19,
+    /// Value: how long `file` is now.
+    Length = 20,
 }
 
 /// The event is whole with this piece.
@@ -123,7 +132,7 @@ pub struct Call {
     pub file2: u32,
     /// What the operation says.
     pub arg: u32,
-    /// Offset in `file2`.
+    /// Offset in `file2`, for `Copy`; in the slot, for `Read` and `Write`.
     pub at2: u64,
     /// Zero.
     pub zero: [u64; 2],
@@ -192,6 +201,16 @@ message! {
         /// Why.
         pub role: Role,
         /// The name, as it stands there.
+        pub name: Bytes,
+    }
+}
+
+message! {
+    /// One more file of an image in the making.
+    pub struct Part {
+        /// The file that the user named for the image.
+        pub from: FileId,
+        /// Its name, without a directory: it will stand beside that one.
         pub name: Bytes,
     }
 }

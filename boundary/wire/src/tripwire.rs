@@ -14,9 +14,9 @@ const _: () = assert!(size_of::<Answer>() == 64 && offset_of!(Answer, value) == 
 const _: () = assert!(size_of::<Boot>() == 80 && offset_of!(Boot, window_at) == 24 && offset_of!(Boot, wall_at) == 56);
 const _: () = assert!(LAST_WORDS_AT == 2048 && LAST_WORDS_AT + 8 + LAST_WORDS_MAX <= PAGE);
 const _: () = assert!(BELL_AT == 0 && CALL_AT == 64 && ANSWER_AT == 128 && PAGE == 4096 && LANES_MAX == 16);
-const _: () = assert!(BOOT_MAGIC == 0x0002_7261_7473_6e69);
+const _: () = assert!(BOOT_MAGIC == 0x0003_7261_7473_6e69);
 
-const _: () = assert!(Op::ALL.len() == 16);
+const _: () = assert!(Op::ALL.len() == 20);
 const _: () = {
     let mut i = 0;
     while i < Op::ALL.len() {
@@ -29,4 +29,6 @@ const _: () = assert!(Op::Zero as u32 == 5 && Op::Discard as u32 == 6 && Op::All
 const _: () = assert!(Op::SetLength as u32 == 8 && Op::Holes as u32 == 9 && Op::Flush as u32 == 10);
 const _: () = assert!(Op::Related as u32 == 11 && Op::Emit as u32 == 12 && Op::Finish as u32 == 13);
 const _: () = assert!(Op::Wake as u32 == 14 && Op::Join as u32 == 15 && Op::Park as u32 == 16);
+const _: () = assert!(Op::Part as u32 == 17 && Op::Pause as u32 == 18 && Op::Clock as u32 == 19);
+const _: () = assert!(Op::Length as u32 == 20);
 const _: () = assert!(RUNS_MAX == 1024 && RUN_HOLE == 1 << 63 && ZEROES_MAX == 0xffff);

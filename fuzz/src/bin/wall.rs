@@ -19,7 +19,7 @@ mod target {
     use instar_fuzz::calls::{Puppet, SHAPE, next_call};
     use instar_wire::code::{Code, decode, encode};
     use instar_wire::fact::Fact;
-    use instar_wire::io::{Call, FileId, Granted, Related};
+    use instar_wire::io::{Call, FileId, Granted, Part, Related};
     use instar_wire::op::{Outcome, Request, Rules, Source, info};
     use rustix::fs::fstat;
     use std::ffi::OsStr;
@@ -44,6 +44,7 @@ mod target {
         same::<info::Event>(data);
         same::<Outcome>(data);
         same::<Related>(data);
+        same::<Part>(data);
         same::<Granted>(data);
         same::<Fact>(data);
     }
@@ -68,9 +69,9 @@ mod target {
     }
 
     const GRANTS: [Grant; 3] = [
-        Grant { len: 10_000, writable: false },
-        Grant { len: 10_000, writable: true },
-        Grant { len: i64::MAX as u64, writable: false },
+        Grant { len: 10_000, writable: false, has_parts: false },
+        Grant { len: 10_000, writable: true, has_parts: true },
+        Grant { len: i64::MAX as u64, writable: false, has_parts: false },
     ];
 
     /// What is admitted can be carried out without another look.
@@ -100,19 +101,19 @@ mod target {
         let all = i64::MAX as u64;
         assert_eq!(call.zero, [0, 0]);
         match *admitted {
-            Admitted::Read(range, granule) => {
+            Admitted::Read(range, skip, granule) => {
                 let grant = grant(range.file);
                 assert!(inside(range.at, range.len, if grant.writable { all } else { grant.len }));
                 let bitmap = granule.map_or(0, |g| range.len.div_ceil(1 << g).div_ceil(8));
-                assert!(inside(range.len, bitmap, SHAPE.slot_len as u64));
+                assert!(inside(skip as u64 + range.len, bitmap, SHAPE.slot_len as u64));
             }
             Admitted::Holes(range) => {
                 let grant = grant(range.file);
                 assert!(inside(range.at, range.len, if grant.writable { all } else { grant.len }));
             }
-            Admitted::Write(range) => {
+            Admitted::Write(range, skip) => {
                 assert!(grant(range.file).writable && inside(range.at, range.len, all));
-                assert!(range.len <= SHAPE.slot_len as u64);
+                assert!(inside(skip as u64, range.len, SHAPE.slot_len as u64));
             }
             Admitted::Zero(range, _) | Admitted::Discard(range) | Admitted::Allocate(range) => {
                 assert!(grant(range.file).writable && inside(range.at, range.len, all));
@@ -123,12 +124,14 @@ mod target {
                 assert!(grant(to).writable && inside(at, range.len, all));
             }
             Admitted::SetLength(id, len) => assert!(grant(id).writable && len <= all),
+            Admitted::Length(id) => assert!((id.0 as usize) < GRANTS.len()),
             Admitted::Flush(id) => assert!(grant(id).writable),
-            Admitted::Related(len) => assert!(len <= SHAPE.slot_len),
+            Admitted::Related(len) | Admitted::Part(len) => assert!(len <= SHAPE.slot_len),
             Admitted::Emit(len) => assert!(len <= SHAPE.slot_len && len <= 5000),
             Admitted::Finish(len) => assert!(lane == 0 && len <= SHAPE.slot_len),
             Admitted::Start | Admitted::Wake | Admitted::Join => assert_eq!(lane, 0),
             Admitted::Park => assert_ne!(lane, 0),
+            Admitted::Pause | Admitted::Clock => {}
         }
     }
 

@@ -14,7 +14,7 @@ use instar_walls::{EVENTS_MAX, End, attack_on, budget, for_all, lanes, op, sessi
 use instar_wire::code::{Bytes, encode};
 use instar_wire::error::Kind;
 use instar_wire::fact::Fact;
-use instar_wire::io::{FileId, Op, Related, Role, Status};
+use instar_wire::io::{FileId, Op, Part, Related, Role, Status};
 use instar_wire::op::Outcome;
 use std::path::PathBuf;
 
@@ -57,14 +57,15 @@ fn model(s: &Step) -> Option<Violation> {
     use Op::*;
     let Some(op) = Op::from_code(s.op) else { return Some(Operation) };
     let uses: &[&str] = match op {
-        Read => &["file", "at", "len", "arg"],
+        Read => &["file", "at", "len", "at2", "arg"],
         Zero => &["file", "at", "len", "arg"],
-        Write | Discard | Allocate | Holes => &["file", "at", "len"],
+        Write => &["file", "at", "len", "at2"],
+        Discard | Allocate | Holes => &["file", "at", "len"],
         Copy => &["file", "at", "len", "file2", "at2", "arg"],
         SetLength => &["file", "len"],
-        Flush => &["file"],
-        Related | Emit | Finish => &["len"],
-        Start | Wake | Join | Park => &[],
+        Flush | Length => &["file"],
+        Related | Part | Emit | Finish => &["len"],
+        Start | Wake | Join | Park | Pause | Clock => &[],
     };
     let fields = [
         ("file", u64::from(s.file)),
@@ -81,21 +82,22 @@ fn model(s: &Step) -> Option<Violation> {
     }
     let outside = u128::from(s.at) + u128::from(s.len) > u128::from(LEN);
     match op {
-        Start | Wake | Join => None,
+        Start | Wake | Join | Pause | Clock => None,
         Park => Some(Lane),
-        Write if s.len > SLOT => Some(Slot),
+        Write if u128::from(s.at2) + u128::from(s.len) > u128::from(SLOT) => Some(Slot),
         Zero if s.arg > 1 => Some(Leftover),
         Copy if s.file2 != 0 => Some(File),
         Write | Zero | Discard | Allocate | SetLength | Flush if s.file != 0 => Some(File),
         Write | Zero | Discard | Allocate | SetLength | Flush | Copy => Some(ReadOnly),
-        Read | Holes if s.file != 0 => Some(File),
+        Read | Holes | Length if s.file != 0 => Some(File),
         Read | Holes if outside => Some(Range),
         Read if s.arg != 0 && !(9..=21).contains(&s.arg) => Some(Granule),
-        Read | Holes => None,
+        Read if u128::from(s.at2) + u128::from(s.len) > u128::from(SLOT) => Some(Slot),
+        Read | Holes | Length => None,
         Emit if s.len > EVENTS_MAX => Some(Events),
-        Related | Emit | Finish if s.len > SLOT => Some(Slot),
+        Related | Part | Emit | Finish if s.len > SLOT => Some(Slot),
         // What is in the slot is neither a message nor a piece of one.
-        Related | Finish | Emit => Some(Message),
+        Related | Part | Finish | Emit => Some(Message),
     }
 }
 
@@ -103,7 +105,7 @@ fn model(s: &Step) -> Option<Violation> {
 fn every_field_of_every_operation_at_its_edges() {
     let stage = Stage::new();
     let mut steps = Vec::new();
-    for code in (0..=18).chain([255, 1 << 16, u32::MAX]) {
+    for code in (0..=22).chain([255, 1 << 16, u32::MAX]) {
         // What is in the slot is no message, whatever its length.
         let base = Step { slot: Bytes(vec![0xee; 16]), ..step(code) };
         for edge in EDGES {
@@ -195,7 +197,8 @@ fn messages_cut_short_or_too_long_are_none() {
     let error = Kind::Corrupt.what("it is '{}'").file(FileId(0)).at(7).arg(Fact::fields([("a", 1u64.into())]));
     let outcome = encode(&Outcome::Failed(error));
     let mut steps = Vec::new();
-    for (op, bytes) in [(Op::Related, &related), (Op::Finish, &outcome)] {
+    let part = encode(&Part { from: FileId(0), name: "image-part".into() });
+    for (op, bytes) in [(Op::Related, &related), (Op::Part, &part), (Op::Finish, &outcome)] {
         steps.extend((0..bytes.len() + 8).filter(|len| *len != bytes.len()).map(|len| message(op, bytes, len)));
         steps.push(message(op, &[0xff; 64], 64));
         steps.push(message(op, &[vec![1, 0, 0, 0, 1], vec![0xff; 4]].concat(), 9));
@@ -215,6 +218,8 @@ fn messages_cut_short_or_too_long_are_none() {
         assert_eq!(end.harmless().answers()[0].0.status, Status::Failed as u32, "it is not there: {end:?}");
         let stranger = encode(&Related { from: FileId(7), role: Role::Backing, name: "below".into() });
         stage.try_on(*wall, vec![message(Op::Related, &stranger, stranger.len())]).violated(File);
+        // Of a file that is only read there are no parts.
+        stage.try_on(*wall, vec![message(Op::Part, &part, part.len())]).violated(File);
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Grant {
     pub len: u64,
     /// Whether it may be changed.
     pub writable: bool,
+    /// Whether it is an image in the making, of which there may be further files.
+    pub has_parts: bool,
 }
 
 /// What a lane has done so far.
@@ -58,10 +60,10 @@ pub struct Range {
 pub enum Admitted {
     /// Hand over the request.
     Start,
-    /// Read a range; with a granule, tell which are zero.
-    Read(Range, Option<u32>),
-    /// Write the slot's beginning to a range.
-    Write(Range),
+    /// Read a range to a place in the slot; with a granule, tell which are zero.
+    Read(Range, usize, Option<u32>),
+    /// Write to a range, from a place in the slot.
+    Write(Range, usize),
     /// Copy a range to a file's offset; zeroes as manner and sectors say.
     Copy(Range, FileId, u64, (u32, u32)),
     /// Zero a range; `true`: its space may go.
@@ -88,6 +90,14 @@ pub enum Admitted {
     Join,
     /// Wait to be woken.
     Park,
+    /// Make the file that the slot's first bytes describe.
+    Part(usize),
+    /// Wait for a moment.
+    Pause,
+    /// Tell the time.
+    Clock,
+    /// Tell how long a file is.
+    Length(FileId),
 }
 
 /// A call that no worker of ours would make.
@@ -146,7 +156,8 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
         || (leftover.file && call.file != 0)
         || (leftover.at && call.at != 0)
         || (leftover.len && call.len != 0)
-        || (leftover.second && (call.file2, call.at2) != (0, 0))
+        || (leftover.file2 && call.file2 != 0)
+        || (leftover.at2 && call.at2 != 0)
         || (leftover.arg && call.arg != 0)
     {
         return Err(Violation::Leftover);
@@ -155,8 +166,8 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
         Op::Start => first_lane(frame, Admitted::Start)?,
         Op::Read => read(call, frame)?,
         Op::Write => {
-            slot(call.len, frame)?;
-            Admitted::Write(writable(call, frame)?)
+            let skip = slot_part(call.at2, call.len, frame)?;
+            Admitted::Write(writable(call, frame)?, skip)
         }
         Op::Copy => {
             let to = grant(call.file2, frame)?;
@@ -186,6 +197,10 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
         Op::Join => first_lane(frame, Admitted::Join)?,
         Op::Park if frame.lane == 0 => return Err(Violation::Lane),
         Op::Park => Admitted::Park,
+        Op::Part => Admitted::Part(slot(call.len, frame)?),
+        Op::Pause => Admitted::Pause,
+        Op::Clock => Admitted::Clock,
+        Op::Length => grant(call.file, frame).map(|_| Admitted::Length(FileId(call.file)))?,
     };
     past.seq = call.seq;
     Ok(admitted)
@@ -196,22 +211,25 @@ struct Leftover {
     file: bool,
     at: bool,
     len: bool,
-    second: bool,
+    file2: bool,
+    at2: bool,
     arg: bool,
 }
 
 impl Leftover {
     fn of(op: Op) -> Leftover {
-        let (file, at, len, second, arg) = match op {
-            Op::Start | Op::Wake | Op::Join | Op::Park => (true, true, true, true, true),
-            Op::Related | Op::Emit | Op::Finish => (true, true, false, true, true),
-            Op::Flush => (false, true, true, true, true),
-            Op::SetLength => (false, true, false, true, true),
-            Op::Write | Op::Discard | Op::Allocate | Op::Holes => (false, false, false, true, true),
-            Op::Read | Op::Zero => (false, false, false, true, false),
-            Op::Copy => (false, false, false, false, false),
+        let (file, at, len, file2, at2, arg) = match op {
+            Op::Start | Op::Wake | Op::Join | Op::Park | Op::Pause | Op::Clock => (true, true, true, true, true, true),
+            Op::Related | Op::Part | Op::Emit | Op::Finish => (true, true, false, true, true, true),
+            Op::Flush | Op::Length => (false, true, true, true, true, true),
+            Op::SetLength => (false, true, false, true, true, true),
+            Op::Discard | Op::Allocate | Op::Holes => (false, false, false, true, true, true),
+            Op::Write => (false, false, false, true, false, true),
+            Op::Read => (false, false, false, true, false, false),
+            Op::Zero => (false, false, false, true, true, false),
+            Op::Copy => (false, false, false, false, false, false),
         };
-        Leftover { file, at, len, second, arg }
+        Leftover { file, at, len, file2, at2, arg }
     }
 }
 
@@ -228,6 +246,12 @@ fn slot(len: u64, frame: &Frame<'_>) -> Result<usize, Violation> {
         return Err(Violation::Slot);
     }
     usize::try_from(len).map_err(|_| Violation::Slot)
+}
+
+/// Where `len` bytes of the slot begin.
+fn slot_part(at: u64, len: u64, frame: &Frame<'_>) -> Result<usize, Violation> {
+    slot(at.checked_add(len).ok_or(Violation::Slot)?, frame)?;
+    usize::try_from(at).map_err(|_| Violation::Slot)
 }
 
 fn end_of(at: u64, len: u64) -> Result<u64, Violation> {
@@ -255,15 +279,14 @@ fn writable(call: &Call, frame: &Frame<'_>) -> Result<Range, Violation> {
 fn read(call: &Call, frame: &Frame<'_>) -> Result<Admitted, Violation> {
     let range = readable(call, frame)?;
     if call.arg == 0 {
-        slot(call.len, frame)?;
-        return Ok(Admitted::Read(range, None));
+        return Ok(Admitted::Read(range, slot_part(call.at2, call.len, frame)?, None));
     }
     if !(GRANULE_MIN..=GRANULE_MAX).contains(&call.arg) {
         return Err(Violation::Granule);
     }
     let bitmap = call.len.div_ceil(1 << call.arg).div_ceil(8);
-    slot(call.len.checked_add(bitmap).ok_or(Violation::Slot)?, frame)?;
-    Ok(Admitted::Read(range, Some(call.arg)))
+    let skip = slot_part(call.at2, call.len.checked_add(bitmap).ok_or(Violation::Slot)?, frame)?;
+    Ok(Admitted::Read(range, skip, Some(call.arg)))
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use super::*;
 const SLOT: u64 = 8192;
 const LEN: u64 = 10_000;
 const EVENTS: u64 = 5000;
-const GRANTS: [Grant; 2] = [Grant { len: LEN, writable: false }, Grant { len: LEN, writable: true }];
+const GRANTS: [Grant; 2] =
+    [Grant { len: LEN, writable: false, has_parts: false }, Grant { len: LEN, writable: true, has_parts: false }];
 const FILES: [u32; 4] = [0, 1, 2, u32::MAX];
-const OFFSETS: [u64; 9] = [0, 1, 512, LEN - 1, LEN, LEN + 1, i64::MAX as u64 - 512, i64::MAX as u64, u64::MAX];
+const OFFSETS: [u64; 11] =
+    [0, 1, 512, LEN - 1, LEN, LEN + 1, SLOT - 1, SLOT, i64::MAX as u64 - 512, i64::MAX as u64, u64::MAX];
 const LENGTHS: [u64; 11] = [0, 1, 512, EVENTS, EVENTS + 1, SLOT - 1, SLOT, SLOT + 1, LEN, i64::MAX as u64, u64::MAX];
 const ARGUMENTS: [u32; 12] = [0, 1, 2, 8, 9, 21, 22, 1 << 16, 1 << 16 | 1, 2 << 16 | 0xffff, 3 << 16 | 8, u32::MAX];
 
@@ -17,26 +19,29 @@ fn frame(lane: usize) -> Frame<'static> {
     Frame { lane, lanes: 2, slot_len: SLOT, grants: &GRANTS, events_left: EVENTS }
 }
 
-/// The fields an operation gives a meaning to, in the order file, at, len, file2 and at2, arg.
-fn used(op: Op) -> [bool; 5] {
+/// The fields an operation gives a meaning to, in the order file, at, len, file2, at2, arg.
+fn used(op: Op) -> [bool; 6] {
     match op {
-        Op::Start | Op::Wake | Op::Join | Op::Park => [false; 5],
-        Op::Related | Op::Emit | Op::Finish => [false, false, true, false, false],
-        Op::Flush => [true, false, false, false, false],
-        Op::SetLength => [true, false, true, false, false],
-        Op::Write | Op::Discard | Op::Allocate | Op::Holes => [true, true, true, false, false],
-        Op::Read | Op::Zero => [true, true, true, false, true],
-        Op::Copy => [true; 5],
+        Op::Start | Op::Wake | Op::Join | Op::Park | Op::Pause | Op::Clock => [false; 6],
+        Op::Related | Op::Part | Op::Emit | Op::Finish => [false, false, true, false, false, false],
+        Op::Flush | Op::Length => [true, false, false, false, false, false],
+        Op::SetLength => [true, false, true, false, false, false],
+        Op::Discard | Op::Allocate | Op::Holes => [true, true, true, false, false, false],
+        Op::Write => [true, true, true, false, true, false],
+        Op::Read => [true, true, true, false, true, true],
+        Op::Zero => [true, true, true, false, false, true],
+        Op::Copy => [true; 6],
     }
 }
 
 /// Whether the call may be served.
 fn may(call: &Call, op: Op, lane: usize) -> bool {
-    let [file, at, len, second, arg] = used(op);
+    let [file, at, len, file2, at2, arg] = used(op);
     let zero = (file || call.file == 0)
         && (at || call.at == 0)
         && (len || call.len == 0)
-        && (second || call.file2 == 0 && call.at2 == 0)
+        && (file2 || call.file2 == 0)
+        && (at2 || call.at2 == 0)
         && (arg || call.arg == 0)
         && call.zero == [0, 0];
     let (known, wide) = (call.file < 2, u128::from);
@@ -47,20 +52,22 @@ fn may(call: &Call, op: Op, lane: usize) -> bool {
     zero && match op {
         Op::Start | Op::Wake | Op::Join => first,
         Op::Park => !first,
+        Op::Pause | Op::Clock => true,
         Op::Finish => first && call.len <= SLOT,
-        Op::Related => call.len <= SLOT,
+        Op::Related | Op::Part => call.len <= SLOT,
         Op::Emit => call.len <= SLOT.min(EVENTS),
-        Op::Read if call.arg == 0 => readable && call.len <= SLOT,
+        Op::Read if call.arg == 0 => readable && wide(call.at2) + wide(call.len) <= wide(SLOT),
         Op::Read => {
             // One bit for each granule, after the data.
             let granule = 9 <= call.arg && call.arg <= 21;
             let bits = if granule { wide(call.len).div_ceil(1 << call.arg) } else { 0 };
-            readable && granule && wide(call.len) + bits.div_ceil(8) <= wide(SLOT)
+            readable && granule && wide(call.at2) + wide(call.len) + bits.div_ceil(8) <= wide(SLOT)
         }
-        Op::Write => writable && ends(call.at) && call.len <= SLOT,
+        Op::Write => writable && ends(call.at) && wide(call.at2) + wide(call.len) <= wide(SLOT),
         Op::Zero => writable && ends(call.at) && call.arg <= 1,
         Op::Discard | Op::Allocate | Op::SetLength => writable && ends(call.at),
         Op::Flush => writable,
+        Op::Length => known,
         Op::Holes => readable,
         Op::Copy => {
             let apart = call.at.abs_diff(call.at2) >= call.len || call.file != call.file2;
@@ -75,11 +82,11 @@ fn may(call: &Call, op: Op, lane: usize) -> bool {
 /// What an admitted call has to look like.
 fn faithful(call: &Call, op: Op) -> Admitted {
     let range = Range { file: FileId(call.file), at: call.at, len: call.len };
-    let len = usize::try_from(call.len).unwrap_or(0);
+    let (len, skip) = (usize::try_from(call.len).unwrap_or(0), usize::try_from(call.at2).unwrap_or(0));
     match op {
         Op::Start => Admitted::Start,
-        Op::Read => Admitted::Read(range, (call.arg != 0).then_some(call.arg)),
-        Op::Write => Admitted::Write(range),
+        Op::Read => Admitted::Read(range, skip, (call.arg != 0).then_some(call.arg)),
+        Op::Write => Admitted::Write(range, skip),
         Op::Copy => Admitted::Copy(range, FileId(call.file2), call.at2, (call.arg >> 16, call.arg & 0xffff)),
         Op::Zero => Admitted::Zero(range, call.arg == 1),
         Op::Discard => Admitted::Discard(range),
@@ -93,6 +100,10 @@ fn faithful(call: &Call, op: Op) -> Admitted {
         Op::Wake => Admitted::Wake,
         Op::Join => Admitted::Join,
         Op::Park => Admitted::Park,
+        Op::Part => Admitted::Part(len),
+        Op::Pause => Admitted::Pause,
+        Op::Clock => Admitted::Clock,
+        Op::Length => Admitted::Length(FileId(call.file)),
     }
 }
 
@@ -111,7 +122,7 @@ fn check(call: &Call, lane: usize) {
 #[test]
 fn every_operation_with_every_class_of_fields() {
     let seconds = || FILES.into_iter().flat_map(|file| OFFSETS.map(|at| (file, at)));
-    for op in (0..=17).chain([u32::MAX]) {
+    for op in (0..=21).chain([u32::MAX]) {
         for (file, at, len) in FILES.iter().flat_map(|f| OFFSETS.iter().flat_map(move |a| LENGTHS.map(|l| (*f, *a, l))))
         {
             for (file2, at2) in seconds() {
@@ -155,8 +166,18 @@ fn numbers_follow_each_other() {
 #[test]
 fn without_grants_no_file_is_known() {
     let frame = Frame { grants: &[], ..frame(0) };
-    for op in [Op::Read, Op::Write, Op::Copy, Op::Zero, Op::Discard, Op::Allocate, Op::SetLength, Op::Holes, Op::Flush]
-    {
+    for op in [
+        Op::Read,
+        Op::Write,
+        Op::Copy,
+        Op::Zero,
+        Op::Discard,
+        Op::Allocate,
+        Op::SetLength,
+        Op::Holes,
+        Op::Flush,
+        Op::Length,
+    ] {
         let call = Call { seq: 1, op: op as u32, ..Call::default() };
         assert_eq!(admit(&call, &mut Past::default(), &frame), Err(Violation::File), "{op:?}");
     }

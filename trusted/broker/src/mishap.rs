@@ -1,5 +1,6 @@
 //! What can go wrong with a file, kept as a note until somebody words it.
 
+use crate::lock::Conflict;
 use crate::policy::Refusal;
 use instar_wire::io::FileId;
 use rustix::io::Errno;
@@ -24,6 +25,10 @@ pub enum Why {
     NotRegular,
     /// Not a device, although the user says so.
     NotDevice,
+    /// Somebody else uses what stands there.
+    InUse(Conflict),
+    /// It is one of the files that are read.
+    Source,
     /// Policy's word.
     Refused(Refusal),
     /// The word of whoever interpreted the name.

@@ -33,6 +33,8 @@ pub enum Refusal {
     Cycle,
     /// The chain is longer than [`DEPTH_MAX`].
     Depth,
+    /// It is not the name of a further file of an image.
+    Part,
 }
 
 impl std::fmt::Display for Refusal {
@@ -49,6 +51,7 @@ impl std::fmt::Display for Refusal {
             Refusal::Kind => "images may only name regular files and block devices",
             Refusal::Cycle => "the chain of images comes back to where it was",
             Refusal::Depth => "the chain of images is longer than 200",
+            Refusal::Part => "the name is not that of a part of the image",
         })
     }
 }
@@ -66,6 +69,15 @@ pub enum Admitted {
 pub fn has_protocol(name: &[u8]) -> bool {
     let head = name.split(|b| *b == b'/').next().unwrap_or_default();
     head.contains(&b':')
+}
+
+/// Judges the name of one more file of an image whose own file has the name `own`: that name, or what comes before its
+/// ending, then a dash, and more.
+pub fn judge_part(name: &[u8], own: &[u8]) -> Result<(), Refusal> {
+    let stem = own.iter().rposition(|byte| *byte == b'.').map_or(own, |dot| own.get(..dot).unwrap_or_default());
+    let is_plain = !name.contains(&b'/') && !name.contains(&0);
+    let follows = |stem: &[u8]| name.strip_prefix(stem).is_some_and(|rest| rest.starts_with(b"-"));
+    if is_plain && (follows(stem) || follows(own)) { Ok(()) } else { Err(Refusal::Part) }
 }
 
 /// Judges an absolute path that an image leads to.

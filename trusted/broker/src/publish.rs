@@ -1,13 +1,18 @@
 //! Publishing: a new file appears under its name when it is whole, and until then what stood there stays.
 
+mod together;
+
+pub use together::publish_all;
+
 use crate::lock::{self, Conflict};
 use crate::{plane, sys};
 pub use rustix::fs::FileType;
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, fchmod, fchown, fdatasync, fstat, fsync, ftruncate, linkat,
-    openat, readlinkat, renameat, seek, stat, unlinkat,
+    AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, fchmod, fchown, fdatasync, fstat, ftruncate, linkat, openat,
+    readlinkat, renameat, seek, stat, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -56,7 +61,7 @@ pub struct Target {
 /// A name in a directory that a file will have.
 #[derive(Debug)]
 struct Place {
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
     name: OsString,
     /// The name it has until then, unless it has none.
     working: Option<OsString>,
@@ -93,7 +98,7 @@ pub struct Wish<'w> {
     /// What the file system is told about a new file.
     pub hints: Hints,
     /// Whether a file with this device and inode number is one of those that are read.
-    pub is_source: &'w dyn Fn((u64, u64)) -> bool,
+    pub is_source: &'w (dyn Fn((u64, u64)) -> bool + Sync),
 }
 
 impl Wish<'_> {
@@ -205,39 +210,69 @@ impl Target {
         self.file.clone()
     }
 
+    /// Uses the other's descriptor of the directory, if it is the same one: there can be many files and few descriptors.
+    pub fn share_directory(&mut self, other: &Target) {
+        let (Some(place), Some(other)) = (&mut self.place, &other.place) else { return };
+        if identity(&place.directory).is_ok_and(|own| identity(&other.directory) == Ok(own)) {
+            place.directory = other.directory.clone();
+        }
+    }
+
     /// Lets the file appear. `durable`: not before it would outlive a loss of power.
     pub fn publish(self, durable: bool) -> Result<(), Errno> {
+        publish_all(vec![self], durable)
+    }
+
+    /// Waits until what the file holds lasts, where that matters.
+    fn sync(&self, durable: bool) -> Result<(), Errno> {
         // What is replaced is only given up for something that lasts.
-        if durable || self.place.as_ref().is_some_and(|place| place.replaces) {
-            match fdatasync(&*self.file) {
-                // A pipe or a terminal keeps nothing.
-                Ok(()) | Err(Errno::INVAL | Errno::ROFS) => {}
-                Err(errno) => return Err(errno),
-            }
+        if !durable && !self.place.as_ref().is_some_and(|place| place.replaces) {
+            return Ok(());
         }
-        let Some(mut place) = self.place else { return Ok(()) };
+        match fdatasync(&*self.file) {
+            // A pipe or a terminal keeps nothing.
+            Ok(()) | Err(Errno::INVAL | Errno::ROFS) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Lets the file appear, and cannot take that back.
+    fn appear(&mut self) -> Result<(), Errno> {
+        let Some(place) = &mut self.place else { return Ok(()) };
+        if place.working.is_none() {
+            if !place.replaces && link(&self.file, &place.directory, &place.name)? {
+                return Ok(());
+            }
+            place.take_name(&self.file)?;
+        }
         if let Some(working) = &place.working {
             renameat(&place.directory, &**working, &place.directory, &*place.name)?;
             place.working = None;
-        } else if place.replaces || !link(&self.file, &place.directory, &place.name)? {
-            place.replace(&self.file)?;
         }
-        if durable { fsync(&place.directory) } else { Ok(()) }
+        Ok(())
     }
 }
 
+/// Lets more files be open at once, if the user may have more.
+pub fn raise_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 impl Place {
-    /// Puts a file without a name in the place of the one that stands there, in one step.
-    fn replace(&mut self, file: &OwnedFd) -> Result<(), Errno> {
+    /// Gives a file without a name one that it has until it appears.
+    fn take_name(&mut self, file: &OwnedFd) -> Result<(), Errno> {
         let working = working_name(&self.name, &mut |name| match link(file, &self.directory, name)? {
             true => Ok(()),
             false => Err(Errno::EXIST),
         })?;
-        self.working = Some(working.clone());
-        renameat(&self.directory, &*working, &self.directory, &*self.name)?;
-        self.working = None;
+        self.working = Some(working);
         Ok(())
     }
+}
+
+fn identity(file: &OwnedFd) -> Result<(u64, u64), Errno> {
+    fstat(file).map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 fn is_regular(stat: &Stat) -> bool {
@@ -273,7 +308,7 @@ fn fresh(path: &Path, flags: OFlags, standing: Option<&Stat>) -> Result<Option<(
         Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) if standing.is_some() => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };
-    let place = Place { directory, name, working, replaces: standing.is_some() };
+    let place = Place { directory: Arc::new(directory), name, working, replaces: standing.is_some() };
     Ok(standing.is_none_or(|standing| take_after(&file, standing)).then_some((file, place)))
 }
 

@@ -8,7 +8,7 @@ use instar_sandbox::window::Turn;
 use instar_sandbox::{Cell, Fall, Next, Serve};
 use instar_wire::boot::{LAST_WORDS_AT, LAST_WORDS_MAX};
 use instar_wire::code::{Malformed, decode, encode};
-use instar_wire::io::{Answer, FileId, PIECE_LAST, PIECE_MORE, RUN_HOLE, RUNS_MAX, Related, Status};
+use instar_wire::io::{Answer, FileId, Granted, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Status};
 use instar_wire::op::{Outcome, Request};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -17,10 +17,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Takes the events of a verb as they come; a message it cannot read ends the cell.
 pub type OnEvent<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<(), Malformed> + Send);
+
+/// How long a worker waits that lets others go on.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// How a cell came down.
 #[derive(Debug)]
@@ -60,6 +64,7 @@ pub fn run(
         request: encode(request),
         pasts: (0..cell.window().shape().lanes).map(|_| Mutex::new(Past::default())).collect(),
         moved: AtomicU64::new(0),
+        started: Instant::now(),
         talk: Mutex::new(Talk {
             on_event,
             events_left: events_max,
@@ -102,6 +107,8 @@ struct Desk<'a> {
     pasts: Vec<Mutex<Past>>,
     /// Bytes moved so far.
     moved: AtomicU64,
+    /// Clocks begin at nothing, so that they tell nothing else.
+    started: Instant,
     talk: Mutex<Talk<'a>>,
 }
 
@@ -128,16 +135,16 @@ impl<'a> Desk<'a> {
                 turn.copy_in(0, &self.request);
                 Ok((self.request.len() as u64, 0))
             }
-            Admitted::Read(range, granule) => self.on_file(range, |file, at, len| {
+            Admitted::Read(range, skip, granule) => self.on_file(range, |file, at, len| {
                 self.session.heed_faults(range.file, at, range.len)?;
-                let n = plane::read(file, at, len, turn)?;
+                let n = plane::read(file, at, skip, len, turn)?;
                 if let Some(shift) = granule {
-                    turn.mark_zero_granules(len, shift);
+                    turn.mark_zero_granules(skip, len, shift);
                 }
                 Ok((n as u64, 0))
             }),
-            Admitted::Write(range) => {
-                self.on_file(range, |file, at, len| plane::write(file, at, len, turn).map(|()| (0, 0)))
+            Admitted::Write(range, skip) => {
+                self.on_file(range, |file, at, len| plane::write(file, at, skip, len, turn).map(|()| (0, 0)))
             }
             Admitted::Copy(range, to, to_at, zeroes) => self.copy(range, to, to_at, Zeroes::from_manner(zeroes))?,
             Admitted::Zero(r, give_up) => done(plane::zero(&*self.file(r)?, r.at, r.len, give_up), r.file),
@@ -156,6 +163,7 @@ impl<'a> Desk<'a> {
                 done(plane::flush(&file), id)
             }
             Admitted::Related(len) => self.related(len, turn)?,
+            Admitted::Part(len) => self.part(len, turn)?,
             Admitted::Emit(len) => self.event(len, turn)?,
             Admitted::Finish(len) => {
                 let outcome = decode(&turn.copy_out(len)).map_err(|_| Violation::Message)?;
@@ -163,6 +171,15 @@ impl<'a> Desk<'a> {
                 Ok((0, 0))
             }
             Admitted::Wake | Admitted::Join | Admitted::Park => Ok((0, 0)),
+            Admitted::Pause => {
+                thread::sleep(PAUSE);
+                Ok((0, 0))
+            }
+            Admitted::Length(id) => {
+                let file = self.session.file(id).ok_or(Violation::File)?;
+                self.outcome(id, plane::length(&file).map(|len| (len, 0)))
+            }
+            Admitted::Clock => Ok((u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX), 0)),
         })
     }
 
@@ -208,17 +225,30 @@ impl<'a> Desk<'a> {
         if self.session.file(related.from).is_none() {
             return Err(Violation::File);
         }
-        Ok(match self.session.open_related(&related) {
+        Ok(self.grant(self.session.open_related(&related), turn))
+    }
+
+    fn part(&self, len: usize, turn: &Turn<'_>) -> Result<Served, Violation> {
+        let part: Part = decode(&turn.copy_out(len)).map_err(|_| Violation::Message)?;
+        if !self.session.has_parts(part.from) {
+            return Err(Violation::File);
+        }
+        Ok(self.grant(self.session.make_part(&part), turn))
+    }
+
+    /// The answer for a file, or for the number of the note of why there is none.
+    fn grant(&self, granted: Result<Granted, u32>, turn: &Turn<'_>) -> Served {
+        match granted {
             Ok(granted) => {
                 let bytes = encode(&granted);
                 turn.copy_in(0, &bytes);
                 Ok((granted.id.0.into(), bytes.len() as u64))
             }
             Err(note) => Err(match self.session.mishap(note).map(|m| m.why) {
-                Some(Why::System(_) | Why::NotRegular) => (Status::Failed, note),
+                Some(Why::System(_) | Why::NotRegular | Why::InUse(_)) => (Status::Failed, note),
                 _ => (Status::Refused, note),
             }),
-        })
+        }
     }
 
     fn event(&self, len: usize, turn: &Turn<'_>) -> Result<Served, Violation> {
@@ -259,16 +289,13 @@ impl Serve for Desk<'_> {
         let call = turn.call();
         let Some(past) = self.pasts.get(turn.lane()) else { return self.violate(Violation::Lane) };
         let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
-        let grants = self.session.grants();
-        let frame = Frame {
-            lane: turn.lane(),
-            lanes: turn.lanes(),
-            slot_len: turn.slot_len() as u64,
-            grants: &grants,
-            events_left: self.talk().events_left,
-        };
-        let served = admit(&call, &mut past, &frame).and_then(|admitted| {
-            if let Admitted::Write(range) | Admitted::Copy(range, ..) = &admitted {
+        let (lane, lanes, slot_len) = (turn.lane(), turn.lanes(), turn.slot_len() as u64);
+        let events_left = self.talk().events_left;
+        let admitted = self
+            .session
+            .with_grants(|grants| admit(&call, &mut past, &Frame { lane, lanes, slot_len, grants, events_left }));
+        let served = admitted.and_then(|admitted| {
+            if let Admitted::Write(range, _) | Admitted::Copy(range, ..) = &admitted {
                 self.session.pace(range.len);
             }
             Ok((admitted, self.serve_admitted(admitted, turn)?))
@@ -277,7 +304,7 @@ impl Serve for Desk<'_> {
             Ok(served) => served,
             Err(violation) => return self.violate(violation),
         };
-        if let Admitted::Read(range, _) | Admitted::Write(range) | Admitted::Copy(range, ..) = &admitted {
+        if let Admitted::Read(range, ..) | Admitted::Write(range, _) | Admitted::Copy(range, ..) = &admitted {
             self.moved.fetch_add(range.len, Ordering::Relaxed);
         }
         let mut answer = Answer { seq: call.seq, ..Answer::default() };

@@ -1,15 +1,19 @@
 //! A session: the files one command has opened, what they are called, and what went wrong with them.
 
+mod parts;
+
 use crate::admit::Grant;
 use crate::lock::{self, Conflict};
 pub use crate::mishap::{Mishap, Why};
 use crate::pace::Pace;
 use crate::policy::{self, Admitted, DEPTH_MAX, Policy, Refusal};
+use crate::publish::Target;
 use crate::resolve::{Miss, open_below};
 use instar_wire::code::Bytes;
 use instar_wire::io::{FileId, Granted, Related, Role};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, seek};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -86,6 +90,32 @@ struct State {
     entries: Vec<Entry>,
     grants: Vec<Grant>,
     mishaps: Vec<Mishap>,
+    /// How the further files are made of images that may have some.
+    ways: Vec<parts::Way>,
+    /// The further files made so far.
+    parts: Vec<(FileId, Target)>,
+    part_names: BTreeSet<(FileId, Vec<u8>)>,
+}
+
+impl State {
+    /// Grants a file that can be changed, and is or will be of the command's own making.
+    fn grant_made(&mut self, name: &[u8], file: Option<Arc<OwnedFd>>, len: u64) -> Granted {
+        let id = FileId(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
+        self.entries.push(Entry {
+            file,
+            name: name.to_vec(),
+            path: PathBuf::new(),
+            facts: Facts { len, allocated: 0, device: false },
+            identity: (0, 0),
+            named_by: None,
+            depth: 0,
+            conflict: None,
+            faults: Vec::new(),
+            _lock: None,
+        });
+        self.grants.push(Grant { len, writable: true, has_parts: false });
+        Granted { id, len, allocated: 0, writable: true, pinned: None, suggested: None }
+    }
 }
 
 /// What a name in an image stands for beyond a plain file; only asked where qemu-img's ways are wanted.
@@ -222,22 +252,7 @@ impl Session {
 
     /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
     pub fn promise(&self, name: &[u8]) -> Granted {
-        let mut state = self.state();
-        let id = FileId(u32::try_from(state.entries.len()).unwrap_or(u32::MAX));
-        state.entries.push(Entry {
-            file: None,
-            name: name.to_vec(),
-            path: PathBuf::new(),
-            facts: Facts { len: 0, allocated: 0, device: false },
-            identity: (0, 0),
-            named_by: None,
-            depth: 0,
-            conflict: None,
-            faults: Vec::new(),
-            _lock: None,
-        });
-        state.grants.push(Grant { len: 0, writable: true });
-        Granted { id, len: 0, allocated: 0, writable: true, pinned: None, suggested: None }
+        self.state().grant_made(name, None, 0)
     }
 
     /// Keeps a promise.
@@ -313,7 +328,7 @@ impl Session {
             faults: Vec::new(),
             _lock: held,
         });
-        state.grants.push(Grant { len, writable });
+        state.grants.push(Grant { len, writable, has_parts: false });
         Ok(Granted { id, len, allocated, writable, pinned: None, suggested })
     }
 
@@ -410,7 +425,7 @@ impl Session {
 
     /// The open file of that number.
     pub fn file(&self, id: FileId) -> Option<Arc<OwnedFd>> {
-        self.entry(id).and_then(|e| e.file)
+        usize::try_from(id.0).ok().and_then(|index| self.state().entries.get(index)?.file.clone())
     }
 
     /// What the user would call the file.
@@ -436,6 +451,11 @@ impl Session {
     /// The grants so far, by number.
     pub fn grants(&self) -> Vec<Grant> {
         self.state().grants.clone()
+    }
+
+    /// Has the grants so far looked at.
+    pub fn with_grants<T>(&self, look: impl FnOnce(&[Grant]) -> T) -> T {
+        look(&self.state().grants)
     }
 
     /// Keeps a note of what went wrong and tells its number.

@@ -271,7 +271,7 @@ fn slots_are_filled_and_emptied() {
         for (at, len) in [(0, 64 << 10), (1, 4096), (100 * K, 17), (100 * K, 4096), (100 * K + 17, 512), (1 << 40, 512)]
         {
             turn.copy_in(0, &[0xEE; 64 << 10]);
-            let n = read(&file, at, len, &turn).expect("bytes");
+            let n = read(&file, at, 0, len, &turn).expect("bytes");
             let there = bytes.get(usize::try_from(at).expect("small")..).unwrap_or_default();
             let there = &there[..there.len().min(len)];
             assert_eq!(n, there.len(), "{at}");
@@ -280,9 +280,18 @@ fn slots_are_filled_and_emptied() {
             assert!(turn.copy_out(len) == want, "{at} {len}: what lies beyond the end is zero");
         }
         turn.copy_in(0, b"written");
-        write(&file, 3, 7, &turn).expect("a write");
+        write(&file, 3, 0, 7, &turn).expect("a write");
         assert_eq!(ground.bytes("disk")[..12], [&bytes[..3], b"written", &bytes[10..12]].concat());
-        assert!(write(&read_only(&ground.0.join("disk")), 0, 7, &turn).is_err());
+        // Elsewhere in the slot, and nowhere else.
+        turn.copy_in(0, &[0xEE; 64 << 10]);
+        assert_eq!(read(&file, 5, 1000, 100, &turn).expect("bytes"), 100);
+        let slot = turn.copy_out(2000);
+        let around = slot[..1000].iter().chain(&slot[1100..]);
+        assert!(around.copied().all(|byte| byte == 0xEE) && slot[1000..1100] == ground.bytes("disk")[5..105]);
+        write(&file, 4096, 1010, 20, &turn).expect("a write");
+        assert_eq!(ground.bytes("disk")[4096..4116], slot[1010..1030]);
+        assert!(read(&file, 0, (64 << 10) - 8, 9, &turn).is_err() && write(&file, 0, 64 << 10, 1, &turn).is_err());
+        assert!(write(&read_only(&ground.0.join("disk")), 0, 0, 7, &turn).is_err());
     }
 }
 
@@ -307,7 +316,7 @@ fn reads_past_the_page_cache_are_real_and_end_where_the_file_does() {
         let direct = || fcntl_getfl(&*file).expect("its flags").contains(OFlags::DIRECT);
         assert!(direct(), "{name}");
         let check = |at: usize, len: usize| {
-            let n = read(&file, at as u64, len, &turn).expect("bytes");
+            let n = read(&file, at as u64, 0, len, &turn).expect("bytes");
             assert_eq!(n, len.min(bytes.len().saturating_sub(at)), "{at} {len} of {name}");
             let got = turn.copy_out(len);
             assert!(got[..n] == bytes[at..at + n] && got[n..].iter().all(|b| *b == 0), "{at} {len} of {name}");
@@ -316,6 +325,11 @@ fn reads_past_the_page_cache_are_real_and_end_where_the_file_does() {
         check(8192, 32 << 10);
         // Whole pages are read, whatever was asked for.
         check(4096, 100);
+        // All the same what lies behind it stays.
+        turn.copy_in(0, &[0xEE; 16 << 10]);
+        assert_eq!(read(&file, 4096, 4096, 100, &turn).expect("bytes"), 100);
+        let slot = turn.copy_out(16 << 10);
+        assert!(slot[4096..4196] == bytes[4096..4196] && slot[4196..].iter().all(|byte| *byte == 0xEE), "{name}");
         assert!(direct(), "all of these can be had past the cache: {name}");
         check(40 << 10, 4096);
         check(1, 4096);

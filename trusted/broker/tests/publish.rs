@@ -1,7 +1,7 @@
 //! Publishing: what stands under a name is the former file or the new one, and nothing else is left behind.
 #![allow(missing_docs)]
 
-use instar_broker::publish::{FileType, Hints, Refused, Target, Wish};
+use instar_broker::publish::{FileType, Hints, Refused, Target, Wish, publish_all};
 use instar_testkit::place::Scratch;
 use rustix::fs::ftruncate;
 use rustix::io::{Errno, pwrite};
@@ -161,4 +161,70 @@ fn a_device_is_not_made_longer_nor_replaced() {
     assert!(ftruncate(&*target.file(), 1).is_err());
     target.publish(true).expect("done");
     assert!(OpenOptions::new().write(true).open("/dev/null").is_ok());
+}
+
+/// What is in a folder: names and contents.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    names(folder).into_iter().map(|name| (name.clone(), fs::read(folder.join(&name)).unwrap_or_default())).collect()
+}
+
+#[test]
+fn files_that_belong_together_appear_together() {
+    let scratch = Scratch::new("publish");
+    let path = |name: &str| scratch.path().join(name);
+    for durable in [false, true] {
+        fs::write(path("two"), OLD).expect("a file");
+        fs::write(path("late"), OLD).expect("a file");
+        fs::hard_link(path("late"), path("later")).expect("another name");
+        let targets = ["one", "two", "late", "main"].map(|name| make(&path(name)));
+        // What comes meanwhile is replaced as well.
+        fs::write(path("main"), OLD).expect("a file");
+        assert!(publish_all(targets.into(), durable).is_ok());
+        let want = ["late", "later", "main", "one", "two"].map(|name| (name.to_owned(), NEW.to_vec()));
+        assert_eq!(contents(scratch.path()), want);
+        names(scratch.path()).iter().for_each(|name| fs::remove_file(path(name)).expect("gone"));
+    }
+    assert!(publish_all(Vec::new(), true).is_ok());
+}
+
+#[test]
+fn a_failure_midway_leaves_everything_as_it_was() {
+    let scratch = Scratch::new("publish");
+    let path = |name: &str| scratch.path().join(name);
+    for (durable, bad) in [false, true].into_iter().flat_map(|durable| (0..5).map(move |bad| (durable, bad))) {
+        let every = ["new", "old", "newer", "older", "main"];
+        fs::write(path("old"), OLD).expect("a file");
+        fs::set_permissions(path("old"), Permissions::from_mode(0o604)).expect("a mode");
+        fs::write(path("older"), b"older").expect("a file");
+        let inode = fs::metadata(path("old")).expect("a file").ino();
+        let targets = every.map(|name| make(&path(name)));
+        // A folder comes to stand at one of the names.
+        let _ = fs::remove_file(path(every[bad]));
+        fs::create_dir(path(every[bad])).expect("a folder");
+        fs::write(path(every[bad]).join("inside"), OLD).expect("a file");
+        let before = contents(scratch.path());
+        assert_eq!(publish_all(targets.into(), durable), Err(Errno::ISDIR), "{}", every[bad]);
+        assert_eq!(contents(scratch.path()), before, "{}", every[bad]);
+        assert!(bad == 1 || fs::metadata(path("old")).expect("a file").ino() == inode, "the very same file");
+        for name in names(scratch.path()) {
+            fs::remove_file(path(&name)).or_else(|_| fs::remove_dir_all(path(&name))).expect("gone");
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_vanishes_takes_nothing_else_along() {
+    let scratch = Scratch::new("publish");
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir(path("elsewhere")).expect("a folder");
+    fs::write(path("old"), OLD).expect("a file");
+    let targets = ["new", "old", "elsewhere/part", "main"].map(|name| make(&path(name)));
+    fs::remove_dir(path("elsewhere")).expect("gone");
+    assert!(publish_all(targets.into(), false).is_err());
+    assert_eq!(contents(scratch.path()), [("old".to_owned(), OLD.to_vec())]);
+    // A name that leads to another's is noticed before anything happens.
+    symlink("main", path("link")).expect("a link");
+    let targets = ["old", "link", "main"].map(|name| make(&path(name)));
+    assert_eq!(publish_all(targets.into(), false), Err(Errno::EXIST));
+    assert_eq!((fs::read(path("old")).expect("a file"), names(scratch.path()).len()), (OLD.to_vec(), 2));
 }

@@ -2,11 +2,12 @@
 #![allow(missing_docs)]
 
 use instar_broker::policy::{Policy, Refusal};
+use instar_broker::publish::{Hints, Refused, Target, Wish, publish_all};
 use instar_broker::session::{Meant, Why};
 use instar_broker::{Mishap, Session};
 use instar_testkit::place::Scratch;
 use instar_wire::code::Bytes;
-use instar_wire::io::{FileId, Granted, Related, Role};
+use instar_wire::io::{FileId, Granted, Part, Related, Role};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use std::fs;
@@ -298,4 +299,101 @@ fn locks_are_taken_when_the_session_takes_locks() {
     assert_eq!(session.conflict(top), None, "a session without locks does not ask");
     drop(held);
     assert_eq!(locked(&tree.path("in/top")), None);
+}
+
+/// How files are made here.
+fn wish() -> Wish<'static> {
+    Wish { locking: true, direct: false, sync: false, hints: Hints::default(), is_source: &|_| false }
+}
+
+#[test]
+fn further_files_of_an_image_are_made_beside_it_and_nowhere_else() {
+    let tree = Tree::new();
+    let (mut session, top) = tree.session(Policy::default());
+    let path = tree.path("out/disk.vmdk");
+    let main = session.promise(tree.text("out/disk.vmdk").as_bytes()).id;
+    let part = |session: &Session, from: FileId, name: &[u8]| {
+        let made = session.make_part(&Part { from, name: Bytes(name.to_vec()) });
+        made.map_err(|number| session.mishap(number).expect("a note").why)
+    };
+    let refused = Err(Why::Refused(Refusal::Part));
+    assert!(!session.has_parts(main) && part(&session, main, b"disk-flat.vmdk") == refused, "nobody allowed it");
+    let target = Target::create(&path, &wish()).expect("a target");
+    session.fulfil(main, target.file());
+    session.allow_parts(main, &path, wish());
+    assert!(session.has_parts(main) && !session.has_parts(top) && !session.has_parts(FileId(99)));
+    assert!(session.with_grants(|grants| grants[main.0 as usize].has_parts));
+    let long = [&b"disk-"[..], &[b'x'; 251]].concat();
+    let bad: [&[u8]; 12] = [
+        b"",
+        b".",
+        b"..",
+        b"disk",
+        b"disk.vmdk",
+        b"disk.vmdk2",
+        b"other-flat.vmdk",
+        b"sub/disk-x",
+        b"disk-/../x",
+        b"../disk-x",
+        b"/disk-x",
+        b"disk-x\0",
+    ];
+    for name in bad {
+        assert_eq!(part(&session, main, name), refused, "{}", name.escape_ascii());
+    }
+    assert_eq!(part(&session, main, &long), Err(Why::System(Errno::NAMETOOLONG)));
+    fs::create_dir(tree.path("out/disk-dir")).expect("a folder");
+    assert_eq!(part(&session, main, b"disk-dir"), Err(Why::System(Errno::ISDIR)));
+    // What is read is not written over, and what others use neither.
+    symlink("../in/top", tree.path("out/disk-top")).expect("a link");
+    assert_eq!(part(&session, main, b"disk-top"), Err(Why::Source));
+    fs::write(tree.path("out/disk-used"), b"").expect("a file");
+    let user = Target::create(&tree.path("out/disk-used"), &wish()).expect("the file");
+    assert!(matches!(part(&session, main, b"disk-used"), Err(Why::InUse(_))));
+    drop(user);
+    symlink("/dev/null", tree.path("out/disk-null")).expect("a link");
+    assert_eq!(part(&session, main, b"disk-null"), Err(Why::NotRegular));
+    for name in ["disk-flat.vmdk", "disk-s001.vmdk", "disk.vmdk-x", "disk-used"] {
+        let granted = part(&session, main, name.as_bytes()).expect(name);
+        assert!(
+            granted.writable
+                && granted.len == 0
+                && session.name(granted.id) == tree.text(&format!("out/{name}")).into_bytes()
+        );
+        let file = session.file(granted.id).expect("it is open");
+        assert_eq!(rustix::io::pwrite(&*file, name.as_bytes(), 0), Ok(name.len()));
+        assert_eq!(part(&session, main, name.as_bytes()), Err(Why::System(Errno::EXIST)), "once is enough");
+        assert!(!tree.path(&format!("out/{name}")).exists() || name == "disk-used", "nobody sees it yet");
+    }
+    assert!(session.take_parts(top).is_empty());
+    let parts = session.take_parts(main);
+    assert_eq!(parts.len(), 4);
+    publish_all(parts.into_iter().chain([target]).collect(), false).expect("they appear");
+    for name in ["disk-flat.vmdk", "disk-s001.vmdk", "disk.vmdk-x", "disk-used"] {
+        assert_eq!(fs::read_to_string(tree.path(&format!("out/{name}"))).expect("a file"), name);
+    }
+    assert!(path.exists() && session.take_parts(main).is_empty());
+    let again = session.open_to_write(tree.text("out/disk-flat.vmdk").as_bytes(), true).expect("a file").id;
+    assert_eq!(part(&session, again, b"disk-flat.vmdk-x"), refused);
+    assert!(matches!(Target::create(&tree.path("out/disk-dir"), &wish()), Err(Refused::System(Errno::ISDIR))));
+}
+
+#[test]
+fn many_files_can_be_made_and_not_too_many() {
+    let tree = Tree::new();
+    let (session, path) = (Session::new(Policy::default(), true), tree.path("out/disk.vmdk"));
+    let main = session.promise(b"disk.vmdk").id;
+    session.allow_parts(main, &path, wish());
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let count = limit.saturating_sub(100).min(32_768);
+    let make = |n: u64| session.make_part(&Part { from: main, name: format!("disk-s{n:03}.vmdk").as_str().into() });
+    assert!((0..count).all(|n| make(n).is_ok()), "{count}");
+    if count == 32_768 {
+        let note = make(count).expect_err("too many");
+        assert_eq!(session.mishap(note).map(|mishap| mishap.why), Some(Why::TooMany));
+    }
+    let parts = session.take_parts(main);
+    assert_eq!(parts.len() as u64, count);
+    publish_all(parts, false).expect("they appear");
+    assert_eq!(fs::read_dir(tree.path("out")).expect("the folder").count() as u64, count + 2);
 }

@@ -129,6 +129,8 @@ pub fn mishap_words(mishap: &Mishap, settings: &Settings, text: Text) -> Vec<u8>
             let phrase = b"'host_device' driver requires '{}' to be either a character or block device";
             fill(crate::render::sentence::worded(phrase, &settings.profile), &name)
         }
+        Why::InUse(conflict) => conflict.to_string().into_bytes(),
+        Why::Source => [b"'", &name[..], b"' is one of the files that are read"].concat(),
         Why::Refused(refusal) => refusal.to_string().into_bytes(),
         Why::TooMany => b"the image consists of more files than one command may open".to_vec(),
     }

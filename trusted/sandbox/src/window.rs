@@ -155,8 +155,14 @@ impl<'a> Turn<'a> {
 
     /// Copies the slot's first `len` bytes out.
     pub fn copy_out(&self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len.min(self.slot_len())];
-        self.window.get(self.window.shape.slot_at(self.lane), &mut bytes);
+        self.copy_out_at(0, len)
+    }
+
+    /// Copies `len` bytes of the slot out, from `at` on; none from beyond its end.
+    pub fn copy_out_at(&self, at: usize, len: usize) -> Vec<u8> {
+        let at = at.min(self.slot_len());
+        let mut bytes = vec![0; len.min(self.slot_len() - at)];
+        self.window.get(self.window.shape.slot_at(self.lane) + at, &mut bytes);
         bytes
     }
 
@@ -183,8 +189,9 @@ impl<'a> Turn<'a> {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
-    /// Writes behind the slot's first `len` bytes a bitmap of the granules of `1 << shift` bytes that are all zero.
-    pub fn mark_zero_granules(&self, len: usize, shift: u32) {
+    /// Writes behind `len` bytes of the slot, from `start` on, a bitmap of their granules of `1 << shift` bytes that are
+    /// all zero.
+    pub fn mark_zero_granules(&self, start: usize, len: usize, shift: u32) {
         let granule = 1usize << shift;
         let count = len.div_ceil(granule);
         let mut bitmap = vec![0u8; count.div_ceil(8)];
@@ -192,12 +199,12 @@ impl<'a> Turn<'a> {
         for index in 0..count {
             let at = index * granule;
             let n = granule.min(len - at);
-            self.window.get(self.window.shape.slot_at(self.lane) + at, &mut piece[..n]);
+            self.window.get(self.window.shape.slot_at(self.lane) + start + at, &mut piece[..n]);
             if is_zero(&piece[..n]) {
                 bitmap[index / 8] |= 1 << (index % 8);
             }
         }
-        self.copy_in(len, &bitmap);
+        self.copy_in(start + len, &bitmap);
     }
 
     fn place(&self, at: usize, len: usize) -> Option<*mut u8> {

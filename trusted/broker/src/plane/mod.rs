@@ -14,13 +14,16 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Zeroes written at once where a file system cannot zero by itself.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Fills the slot's first `len` bytes from the file; what lies beyond its end reads as zeroes. Tells how much was there.
-pub fn read(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result<usize> {
+/// Fills `len` bytes of the slot, from `skip` on, from the file; what lies beyond its end reads as zeroes. Tells how much
+/// was there.
+pub fn read(file: &OwnedFd, at: u64, skip: usize, len: usize, turn: &Turn<'_>) -> io::Result<usize> {
+    // Unbuffered reads want whole pages. What they bring beyond `len` must not stay: other bytes have their place there.
+    let whole = len.next_multiple_of(PAGE).min(turn.slot_len().saturating_sub(skip));
+    let ask = if whole > len && is_direct(file) { whole } else { len };
+    let behind = turn.copy_out_at(skip + len, ask - len);
     let mut done = 0;
     while done < len {
-        // Whole pages, as unbuffered reads want them; what comes beyond `len` is room in the slot that nobody uses.
-        let ask = (len - done).next_multiple_of(PAGE).min(turn.slot_len() - done);
-        match turn.read_from(file.as_fd(), at + done as u64, done, ask) {
+        match turn.read_from(file.as_fd(), at + done as u64, skip + done, ask - done) {
             Ok(0) => break,
             Ok(n) => done = len.min(done + n),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -32,9 +35,10 @@ pub fn read(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result<
     let mut blank = done;
     while blank < len {
         let n = ZEROES.len().min(len - blank);
-        turn.copy_in(blank, &ZEROES[..n]);
+        turn.copy_in(skip + blank, &ZEROES[..n]);
         blank += n;
     }
+    turn.copy_in(skip + len, &behind);
     Ok(done)
 }
 
@@ -46,18 +50,18 @@ fn buffered(file: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?)
 }
 
-/// Writes the slot's first `len` bytes to the file.
-pub fn write(file: &OwnedFd, at: u64, len: usize, turn: &Turn<'_>) -> io::Result<()> {
+/// Writes `len` bytes of the slot, from `skip` on, to the file.
+pub fn write(file: &OwnedFd, at: u64, skip: usize, len: usize, turn: &Turn<'_>) -> io::Result<()> {
     let mut done = 0;
     while done < len {
-        match turn.write_to(file.as_fd(), at + done as u64, done, len - done) {
+        match turn.write_to(file.as_fd(), at + done as u64, skip + done, len - done) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_direct(file) => buffered(file)?,
             // A pipe has no offsets; the worker writes to it from its beginning to its end.
             Err(e) if e.kind() == io::ErrorKind::NotSeekable => {
-                return append(file, &turn.copy_out(len)[done..]);
+                return append(file, &turn.copy_out_at(skip + done, len - done));
             }
             Err(e) => return Err(e),
         }
@@ -137,6 +141,11 @@ pub fn set_length(file: &OwnedFd, len: u64) -> io::Result<()> {
         return Ok(ftruncate(file, len)?);
     }
     if len <= seek(file, SeekFrom::End(0))? { Ok(()) } else { Err(Errno::NOSPC.into()) }
+}
+
+/// How long a file is.
+pub fn length(file: &OwnedFd) -> io::Result<u64> {
+    Ok(seek(file, SeekFrom::End(0))?)
 }
 
 /// The runs of `len` bytes at `at`, the first `most` of them: their lengths, and whether they are holes.
