@@ -9,6 +9,7 @@ pub mod base64;
 pub mod cipher;
 pub mod hash;
 mod modes;
+pub mod pack;
 pub mod pbkdf2;
 pub mod random;
 #[cfg(test)]
