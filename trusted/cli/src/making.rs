@@ -234,8 +234,7 @@ impl<'a> Making<'a> {
         }
         let recipe = Recipe { format: format.into(), size: 0, options: Fact::Fields(options.clone()) };
         let aim = self.named()?;
-        let hints =
-            Hints { no_copy_on_write: recipe.is_on("nocow"), extent: recipe.number("extent_size_hint") };
+        let hints = Hints { no_copy_on_write: recipe.is_on("nocow"), extent: recipe.number("extent_size_hint") };
         let backing = match recipe.text("backing_file").filter(|name| !name.is_empty()) {
             Some(name) => Some(self.backing(name, recipe.text("backing_fmt"), &aim.path, session)?),
             None => None,
@@ -550,7 +549,8 @@ impl<'a> Making<'a> {
 /// What identifiers and keys are drawn from.
 fn seed() -> Secret {
     let mut bytes = [0; 32];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    let read =
+        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
     debug_assert!(read.is_ok());
     Secret(bytes.to_vec())
 }

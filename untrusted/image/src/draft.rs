@@ -86,6 +86,18 @@ impl Draft {
         Ok(())
     }
 
+    /// Writes bytes at once, which begin and end at sectors.
+    pub fn write_through(&mut self, drive: &dyn Drive, at: u64, bytes: &[u8]) -> Result<()> {
+        let end = at.saturating_add(bytes.len() as u64);
+        for page in self.pages.iter_mut().filter(|page| page.at < end && page.at.saturating_add(PAGE) > at) {
+            let from = at.max(page.at);
+            let skip = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX);
+            page.overlay(from, bytes.get(skip..).unwrap_or_default());
+        }
+        self.end = self.end.max(end);
+        drive.write(Place { file: self.file, at }, bytes)
+    }
+
     /// Writes all changes.
     pub fn flush(&mut self, drive: &dyn Drive) -> Result<()> {
         self.pages.sort_by_key(|page| page.at);
@@ -135,10 +147,14 @@ impl Page {
         usize::try_from(at.saturating_sub(self.at)).unwrap_or(usize::MAX)
     }
 
-    fn change(&mut self, at: u64, bytes: &[u8]) {
+    fn overlay(&mut self, at: u64, bytes: &[u8]) {
         let skip = self.skip(at);
         let room = self.bytes.get_mut(skip..).unwrap_or_default();
         room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    }
+
+    fn change(&mut self, at: u64, bytes: &[u8]) {
+        self.overlay(at, bytes);
         let first = at.saturating_sub(self.at) / SECTOR;
         let last = at.saturating_sub(self.at).saturating_add(bytes.len() as u64).div_ceil(SECTOR);
         for sector in first..last {

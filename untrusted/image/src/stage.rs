@@ -98,7 +98,13 @@ impl Facts {
     /// Of this target; `pack`: its units are to be made shorter.
     pub fn of(target: &dyn Target, pack: bool) -> Facts {
         let packing = if pack { target.packing() } else { None };
-        Facts { unit: target.unit().max(1), cipher: target.cipher(), packing }
+        let unit = packing.as_ref().map_or(target.unit(), |packing| packing.unit());
+        Facts { unit: unit.max(1), cipher: target.cipher(), packing }
+    }
+
+    /// What gets its place as one.
+    pub fn unit(&self) -> u64 {
+        self.unit
     }
 }
 
@@ -292,7 +298,8 @@ impl<'c> Stage<'c> {
         let what = if is_zero { What::Zeroes } else { What::Data };
         let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
         let is_fresh = spot.rest != Rest::There;
-        let skips = is_fresh && self.manner.is_clean && spot.tweak.is_none();
+        let is_blank = if is_fresh { self.manner.is_clean } else { self.manner.is_zero };
+        let skips = is_blank && spot.tweak.is_none();
         let mut regions = Vec::new();
         let around = |at: u64, end: u64| {
             let origin = match spot.rest {

@@ -78,6 +78,8 @@ pub enum Rest {
 
 /// How a format makes units shorter.
 pub trait Packing: Sync {
+    /// What is packed as one: a multiple of the target's own unit.
+    fn unit(&self) -> u64;
     /// What does it on one lane.
     fn packer(&self) -> Box<dyn Packer>;
 }

@@ -162,10 +162,10 @@ impl Job<'_> {
 
     /// Copies into an image that gives its places out: in the order of the disk, whoever reads and writes meanwhile.
     fn load(&self, target: &mut dyn Target, former: Option<&Former>, cx: &Cx<'_>) -> Result<()> {
-        let pieces = Pieces::new(target, self.request.target.at, self.total, cx);
-        // What is brought from below a unit must not be brought over what another lane has written to it.
-        let is_shared = target.unit() > pieces.len && former.is_some();
         let facts = Facts::of(target, self.request.target.compress);
+        let pieces = Pieces::new(facts.unit(), self.request.target.at, self.total, cx);
+        // What is brought from below a unit must not be brought over what another lane has written to it.
+        let is_shared = facts.unit() > pieces.len && former.is_some();
         let target = Spinlock::new(target);
         let turns = Turns::default();
         cx.crew.run(&|hand| {
@@ -262,8 +262,8 @@ struct Piece {
 }
 
 impl Pieces {
-    fn new(target: &dyn Target, at: u64, total: u64, cx: &Cx<'_>) -> Pieces {
-        let len = Stage::piece_len(target.unit(), cx.drive).max(1);
+    fn new(unit: u64, at: u64, total: u64, cx: &Cx<'_>) -> Pieces {
+        let len = Stage::piece_len(unit, cx.drive).max(1);
         Pieces { next: AtomicU64::new(0), len, before: at % len, total }
     }
 

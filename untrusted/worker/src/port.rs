@@ -10,8 +10,8 @@ use instar_wire::boot::{STAGE_LEN, before_stage};
 use instar_wire::code::{decode, encode};
 use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::{
-    Answer, Call, FileId, Granted, Op, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Role, Status, ZEROES_HOLES,
-    ZEROES_SKIPPED, copy_arg,
+    Answer, Call, FileId, Granted, Op, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Role, Status,
+    ZEROES_HOLES, ZEROES_SKIPPED, copy_arg,
 };
 
 /// A lane as the start-up code hands it over: a page for calls, a slot for data, a bell.

@@ -6,13 +6,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 use instar_image::draft::Draft;
-use instar_image::num::power;
-use instar_image::{Drive, Error, FileId, Kind, Place, Result};
+use instar_image::num::{bounded, power};
+use instar_image::{Drive, Error, File, FileId, Kind, Result};
 
 /// Counts that are written at once.
 const PIECE: usize = 4096;
 /// The longest table of reference counts, in bytes.
 const TABLE_MAX: u64 = 8 << 20;
+/// The longest cluster.
+const LEN_MAX: u64 = 2 << 20;
 
 /// Who gives clusters out, one behind the other at the end of the file.
 pub struct Clusters {
@@ -29,6 +31,8 @@ pub struct Clusters {
     blocks: Vec<u64>,
     /// The number of the next cluster that nobody has.
     next: u64,
+    /// A cluster before it that was given back.
+    spare: Option<u64>,
 }
 
 fn full() -> Error {
@@ -42,49 +46,32 @@ impl Clusters {
         let blocks = Vec::from([len.saturating_mul(2)]);
         let (start, table_clusters) = (0, 1);
         let draft = Draft::new(file, 0);
-        let mut all = Clusters { draft, start, bits, order, table_at: len, table_clusters, blocks, next: 3 };
+        let mut all =
+            Clusters { draft, start, bits, order, table_at: len, table_clusters, blocks, next: 3, spare: None };
         all.draft.blank(drive, len, len.saturating_mul(2))?;
         all.draft.put(drive, len, &len.saturating_mul(2).to_be_bytes())?;
         all.count(drive, 0, 3, 1)?;
         Ok(all)
     }
 
-    /// Of an image that is there; nothing of it lies behind `end`.
-    pub fn open(drive: &dyn Drive, place: Place, layout: &Layout, end: u64) -> Result<Clusters> {
-        let Table { at, count } = layout.refcounts;
-        let mut bytes = vec![0; usize::try_from(count.saturating_mul(8).min(TABLE_MAX)).unwrap_or(0)];
-        let mut draft = Draft::new(place.file, place.at.saturating_add(end));
-        draft.read(drive, place.at.saturating_add(at), &mut bytes)?;
+    /// Of an image that is there.
+    pub fn open(file: &File<'_>, layout: &Layout) -> Result<Clusters> {
+        let (Table { at, count }, place) = (layout.refcounts, file.place(0));
+        let bytes = file.read_vec(at, bounded(count.saturating_mul(8), TABLE_MAX, full)?)?;
         let words = bytes.as_chunks::<8>().0.iter();
-        let blocks = words.map(|word| u64::from_be_bytes(*word) & REFCOUNT_TABLE_OFFSET).collect();
-        let mut all = Clusters {
-            draft,
+        let blocks: Vec<u64> = words.map(|word| u64::from_be_bytes(*word) & REFCOUNT_TABLE_OFFSET).collect();
+        let used = used(file, layout, &blocks)?;
+        Ok(Clusters {
+            draft: Draft::new(place.file, place.at.saturating_add(file.len())),
             start: place.at,
             bits: layout.cluster_bits,
             order: layout.refcount_order,
             table_at: at,
             table_clusters: count.saturating_mul(8) / layout.cluster_len,
             blocks,
-            next: end.div_ceil(layout.cluster_len),
-        };
-        all.next = all.next.max(all.used(drive)?);
-        Ok(all)
-    }
-
-    /// The number behind the last cluster that is counted.
-    fn used(&mut self, drive: &dyn Drive) -> Result<u64> {
-        let per_block = self.per_block();
-        for (number, at) in self.blocks.clone().iter().enumerate().rev().filter(|(_, at)| **at != 0) {
-            let first = (number as u64).saturating_mul(per_block);
-            let mut bytes = vec![0; usize::try_from(self.len()).unwrap_or(0)];
-            self.draft.read(drive, self.start.saturating_add(*at), &mut bytes)?;
-            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-                // Rounded up to whole bytes, which only leaves a few clusters out.
-                let counts = (last as u64).saturating_add(1).saturating_mul(8) >> self.order;
-                return Ok(first.saturating_add(counts.max(1).next_multiple_of((8u64 >> self.order).max(1))));
-            }
-        }
-        Ok(0)
+            next: file.len().div_ceil(layout.cluster_len).max(used),
+            spare: None,
+        })
     }
 
     fn len(&self) -> u64 {
@@ -98,6 +85,25 @@ impl Clusters {
     /// Where the clusters end that have been given out.
     pub fn end(&self) -> u64 {
         self.next.saturating_mul(self.len())
+    }
+
+    /// A cluster that was given back by moving the table, or a new one.
+    pub fn reuse(&mut self, drive: &dyn Drive) -> Result<u64> {
+        match self.spare.take() {
+            Some(at) => {
+                self.count(drive, at >> self.bits, 1, 1)?;
+                Ok(at)
+            }
+            None => self.claim(drive, 1),
+        }
+    }
+
+    /// Moves the table of counts behind all that has been given out, and gives its first place back: so it is where
+    /// space is set aside for all of a disk.
+    pub fn move_table(&mut self, drive: &dyn Drive) -> Result<()> {
+        self.spare = Some(self.table_at);
+        let entries = self.table_clusters.saturating_mul(self.len()) / 8;
+        self.grow(drive, entries.saturating_sub(1))
     }
 
     /// Where the table of counts lies, and its length in clusters.
@@ -244,7 +250,8 @@ impl Clusters {
 
     /// A longer table, so that it has an entry with this number.
     fn grow(&mut self, drive: &dyn Drive, number: u64) -> Result<()> {
-        let entries = number.saturating_add(1).max(self.table_clusters.saturating_mul(self.len()) / 8 * 3 / 2);
+        let have = self.table_clusters.saturating_mul(self.len()) / 8;
+        let entries = if number < have { have } else { number.saturating_add(1).max(have / 2 * 3) };
         let clusters = entries.saturating_mul(8).div_ceil(self.len());
         if clusters.saturating_mul(self.len()) > TABLE_MAX {
             return Err(full());
@@ -258,10 +265,24 @@ impl Clusters {
         let words: Vec<u8> = self.blocks.iter().flat_map(|at| at.to_be_bytes()).collect();
         self.draft.put(drive, at, &words)?;
         let field = |offset: usize| self.start.saturating_add(offset as u64);
-        let (place, len) = (field(offset_of!(Header, refcount_table_offset)), field(offset_of!(Header, refcount_table_clusters)));
+        let (place, len) =
+            (field(offset_of!(Header, refcount_table_offset)), field(offset_of!(Header, refcount_table_clusters)));
         self.draft.put(drive, place, &self.table_at.to_be_bytes())?;
         self.draft.put(drive, len, &u32::try_from(clusters).unwrap_or(0).to_be_bytes())?;
         self.count(drive, first, clusters, 1)?;
         self.release(drive, old, old_clusters.saturating_mul(self.len()))
     }
+}
+
+/// The number behind the last cluster that is counted; some that are not may be among those before it.
+fn used(file: &File<'_>, layout: &Layout, blocks: &[u64]) -> Result<u64> {
+    let per_block = layout.cluster_len.saturating_mul(8) >> layout.refcount_order;
+    for (number, at) in blocks.iter().enumerate().rev().filter(|(_, at)| **at != 0) {
+        let bytes = file.read_vec(*at, bounded(layout.cluster_len, LEN_MAX, full)?)?;
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            let counts = ((last as u64).saturating_add(1).saturating_mul(8) >> layout.refcount_order).max(1);
+            return Ok((number as u64).saturating_mul(per_block).saturating_add(counts));
+        }
+    }
+    Ok(0)
 }

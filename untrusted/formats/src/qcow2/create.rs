@@ -1,8 +1,9 @@
-//! How a qcow2 image is laid out: how much of it is not the guest's.
+//! How a qcow2 image is laid out: how much of it is not the guest's, and what a new one has.
 
+use super::layout::{Asked, lay_out};
 use crate::luks;
 use instar_image::measure::Bitmap;
-use instar_image::{Content, Error, Kind, Measured, Recipe, Result};
+use instar_image::{Content, Error, Kind, Measured, Preallocation, Recipe, Result, Site};
 
 /// Bytes of an entry of the L1 table, of refcount tables and of the tables of bitmaps.
 const ENTRY_LEN: u64 = 8;
@@ -16,21 +17,24 @@ const EXTENDED_MIN: u64 = 16 << 10;
 const BITMAP_ENTRY_LEN: u64 = 24;
 
 /// What of a recipe decides how large things are, checked.
-struct Plan {
-    cluster: u64,
+pub struct Plan {
+    /// Bytes of a cluster.
+    pub cluster: u64,
+    /// Entries tell of subclusters.
+    pub extended: bool,
     /// Bytes of an entry of an L2 table.
-    entry: u64,
-    refcount_bits: u64,
+    pub entry: u64,
+    pub refcount_bits: u64,
     /// Compatibility level 1.1.
-    is_v3: bool,
-    /// Space is set aside for all of the disk.
-    is_full: bool,
+    pub is_v3: bool,
+    /// How space is set aside.
+    pub space: Preallocation,
     /// The disk is an overlay.
     has_backing: bool,
     /// Header and key slots inside the image.
     luks: u64,
     /// Bytes of the disk, in whole clusters.
-    size: u64,
+    pub size: u64,
 }
 
 fn invalid(words: &'static str) -> Error {
@@ -47,11 +51,7 @@ impl Plan {
             Some(other) => return Err(invalid("Invalid compatibility level: '{}'").arg(other)),
         };
         let refcount_bits = refcount_bits(recipe, is_v3)?;
-        let is_full = match recipe.text("preallocation") {
-            None | Some(b"off" | b"metadata") => false,
-            Some(b"falloc" | b"full") => true,
-            Some(other) => return Err(invalid("invalid parameter value: {}").arg(other)),
-        };
+        let space = Preallocation::of(recipe)?;
         let luks = match recipe.text("encrypt.format") {
             Some(b"luks") => luks::create::header_len(recipe, "encrypt.")?.next_multiple_of(cluster),
             _ => 0,
@@ -64,7 +64,12 @@ impl Plan {
             return Err(too_large());
         }
         let has_backing = recipe.text("backing_file").is_some();
-        Ok(Plan { cluster, entry, refcount_bits, is_v3, is_full, has_backing, luks, size })
+        Ok(Plan { cluster, extended, entry, refcount_bits, is_v3, space, has_backing, luks, size })
+    }
+
+    /// Space is set aside for all of the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self.space, Preallocation::Falloc | Preallocation::Full)
     }
 
     /// Everything, with all of the disk and the tables that lead to it.
@@ -141,9 +146,18 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         Some(_) if plan.has_backing => plan.size,
         _ => content.pieces(plan.cluster)?.saturating_mul(plan.cluster),
     };
-    let required =
-        if plan.is_full { fully_allocated } else { fully_allocated.saturating_sub(plan.size).saturating_add(written) };
+    let required = if plan.is_full() {
+        fully_allocated
+    } else {
+        fully_allocated.saturating_sub(plan.size).saturating_add(written)
+    };
     let bitmaps = content.input.as_ref().and_then(|input| input.bitmaps.as_ref()).filter(|_| plan.is_v3);
     let bitmaps = bitmaps.map(|bitmaps| plan.bitmaps(bitmaps));
     Ok(Measured { required, fully_allocated, bitmaps })
+}
+
+/// A new image that holds nothing.
+pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+    let plan = Plan::new(recipe)?;
+    lay_out(recipe, &plan, &Asked::new(recipe, &plan)?, site)
 }

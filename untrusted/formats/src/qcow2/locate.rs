@@ -67,14 +67,14 @@ impl Map {
     }
 
     /// Bytes that all alike lie at `host`.
-    fn raw(&self, host: u64, guest: u64) -> Source {
+    pub fn raw(&self, host: u64, guest: u64) -> Source {
         let place = self.data.unwrap_or(self.tables).ahead(host);
         let tweak = self.lock.as_ref().map(|lock| if lock.by_host { host } else { guest });
         Source::Raw { place, tweak, sparse: self.sparse && self.data.is_none() }
     }
 
     /// The compressed bytes of a cluster: how many sectors they reach into is told above their offset.
-    fn unit(&self, word: u64) -> Unit {
+    pub fn unit(&self, word: u64) -> Unit {
         let (at, len) = packed(word, self.cluster_bits);
         Unit { codec: self.codec, place: self.tables.ahead(at), len, size: self.cluster_len(), whole: false }
     }

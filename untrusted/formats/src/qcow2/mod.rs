@@ -4,14 +4,17 @@ pub mod bitmaps;
 mod census;
 #[cfg(test)]
 mod census_tests;
+mod clusters;
 mod create;
 pub mod disk;
 mod extensions;
+mod layout;
 mod locate;
 #[cfg(test)]
 mod locate_tests;
 pub mod open;
 mod refcounts;
+mod reserve;
 pub mod snapshots;
 mod tables;
 #[cfg(test)]
@@ -23,6 +26,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 use bitmaps::Bitmap;
+use clusters::Clusters;
 use core::cell::OnceCell;
 use core::ops::Range;
 use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
@@ -31,10 +35,11 @@ use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
     Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Recipe, Result, Scope,
-    Secret, info,
+    Secret, Site, Target, info,
 };
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
+use reserve::Writing;
 
 /// The format.
 pub struct Qcow2;
@@ -55,6 +60,10 @@ impl Format for Qcow2 {
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
+    }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
     }
 }
 
@@ -114,6 +123,23 @@ impl Image for Qcow2Image<'_> {
         self.map(self.checked.layout.l1)
     }
 
+    fn target(&self) -> Result<Box<dyn Target>> {
+        let Checked { layout, .. } = &self.checked;
+        let not = |words: &'static str| Kind::Unsupported.what(words).file(self.file.id());
+        if layout.incompatible & CORRUPT != 0 {
+            return Err(not("Image is corrupt; cannot be opened read/write"));
+        }
+        if layout.incompatible & DIRTY != 0 {
+            return Err(not(
+                "the image was not closed properly: it has to be checked and repaired before it is written",
+            ));
+        }
+        let map = self.whole_map(layout.l1)?;
+        let clusters = Clusters::open(&self.file, layout)?;
+        let is_over = self.checked.backing.is_some();
+        Ok(Box::new(Writing { map, clusters, is_over, packed_end: None, is_changed: false }))
+    }
+
     /// Like qemu-img's, a snapshot is as large as the disk is now.
     fn snapshot(&self, number: usize) -> Result<Box<dyn Layer>> {
         self.map(snapshots::l1(&self.file, &self.checked.layout, number)?)
@@ -127,6 +153,10 @@ fn data_file(granted: &Granted) -> info::Child {
 
 impl Qcow2Image<'_> {
     fn map(&self, l1: Table) -> Result<Box<dyn Layer>> {
+        Ok(Box::new(self.whole_map(l1)?))
+    }
+
+    fn whole_map(&self, l1: Table) -> Result<Map> {
         let Checked { layout, data_file, .. } = &self.checked;
         let codec = match layout.compression {
             Compression::Zlib => Codec::Deflate,
@@ -138,7 +168,7 @@ impl Qcow2Image<'_> {
         }
         let sparse = refcounts::exceed_space(&self.file, layout);
         let lock = self.lock()?;
-        Ok(Box::new(Map { data, lock, sparse, ..Map::new(layout, l1, self.file.place(0), codec) }))
+        Ok(Map { data, lock, sparse, ..Map::new(layout, l1, self.file.place(0), codec) })
     }
 
     /// What the guest's bytes are read with, if they are encrypted.

@@ -1,9 +1,7 @@
 //! Where bytes of a qcow2 image may go: clusters that are its own already, or new ones at the end of the file.
 
 use super::clusters::Clusters;
-use super::disk::{
-    L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS,
-};
+use super::disk::{L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS};
 use super::locate::{Map, packed};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -14,7 +12,7 @@ use instar_codec::pack::{Method, Press};
 use instar_codec::unpack::Codec;
 use instar_image::num::{power, split};
 use instar_image::target::{Packer, Packing, Rest, Spot, What};
-use instar_image::{Drive, Error, Kind, Place, Result, Source, Target};
+use instar_image::{Drive, Kind, Result, Source, Target};
 
 /// An image that is written to.
 pub struct Writing {
@@ -371,9 +369,4 @@ impl Packer for OnePress {
         rest.fill(0);
         self.press.pack(&self.room, most)
     }
-}
-
-/// The error for an image that must not be written to.
-pub fn refused(words: &'static str, place: Place) -> Error {
-    Kind::Unsupported.what(words).file(place.file)
 }
