@@ -395,21 +395,26 @@ impl<'c> Stage<'c> {
         Ok(())
     }
 
-    /// Encrypts what lies in a row, and writes it.
+    /// Encrypts what lies in a row, and writes it. Sectors do not end where parts do.
     fn seal(&mut self, parts: &[(u64, u64, Origin)], unit: u64, to: Place, tweak: u64) -> Result<()> {
-        let (mut to, mut tweak) = (to, tweak);
-        for (at, len, origin) in parts {
-            let mut done = 0;
-            while done < *len {
-                let step = len.saturating_sub(done).min(BROUGHT);
-                let mut bytes = vec![0; narrow(step)];
-                self.fetch(at.saturating_add(done), unit, *origin, &mut bytes)?;
-                if let Some(cipher) = &self.cipher {
-                    cipher.encrypt(tweak / wide(TWEAK_UNIT), &mut bytes);
+        let (Some((start, ..)), Some((last, len, _))) = (parts.first(), parts.last()) else { return Ok(()) };
+        let (mut at, end) = (*start, last.saturating_add(*len));
+        while at < end {
+            let next = end.min(at.saturating_add(BROUGHT));
+            let mut bytes = vec![0; narrow(next.saturating_sub(at))];
+            for (from, len, origin) in parts {
+                let (first, last) = (at.max(*from), next.min(from.saturating_add(*len)));
+                let range = narrow(first.saturating_sub(at))..narrow(last.saturating_sub(at));
+                if let Some(room) = bytes.get_mut(range).filter(|room| !room.is_empty()) {
+                    self.fetch(first, unit, *origin, room)?;
                 }
-                self.drive.write(to, &bytes)?;
-                (done, to, tweak) = (done.saturating_add(step), to.ahead(step), tweak.saturating_add(step));
             }
+            let done = at.saturating_sub(*start);
+            if let Some(cipher) = &self.cipher {
+                cipher.encrypt(tweak.saturating_add(done) / wide(TWEAK_UNIT), &mut bytes);
+            }
+            self.drive.write(to.ahead(done), &bytes)?;
+            at = next;
         }
         Ok(())
     }
