@@ -1,6 +1,8 @@
 //! LUKS containers: a disk encrypted under keys that lie in front of it.
 
 pub mod create;
+#[cfg(test)]
+mod create_tests;
 pub mod disk;
 mod json;
 mod locate;
