@@ -397,8 +397,8 @@ impl<'c> Stage<'c> {
 
     /// Encrypts what lies in a row, and writes it. Sectors do not end where parts do.
     fn seal(&mut self, parts: &[(u64, u64, Origin)], unit: u64, to: Place, tweak: u64) -> Result<()> {
-        let (Some((start, ..)), Some((last, len, _))) = (parts.first(), parts.last()) else { return Ok(()) };
-        let (mut at, end) = (*start, last.saturating_add(*len));
+        let start = parts.first().map_or(0, |(at, ..)| *at);
+        let (mut at, end) = (start, parts.last().map_or(0, |(at, len, _)| at.saturating_add(*len)));
         while at < end {
             let next = end.min(at.saturating_add(BROUGHT));
             let mut bytes = vec![0; narrow(next.saturating_sub(at))];
@@ -409,10 +409,9 @@ impl<'c> Stage<'c> {
                     self.fetch(first, unit, *origin, room)?;
                 }
             }
-            let done = at.saturating_sub(*start);
-            if let Some(cipher) = &self.cipher {
-                cipher.encrypt(tweak.saturating_add(done) / wide(TWEAK_UNIT), &mut bytes);
-            }
+            let done = at.saturating_sub(start);
+            let number = tweak.saturating_add(done) / wide(TWEAK_UNIT);
+            self.cipher.iter().for_each(|cipher| cipher.encrypt(number, &mut bytes));
             self.drive.write(to.ahead(done), &bytes)?;
             at = next;
         }

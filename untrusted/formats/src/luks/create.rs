@@ -108,7 +108,7 @@ impl Plan {
     }
 
     /// Header and all slots: where the disk begins.
-    pub fn len(&self) -> u64 {
+    pub fn disk_at(&self) -> u64 {
         self.slot_at(SLOT_COUNT)
     }
 
@@ -140,7 +140,7 @@ impl Plan {
         put(&mut header.cipher_name, self.names.cipher.split('-').next().unwrap_or_default());
         put(&mut header.cipher_mode, &self.mode);
         put(&mut header.hash_spec, self.hash.name);
-        header.payload_offset = if is_apart { 0 } else { sectors(self.len()) }.into();
+        header.payload_offset = if is_apart { 0 } else { sectors(self.disk_at()) }.into();
         header.key_bytes = u32::try_from(self.key_len).unwrap_or(0).into();
         header.mk_digest = digest;
         header.mk_digest_salt = digest_salt;
@@ -161,7 +161,7 @@ impl Plan {
         let mut bytes = header.as_bytes().to_vec();
         bytes.resize(usize::try_from(self.slot_at(0)).unwrap_or(0), 0);
         bytes.append(&mut material);
-        Ok(Made { bytes, len: self.len(), sectors: suite.keyed(&master, UNIT).ok_or_else(unusable)? })
+        Ok(Made { bytes, len: self.disk_at(), sectors: suite.keyed(&master, UNIT).ok_or_else(unusable)? })
     }
 
     /// Iterations in a second that make one block of the hash.
@@ -243,7 +243,7 @@ fn unexpected() -> Error {
 /// Header and slots: where the disk begins. `prefix`: what stands before the names of all options.
 pub fn header_len(recipe: &Recipe, prefix: &str) -> Result<u64> {
     let plan = Plan::of(recipe, prefix, 0)?;
-    if recipe.is_on(&[prefix, "detached-header"].concat()) { Err(unexpected()) } else { Ok(plan.len()) }
+    if recipe.is_on(&[prefix, "detached-header"].concat()) { Err(unexpected()) } else { Ok(plan.disk_at()) }
 }
 
 /// Header, slots and disk.
@@ -267,7 +267,7 @@ pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
         return Err(unexpected());
     }
     let header = if is_apart { site.beside.unwrap_or(site.file) } else { site.file };
-    let total = if is_apart { plan.len() } else { add(plan.len(), recipe.size, too_large)? };
+    let total = if is_apart { plan.disk_at() } else { add(plan.disk_at(), recipe.size, too_large)? };
     if total > i64::MAX.unsigned_abs() {
         return Err(too_large());
     }
