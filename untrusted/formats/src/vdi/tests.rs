@@ -193,7 +193,7 @@ fn drawn_on(scratch: &Scratch, name: &str, before: Vec<u8>, seed: u64) {
         let strokes = strokes(disk.len() as u64, seed * 2 + round, 9, 512);
         draw(&Folder::new(folder), name, &Vdi, &Options::default(), &none, &strokes).unwrap();
         disk = drawn(&strokes, disk);
-        holds(&[maker(), newest()], folder, "vdi", name, &disk);
+        holds(&[maker(), newest()][..1 + round as usize], folder, "vdi", name, &disk);
         sound(&Vdi, &folder.join(name));
     }
 }
@@ -201,8 +201,8 @@ fn drawn_on(scratch: &Scratch, name: &str, before: Vec<u8>, seed: u64) {
 #[test]
 fn what_is_written_is_there() {
     let scratch = Scratch::new("vdi-written");
-    for (seed, kind) in (0..8).zip(["", "static=on"].into_iter().cycle()) {
-        let size = (7 << 20) + 512 * seed;
+    for (seed, kind) in (0..4).zip(["", "static=on"].into_iter().cycle()) {
+        let size = (4 << 20) + 512 * seed;
         let order = Order { options: options(kind), ..Order::plain(&Vdi, size) };
         order.create(&Folder::new(scratch.path()), "a.vdi").unwrap();
         drawn_on(&scratch, "a.vdi", alloc::vec![0; size as usize], seed);
