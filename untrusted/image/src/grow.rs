@@ -151,6 +151,11 @@ struct Slot {
     index: u64,
 }
 
+/// A disk whose file has something up to `have`, and whose new blocks go behind `end`.
+pub fn target_behind<B: Grow<N> + 'static, const N: usize>(blocks: B, have: u64, end: u64) -> Box<dyn Target> {
+    Box::new(Growing { end, ..Growing::new(blocks, have) })
+}
+
 /// A disk whose file has nothing behind `end`; all tables lie before it.
 pub fn target<B: Grow<N> + 'static, const N: usize>(blocks: B, end: u64) -> Box<dyn Target> {
     Box::new(Growing::new(blocks, end))

@@ -35,7 +35,7 @@ pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
     let end = start.ahead(used.saturating_mul(BLOCK)).at;
     let was = file.place(file.len()).at;
     let disk = Disk { map, allocated: checked.allocated, old: end..was.max(end) };
-    Ok(grow::target(disk, end))
+    Ok(grow::target_behind(disk, was, end))
 }
 
 /// A disk that grows.
