@@ -325,7 +325,7 @@ fn clusters_of_other_writers_are_written_to() {
     // The last entry leads behind the file, where new clusters are; the one before it to half a cluster at its end.
     for (magic, tracks, table, len) in [
         (MAGIC, 4, [0, 5, 9, 13, 0, 17], 13 * 512 + 700),
-        (MAGIC_EXT, 4, [0, 1, 2, 3, 0, 5], 12 * 512 + 700),
+        (MAGIC_EXT, 4, [0, 2, 3, 4, 0, 6], 16 * 512 + 700),
         (MAGIC_EXT, 3, [0, 3, 0, 4, 0, 6], 15 * 512),
     ] {
         let image = disk(magic, tracks, [0, 0, 0, 9, 8][if magic == MAGIC { 0 } else { tracks as usize }], &table, len);
