@@ -1,5 +1,6 @@
 //! What every image format offers.
 
+use crate::bitmap::Bitmap;
 use crate::census::{Census, Scope};
 use crate::file::File;
 use crate::layer::Layer;
@@ -123,6 +124,15 @@ pub trait Image {
     /// Where its bytes are. Asked once; what it takes to answer is read here and not when the image is opened.
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Err(Kind::Unsupported.what("images of this format are recognised, not read"))
+    }
+    /// Its bitmaps; none if it can have none.
+    fn bitmaps(&self) -> Option<Vec<Bitmap>> {
+        None
+    }
+    /// Fills `bytes` with the bits of a bitmap, from byte `at` of them on.
+    fn bits(&self, number: usize, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let _ = (number, at, bytes);
+        Err(Kind::Unsupported.what("images of this format have no bitmaps"))
     }
     /// Where bytes of its disk may go. Asked once, of an image whose file may be written.
     fn target(&self) -> Result<Box<dyn Target>> {
