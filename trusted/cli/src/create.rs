@@ -445,6 +445,10 @@ impl<'f, 'a> Founding<'f, 'a> {
             Err(End::Fell(told)) => return Err(told),
             Err(End::Failed(error)) => return Err(self.failed(&error)),
         }
+        let id = recipe::secret_name(&self.wanted.recipe);
+        if let Some(id) = id.filter(|id| self.wanted.asked.parsed.objects.secret(id).is_none()) {
+            return Err(self.no_secret(id));
+        }
         let made = self.made.take();
         let made = made.ok_or_else(|| Told::failure(self.settings(), b"the worker ended without an answer"))?;
         let len = self.targets.last().map_or(0, Target::len);
@@ -453,6 +457,10 @@ impl<'f, 'a> Founding<'f, 'a> {
         let published = publish_all(targets, false);
         published.map_err(|errno| self.wanted.say(system_words(errno).as_bytes()))?;
         Ok(self.page(&made, len))
+    }
+
+    fn no_secret(&self, id: &[u8]) -> Told {
+        self.wanted.say(&[b"No secret with id '", &stderr_text(self.settings()).show(id)[..], b"'"].concat())
     }
 
     /// What is told of a worker that could not make it.
@@ -465,7 +473,7 @@ impl<'f, 'a> Founding<'f, 'a> {
         let missing = recipe::secret_name(&wanted.recipe)
             .filter(|id| error.kind == Kind::Key && wanted.asked.parsed.objects.secret(id).is_none());
         if let Some(id) = missing {
-            return wanted.say(&[b"No secret with id '", &stderr_text(self.settings()).show(id)[..], b"'"].concat());
+            return self.no_secret(id);
         }
         let words = self.asking.words(error);
         if error.kind == Kind::TooBig && words.starts_with(b"The image size is too large") {
