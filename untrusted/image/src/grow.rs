@@ -56,6 +56,25 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
     fn sealer(&self) -> Option<Arc<Sectors>> {
         None
     }
+    /// Space has been given up to here.
+    fn grown(&mut self, end: u64) {
+        let _ = end;
+    }
+    /// The first entry is about to be changed, or the first byte of a block.
+    fn start(&mut self, drive: &dyn Drive) -> Result<()> {
+        let _ = drive;
+        Ok(())
+    }
+    /// The space that a block takes which has been packed into `len` bytes, and lay here before.
+    fn packed_frame(&self, len: u64, was: Option<&Source>) -> Result<Frame> {
+        let _ = (len, was);
+        Err(Kind::Unsupported.what("blocks of this format are not packed"))
+    }
+    /// The entry of a block packed into `len` bytes, whose space begins at `at`.
+    fn packed_entry(&self, number: u64, at: u64, len: u64) -> Result<[u8; N]> {
+        let _ = (number, at, len);
+        Err(Kind::Unsupported.what("blocks of this format are not packed"))
+    }
     /// A block has been given its space, which begins at `at`: what stands in front of its bytes is written.
     fn begin(&mut self, drive: &dyn Drive, number: u64, at: u64) -> Result<()> {
         let _ = (drive, number, at);
@@ -106,6 +125,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         let over = self.end.saturating_sub(base).checked_next_multiple_of(align.max(1)).ok_or_else(full)?;
         let at = base.checked_add(over).ok_or_else(full)?;
         self.end = at.checked_add(len).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+        self.blocks.grown(self.end);
         Ok(at)
     }
 
@@ -132,7 +152,9 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
                 let frame = self.blocks.frame();
                 let len = self.blocks.table_len();
                 let made = self.claim(frame.align, frame.base, len)?;
-                self.draft.blank(drive, made, len)?;
+                // What is behind the end of the file reads as zeroes.
+                let there = drive.length(self.draft.file())?.saturating_sub(made);
+                self.draft.blank(drive, made, len.min(there))?;
                 let lead = self.blocks.lead(made);
                 self.draft.put(drive, lead_at, &lead)?;
                 made
@@ -142,13 +164,29 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         Ok(Some(Slot { at: entry_at(found, index), table, index }))
     }
 
+    fn touch(&mut self, drive: &dyn Drive) -> Result<()> {
+        if core::mem::replace(&mut self.is_changed, true) { Ok(()) } else { self.blocks.start(drive) }
+    }
+
     fn set(&mut self, drive: &dyn Drive, slot: &Slot, entry: &[u8; N]) -> Result<()> {
-        self.is_changed = true;
+        self.touch(drive)?;
         self.draft.put(drive, slot.at, entry)?;
         match self.blocks.twin(drive, &mut self.draft, slot.table, slot.index)? {
             Some(at) => self.draft.put(drive, at, entry),
             None => Ok(()),
         }
+    }
+
+    /// A packed block always gets new space: it does not fit where another was.
+    fn reserve_packed(&mut self, drive: &dyn Drive, number: u64, len: u64, was: Option<&Source>) -> Result<Spot> {
+        let frame = self.blocks.packed_frame(len, was)?;
+        let short = || Kind::Corrupt.what("the directory of tables is too short");
+        let slot = self.slot(drive, number, true)?.ok_or_else(short)?;
+        let at = self.claim(frame.align, frame.base, frame.len)?;
+        let entry = self.blocks.packed_entry(number, at, len)?;
+        self.set(drive, &slot, &entry)?;
+        self.added = self.added.saturating_add(1);
+        Ok(Spot { place: Place { file: self.draft.file(), at }, tweak: None, rest: Rest::There })
     }
 
     /// Sets the entry of a block; what became of it is the caller's business.
@@ -181,10 +219,13 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
             }
             None => None,
         };
+        if let What::Packed(len) = what {
+            return self.reserve_packed(drive, number, len, was.as_ref()).map(Some);
+        }
         let rest = match was {
             Some(Source::Raw { .. }) => {
                 let Some(Source::Raw { place, tweak, .. }) = was.cut(skip) else { return Ok(None) };
-                self.is_changed = true;
+                self.touch(drive)?;
                 return Ok(Some(Spot { place, tweak, rest: Rest::There }));
             }
             None if self.blocks.is_over() => Rest::Below,
