@@ -61,7 +61,7 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
         let _ = end;
     }
     /// The first entry is about to be changed, or the first byte of a block.
-    fn start(&mut self, drive: &dyn Drive) -> Result<()> {
+    fn mark(&mut self, drive: &dyn Drive) -> Result<()> {
         let _ = drive;
         Ok(())
     }
@@ -164,12 +164,12 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         Ok(Some(Slot { at: entry_at(found, index), table, index }))
     }
 
-    fn touch(&mut self, drive: &dyn Drive) -> Result<()> {
-        if core::mem::replace(&mut self.is_changed, true) { Ok(()) } else { self.blocks.start(drive) }
+    fn change(&mut self, drive: &dyn Drive) -> Result<()> {
+        if core::mem::replace(&mut self.is_changed, true) { Ok(()) } else { self.blocks.mark(drive) }
     }
 
     fn set(&mut self, drive: &dyn Drive, slot: &Slot, entry: &[u8; N]) -> Result<()> {
-        self.touch(drive)?;
+        self.change(drive)?;
         self.draft.put(drive, slot.at, entry)?;
         match self.blocks.twin(drive, &mut self.draft, slot.table, slot.index)? {
             Some(at) => self.draft.put(drive, at, entry),
@@ -225,7 +225,7 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
         let rest = match was {
             Some(Source::Raw { .. }) => {
                 let Some(Source::Raw { place, tweak, .. }) = was.cut(skip) else { return Ok(None) };
-                self.touch(drive)?;
+                self.change(drive)?;
                 return Ok(Some(Spot { place, tweak, rest: Rest::There }));
             }
             None if self.blocks.is_over() => Rest::Below,

@@ -43,7 +43,7 @@ struct Tables {
 }
 
 impl Tables {
-    fn mark(&self, drive: &dyn Drive, features: u64) -> Result<()> {
+    fn features(&self, drive: &dyn Drive, features: u64) -> Result<()> {
         drive.write(Place { file: self.map.grid().file, at: FEATURES_AT }, &features.to_le_bytes())
     }
 }
@@ -92,12 +92,12 @@ impl Grow<8> for Tables {
         self.map.clusters.end = end;
     }
 
-    fn start(&mut self, drive: &dyn Drive) -> Result<()> {
-        self.mark(drive, self.features | NEED_CHECK)
+    fn mark(&mut self, drive: &dyn Drive) -> Result<()> {
+        self.features(drive, self.features | NEED_CHECK)
     }
 
     fn finish(&mut self, drive: &dyn Drive, end: u64, _added: u64) -> Result<()> {
         drive.set_length(self.map.grid().file, end)?;
-        self.mark(drive, self.features & !NEED_CHECK)
+        self.features(drive, self.features & !NEED_CHECK)
     }
 }
