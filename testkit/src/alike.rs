@@ -86,7 +86,10 @@ impl<'t> Twin<'t> {
             (_, Ok(_)) => panic!("{title}: made, but they say {}", ran.err()),
             (_, Err(error)) => {
                 let theirs = ran.err();
-                let theirs = theirs.trim().strip_prefix(&format!("qemu-img: {}: ", self.name)).unwrap_or(&theirs);
+                let theirs = theirs
+                    .trim_end_matches('\n')
+                    .strip_prefix(&format!("qemu-img: {}: ", self.name))
+                    .unwrap_or(&theirs);
                 assert_eq!(said(error), theirs, "{title}");
                 false
             }
@@ -116,7 +119,18 @@ impl<'t> Twin<'t> {
         assert_eq!(names(&ours), names(&theirs), "{title}");
         for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
             let differs = ours.iter().zip(theirs).position(|(a, b)| a != b);
-            assert_eq!((differs, ours.len()), (None, theirs.len()), "{title}: {}", name.display());
+            let near = |bytes: &[u8]| {
+                let from = differs.unwrap_or(0).min(bytes.len());
+                bytes[from..(from + 32).min(bytes.len())].escape_ascii().to_string()
+            };
+            let title = format!("{title}: {} and {}", near(ours), near(theirs));
+            assert_eq!(
+                (differs, ours.len()),
+                (None, theirs.len()),
+                "{title}: {} in {}",
+                name.display(),
+                folder.display()
+            );
         }
     }
 }

@@ -139,6 +139,10 @@ struct Deflating {
 }
 
 impl Packing for Deflating {
+    fn unit(&self) -> u64 {
+        self.len as u64
+    }
+
     fn packer(&self) -> Box<dyn Packer> {
         Box::new(Deflater { len: self.len, press: Press::new(Method::Deflate12) })
     }

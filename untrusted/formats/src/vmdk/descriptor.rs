@@ -1,5 +1,6 @@
 //! The text that describes a VMware disk, read as leniently as qemu-img reads it.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 /// The longest type of disk, the longest name of an extent and the longest name of a parent, in bytes.
@@ -77,6 +78,51 @@ pub fn is_descriptor(text: &[u8]) -> bool {
                 return matches!(line, b"version=1" | b"version=2" | b"version=3");
             }
         }
+    }
+}
+
+/// A descriptor in the making.
+pub struct Text(Vec<u8>);
+
+impl Text {
+    /// Of a disk of this type, and with these content identifiers.
+    pub fn new(cid: u32, parent: Option<(u32, &[u8])>, kind: &[u8]) -> Text {
+        let mut text = Text(Vec::new());
+        let (parent_cid, hint) = parent.map_or((u32::MAX, None), |(cid, name)| (cid, Some(name)));
+        let ids = format!("# Disk DescriptorFile\nversion=1\nCID={cid:x}\nparentCID={parent_cid:x}\ncreateType=\"");
+        text.add(&[ids.as_bytes(), kind, b"\"\n"]);
+        if let Some(name) = hint {
+            text.add(&[b"parentFileNameHint=\"", name, b"\""]);
+        }
+        text.add(&[b"\n# Extent description\n"]);
+        text
+    }
+
+    /// One more extent.
+    pub fn extent(&mut self, sectors: u64, is_flat: bool, name: &[u8]) {
+        let (kind, end) = if is_flat { ("FLAT", " 0\n") } else { ("SPARSE", "\n") };
+        self.add(&[format!("RW {sectors} {kind} \"").as_bytes(), name, b"\"", end.as_bytes()]);
+    }
+
+    /// The whole of it, with what follows the extents.
+    pub fn end(mut self, sectors: u64, adapter: &[u8], hardware: &[u8], tools: Option<&[u8]>) -> Vec<u8> {
+        let heads = if adapter == b"ide" { 16u64 } else { 255 };
+        let cylinders = sectors.checked_div(heads.saturating_mul(63)).unwrap_or(0);
+        self.add(&[b"\n# The Disk Data Base\n#DDB\n\n"]);
+        let mut pair = |name: &str, value: &[u8]| self.add(&[b"ddb.", name.as_bytes(), b" = \"", value, b"\"\n"]);
+        pair("virtualHWVersion", hardware);
+        pair("geometry.cylinders", format!("{cylinders}").as_bytes());
+        pair("geometry.heads", format!("{heads}").as_bytes());
+        pair("geometry.sectors", b"63");
+        pair("adapterType", adapter);
+        if let Some(tools) = tools {
+            pair("toolsVersion", tools);
+        }
+        self.0
+    }
+
+    fn add(&mut self, pieces: &[&[u8]]) {
+        pieces.iter().for_each(|piece| self.0.extend_from_slice(piece));
     }
 }
 

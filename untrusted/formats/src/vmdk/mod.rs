@@ -2,6 +2,8 @@
 
 mod census;
 mod create;
+#[cfg(test)]
+mod create_tests;
 pub mod descriptor;
 pub mod disk;
 mod locate;
@@ -17,8 +19,8 @@ use alloc::vec::Vec;
 use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, format,
-    info,
+    Census, Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, Site,
+    format, info,
 };
 use open::{Body, Checked, Extent};
 
@@ -46,6 +48,10 @@ impl Format for Vmdk {
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
+    }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
     }
 }
 

@@ -12,7 +12,7 @@ const TEXT_MAX: u64 = (1 << 20) - 1;
 /// Bytes of a descriptor that are looked at for identifiers and the parent.
 const HEAD_LEN: usize = 20 * 512;
 /// Extents that a disk may have.
-const EXTENTS_MAX: usize = 4096;
+pub const EXTENTS_MAX: usize = 4096;
 /// Extents may have descriptors of their own, but not for ever.
 const DEPTH_MAX: u32 = 4;
 /// The types of disk that have a descriptor of their own.
