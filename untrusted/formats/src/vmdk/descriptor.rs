@@ -138,6 +138,15 @@ fn after<'t>(bytes: &'t [u8], mark: &[u8], skip: usize) -> Option<&'t [u8]> {
     Some(text_of(rest.unwrap_or(&[])))
 }
 
+/// The text with another content identifier.
+pub fn renewed(text: &[u8], cid: u32) -> Option<Vec<u8>> {
+    let mark = b"CID=";
+    let at = text.windows(mark.len()).position(|window| window == mark)?.checked_add(mark.len())?;
+    let (before, old) = text.split_at_checked(at)?;
+    let end = old.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(old.len());
+    Some([before, format!("{cid:x}").as_bytes(), old.get(end..)?].concat())
+}
+
 /// What stands between the quotes after `name=`.
 fn quoted<'t>(bytes: &'t [u8], name: &[u8], max: usize) -> Option<Result<&'t [u8], ()>> {
     let rest = after(bytes, name, 2)?;

@@ -28,6 +28,10 @@ pub const GRAIN_MARKER_LEN: u64 = 12;
 pub const CHECK_BYTES: [u8; 4] = *b"\n \r\n";
 /// `compress_algorithm`: deflate.
 pub const DEFLATE: u16 = 1;
+/// `kind` of the marker before a table of grains.
+pub const MARKER_TABLE: u32 = 1;
+/// `kind` of the marker before the directory.
+pub const MARKER_DIRECTORY: u32 = 2;
 /// `kind` of the marker before a footer.
 pub const MARKER_FOOTER: u32 = 3;
 /// Where the text begins that describes a disk with a header.

@@ -8,7 +8,9 @@ pub mod descriptor;
 pub mod disk;
 mod locate;
 pub mod open;
+mod reserve;
 pub mod sparse;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -20,7 +22,7 @@ use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
 use instar_image::{
     Census, Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, Site,
-    format, info,
+    Target, format, info,
 };
 use open::{Body, Checked, Extent};
 
@@ -92,6 +94,10 @@ impl Image for VmdkImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         locate::layer(&self.checked)
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>> {
+        reserve::target(&self.file, &self.checked)
     }
 
     fn censuses(&self, scope: Scope) -> Vec<Box<dyn Census + '_>> {

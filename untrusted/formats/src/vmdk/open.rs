@@ -70,6 +70,8 @@ pub struct Checked {
     pub parent: Option<Vec<u8>>,
     /// The descriptor.
     pub text: Vec<u8>,
+    /// Where that begins.
+    pub text_at: u64,
 }
 
 /// Reads and checks the descriptor, and opens all extents.
@@ -104,6 +106,7 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
         parent_cid,
         parent: parent.map(<[u8]>::to_vec),
         text: descriptor::text_of(&head).to_vec(),
+        text_at: head_at,
     })
 }
 
