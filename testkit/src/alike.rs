@@ -3,6 +3,8 @@
 use crate::build::mutate::Noise;
 use crate::folder::Folder;
 use crate::oracle::Oracle;
+use crate::place::skipped;
+use crate::run::Run;
 use crate::workshop::Order;
 use instar_image::{Error, Fact, Format, info};
 use std::os::unix::fs::FileExt;
@@ -178,4 +180,43 @@ pub fn holds(oracle: &Oracle, folder: &Path, words: &[&str], raw: &str) {
 pub fn clean(oracle: &Oracle, folder: &Path, format: &str, name: &str) {
     let ran = oracle.img().folder(folder).args(["check", "-f", format, name]).go();
     assert_eq!(ran.code(), Some(0), "{}: {}{}", oracle.version, ran.out(), ran.err());
+}
+
+/// What reads an image with a library of others: that library's name, the image and the raw file.
+const ELSEWHERE: &str = "\
+import importlib, sys
+module, name, raw = sys.argv[1:]
+library = importlib.import_module(module)
+if module == 'pyvmdk':
+    image = library.handle()
+    image.open(name)
+    image.open_extent_data_files()
+else:
+    image = library.file()
+    image.open(name)
+with open(raw, 'rb') as file:
+    size = file.seek(0, 2)
+    assert image.get_media_size() == size, (image.get_media_size(), size)
+    for at in range(0, size, 1 << 20):
+        file.seek(at)
+        image.seek_offset(at, 0)
+        ours = file.read(1 << 20)
+        theirs = image.read_buffer(len(ours))
+        while len(theirs) < len(ours):
+            more = image.read_buffer(len(ours) - len(theirs))
+            assert more, at
+            theirs += more
+        assert ours == theirs, at
+";
+
+/// Asserts that the library of others reads what the raw file holds, if it is at hand.
+pub fn holds_elsewhere(library: &str, folder: &Path, name: &str, raw: &str) {
+    let python = || Run::new("/usr/bin/python3").folder(folder).arg("-c");
+    let found =
+        Path::new("/usr/bin/python3").exists() && python().arg(format!("import {library}")).go().code() == Some(0);
+    if !found {
+        return skipped(&format!("no {library}: {name} is not read by a second reader"));
+    }
+    let ran = python().args([ELSEWHERE, library, name, raw]).go();
+    assert_eq!(ran.code(), Some(0), "{library} of {name}: {}", ran.err());
 }

@@ -113,11 +113,11 @@ impl<'p> Pour<'p> {
             }
             carrier.flush()
         };
-        let fixed = |at: u64| target.fixed(at).map(|(len, spot)| (len, spot.place));
-        if fixed(0).is_some() {
-            let fixed = |at: u64| fixed(at).expect("a place for every byte");
-            let rows: Vec<_> = (0..from.len.div_ceil(512)).map(|sector| (sector * 512, fixed(sector * 512))).collect();
-            let fixed = |at: u64| rows[(at / 512) as usize].1;
+        if let Some(rows) = rows(&*target) {
+            let fixed = |at: u64| {
+                let (start, len, place) = rows[rows.partition_point(|(start, ..)| *start <= at) - 1];
+                (start + len - at, place.ahead(at - start))
+            };
             carry(&mut Pump::new(&fixed, folder, manner), 0, from.len)?;
             return target.seal(folder);
         }
@@ -155,6 +155,17 @@ impl<'p> Pour<'p> {
         let own = Chain { layers: if self.is_new { Vec::new() } else { layers } };
         Ok((target.expect("an image"), Former { own, below }))
     }
+}
+
+/// The rows in which the bytes of a disk lie, if all have their place.
+fn rows(target: &dyn Target) -> Option<Vec<(u64, u64, Place)>> {
+    let (mut rows, mut at) = (Vec::new(), 0);
+    while at < target.size() {
+        let (len, spot) = target.fixed(at)?;
+        rows.push((at, len, spot.place));
+        at += len;
+    }
+    Some(rows)
 }
 
 impl Folder {
