@@ -2,41 +2,14 @@
 
 use crate::build::mutate::Noise;
 use crate::folder::Folder;
+use crate::made::{options, said};
 use crate::oracle::Oracle;
 use crate::place::skipped;
 use crate::run::Run;
 use crate::workshop::Order;
-use instar_image::{Error, Fact, Format, info};
+use instar_image::{Format, info};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-/// Options whose value is a text even if it looks like something else.
-const TEXTS: [&str; 4] = ["hwversion", "toolsversion", "compat", "preallocation"];
-
-/// Options as the command line makes them of a list; numbers are written out.
-pub fn options(list: &str) -> Fact {
-    let value = |key: &str, value: &str| match (value, value.parse::<u64>()) {
-        _ if TEXTS.contains(&key) => Fact::from(value),
-        ("on" | "off", _) => (value == "on").into(),
-        (_, Ok(number)) => number.into(),
-        _ => value.into(),
-    };
-    let pairs = list.split(',').filter_map(|pair| pair.split_once('='));
-    Fact::Fields(
-        pairs.map(|(key, text)| instar_wire::fact::Field { name: key.into(), value: value(key, text) }).collect(),
-    )
-}
-
-/// An error's phrase with what it speaks of.
-pub fn said(error: &Error) -> String {
-    let word = |fact: &Fact| match fact {
-        Fact::Count(number) => number.to_string(),
-        Fact::Text(text) => String::from_utf8_lossy(&text.0).into_owned(),
-        other => format!("{other:?}"),
-    };
-    let phrase = String::from_utf8_lossy(&error.what.0).into_owned();
-    error.args.iter().fold(phrase, |phrase, arg| phrase.replacen("{}", &word(arg), 1))
-}
 
 /// An empty image to be made by both.
 pub struct Twin<'t> {

@@ -102,7 +102,6 @@ impl<'p> Pour<'p> {
             is_clean: true,
             offload: false,
             by_hand: false,
-            end: from.len,
         };
         let (mut walk, mut reader) = (Walk::new(&chain, folder, 0, 0), Reader::new(&chain, folder));
         let mut carry = |carrier: &mut dyn Carrier, at: u64, end: u64| {

@@ -255,6 +255,18 @@ impl Session {
         self.state().grant_made(name, None, 0)
     }
 
+    /// A promised file will stand there: what its image names is looked for beside it.
+    pub fn place(&mut self, id: FileId, path: &Path) {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let Some((parent, name)) = absolute.parent().zip(absolute.file_name()) else { return };
+        let real = parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf());
+        self.policy.roots.extend([real.clone(), parent.to_path_buf()]);
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        if let Some(entry) = self.state().entries.get_mut(index) {
+            entry.path = real.join(name);
+        }
+    }
+
     /// Keeps a promise.
     pub fn fulfil(&self, id: FileId, file: Arc<OwnedFd>) {
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);

@@ -107,6 +107,9 @@ impl<'a> Making<'a> {
         let aim = Err(Told::default());
         let mut making = Making { wanted, parsed, settings, promised, aim, target: None, base: 0, total: 0 };
         making.aim = making.aim(session);
+        if let Ok(aim) = &making.aim {
+            session.place(making.promised.id, Path::new(OsStr::from_bytes(&aim.path)));
+        }
         making
     }
 

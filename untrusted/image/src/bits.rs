@@ -1,4 +1,11 @@
-//! Bitmaps: how far a bit is like those behind it.
+//! Bitmaps: how far a bit is like those behind it, and how bits of a file are set.
+
+use crate::draft::Draft;
+use crate::file::Drive;
+use crate::grow::{Room, Touch};
+use crate::target::Rest;
+use core::ops::Range;
+use instar_wire::error::{Kind, Result};
 
 /// Which bit of a byte is the first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +35,83 @@ pub fn alike(bytes: &[[u8; 1]], first: u32, order: Order) -> (bool, u64) {
         }
     }
     (is_set, count)
+}
+
+/// Sets bits of a bitmap that begins at `at`.
+pub fn set(drive: &dyn Drive, draft: &mut Draft, at: u64, bits: Range<u64>, order: Order) -> Result<()> {
+    const ALL: [u8; 512] = [0xff; 512];
+    let mut bit = bits.start;
+    while bit < bits.end {
+        let place = at.saturating_add(bit / 8);
+        let whole = bits.end.saturating_sub(bit) / 8;
+        if bit.is_multiple_of(8) && whole > 0 {
+            let len = usize::try_from(whole).unwrap_or(ALL.len()).min(ALL.len());
+            draft.put(drive, place, ALL.get(..len).unwrap_or_default())?;
+            bit = bit.saturating_add((len as u64).saturating_mul(8));
+            continue;
+        }
+        let [byte] = draft.get::<1>(drive, place)?;
+        draft.put(drive, place, &[byte | mask(bit, order)])?;
+        bit = bit.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// The bit in its byte.
+fn mask(bit: u64, order: Order) -> u8 {
+    let shift = u32::try_from(bit % 8).unwrap_or(0);
+    let shifted = |byte: u8| if order == Order::High { byte.checked_shr(shift) } else { byte.checked_shl(shift) };
+    shifted(if order == Order::High { 0x80 } else { 1 }).unwrap_or(0)
+}
+
+/// The bitmap of a block of a disk that differs from another: which of its sectors are here.
+#[derive(Clone, Copy, Debug)]
+pub struct Presence {
+    /// Where the bitmap begins.
+    pub at: u64,
+    /// The bit of the block's first sector.
+    pub first: u64,
+    /// Sectors of the block.
+    pub count: u64,
+    /// Bytes of a sector.
+    pub sector: u64,
+    /// The disk gives out its places by the sector.
+    pub by_sector: bool,
+    /// Which bit of a byte is the first.
+    pub order: Order,
+}
+
+impl Presence {
+    /// Sectors are written to: they are here from now on. Those around them stay below.
+    pub fn mark(&self, room: &mut Room<'_>, touch: &Touch) -> Result<Rest> {
+        let end = touch.skip.saturating_add(touch.len);
+        let sector = self.sector.max(1);
+        let (from, until) = (touch.skip.checked_div(sector).unwrap_or(0), end.div_ceil(sector));
+        let bits = |from: u64, until: u64| self.first.saturating_add(from)..self.first.saturating_add(until);
+        let edges = [(touch.skip, from), (end, until.saturating_sub(1))];
+        for (edge, number) in edges.into_iter().filter(|(edge, _)| !edge.is_multiple_of(sector)) {
+            if touch.is_new && !self.by_sector {
+                // All of the block is brought here, as a part of a sector cannot be.
+                set(room.drive, room.draft, self.at, bits(0, self.count), self.order)?;
+                return Ok(touch.rest);
+            }
+            let bit = self.first.saturating_add(number);
+            let [byte] = room.draft.get::<1>(room.drive, self.at.saturating_add(bit / 8))?;
+            match (byte & mask(bit, self.order) != 0, self.by_sector) {
+                (true, _) => {}
+                (false, true) => {
+                    set(room.drive, room.draft, self.at, bits(from, until), self.order)?;
+                    return Ok(Rest::Below);
+                }
+                (false, false) => {
+                    let phrase = "only whole sectors can be written to a disk that differs from another";
+                    return Err(Kind::Unsupported.what(phrase).at(edge));
+                }
+            }
+        }
+        set(room.drive, room.draft, self.at, bits(from, until), self.order)?;
+        Ok(Rest::There)
+    }
 }
 
 #[cfg(test)]

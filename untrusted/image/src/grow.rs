@@ -4,7 +4,7 @@ use crate::blocks::{Blocks, Root};
 use crate::draft::Draft;
 use crate::file::Drive;
 use crate::num::split;
-use crate::source::{Piece, Place, Source};
+use crate::source::{Place, Source};
 use crate::target::{Rest, Spot, Target, What};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -48,6 +48,19 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
         let _ = (drive, draft, table, index);
         Ok(None)
     }
+    /// What gets its place as one: a block, or a part of one if the rest of the block need not have it.
+    fn unit(&self) -> u64 {
+        self.grid().block_len
+    }
+    /// Which entry of the tables is that of a block.
+    fn index(&self, number: u64) -> u64 {
+        number
+    }
+    /// Where a block has its space already, although its entry does not say so.
+    fn space(&self, number: u64) -> Option<u64> {
+        let _ = number;
+        None
+    }
     /// Whether there is a layer below that blocks without an entry are read from.
     fn is_over(&self) -> bool {
         false
@@ -75,6 +88,16 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
         let _ = (number, at, len);
         Err(Kind::Unsupported.what("blocks of this format are not packed"))
     }
+    /// The file will be written to. Nothing of it has been looked at yet.
+    fn start(&mut self, drive: &dyn Drive) -> Result<()> {
+        let _ = drive;
+        Ok(())
+    }
+    /// A block that has its place is written to; answers what the rest of it has.
+    fn touch(&mut self, room: &mut Room<'_>, touch: &Touch) -> Result<Rest> {
+        let _ = room;
+        Ok(touch.rest)
+    }
     /// A block has been given its space, which begins at `at`: what stands in front of its bytes is written.
     fn begin(&mut self, drive: &dyn Drive, number: u64, at: u64) -> Result<()> {
         let _ = (drive, number, at);
@@ -85,6 +108,50 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
     fn finish(&mut self, drive: &dyn Drive, end: u64, added: u64) -> Result<()>;
 }
 
+/// Bytes of a block that are written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// The block.
+    pub number: u64,
+    /// Where its bytes begin in the file.
+    pub at: u64,
+    /// Bytes of it before those.
+    pub skip: u64,
+    /// How many they are.
+    pub len: u64,
+    /// It has only now got its place.
+    pub is_new: bool,
+    /// They are all that the block has of the disk.
+    pub is_whole: bool,
+    /// What the rest of it would have.
+    pub rest: Rest,
+}
+
+/// What a format may do to a file whose blocks are written to.
+pub struct Room<'r> {
+    /// The way to the file.
+    pub drive: &'r dyn Drive,
+    /// Its tables.
+    pub draft: &'r mut Draft,
+    end: &'r mut u64,
+}
+
+impl Room<'_> {
+    /// Space at the end of the file.
+    pub fn claim(&mut self, align: u64, base: u64, len: u64) -> Result<u64> {
+        claim(self.end, align, base, len)
+    }
+}
+
+/// Space at the end of a file.
+fn claim(file_end: &mut u64, align: u64, base: u64, len: u64) -> Result<u64> {
+    let full = || Kind::TooBig.what("the file cannot become longer");
+    let over = file_end.saturating_sub(base).checked_next_multiple_of(align.max(1)).ok_or_else(full)?;
+    let at = base.checked_add(over).ok_or_else(full)?;
+    *file_end = at.checked_add(len).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+    Ok(at)
+}
+
 /// A disk that is written to in this way.
 pub struct Growing<B, const N: usize> {
     blocks: B,
@@ -92,6 +159,7 @@ pub struct Growing<B, const N: usize> {
     /// Where the space given so far ends.
     end: u64,
     added: u64,
+    is_started: bool,
     is_changed: bool,
 }
 
@@ -100,6 +168,11 @@ struct Slot {
     at: u64,
     table: u64,
     index: u64,
+}
+
+/// A disk whose file has something up to `have`, and whose new blocks go behind `end`.
+pub fn target_behind<B: Grow<N> + 'static, const N: usize>(blocks: B, have: u64, end: u64) -> Box<dyn Target> {
+    Box::new(Growing { end, ..Growing::new(blocks, have) })
 }
 
 /// A disk whose file has nothing behind `end`; all tables lie before it.
@@ -111,7 +184,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
     /// A disk whose file has nothing behind `end`; all tables lie before it.
     pub fn new(blocks: B, end: u64) -> Self {
         let draft = Draft::new(blocks.grid().file, end);
-        Growing { blocks, draft, end, added: 0, is_changed: false }
+        Growing { blocks, draft, end, added: 0, is_started: false, is_changed: false }
     }
 
     /// The disk.
@@ -121,10 +194,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
 
     /// Space at the end of the file.
     pub fn claim(&mut self, align: u64, base: u64, len: u64) -> Result<u64> {
-        let full = || Kind::TooBig.what("the file cannot become longer");
-        let over = self.end.saturating_sub(base).checked_next_multiple_of(align.max(1)).ok_or_else(full)?;
-        let at = base.checked_add(over).ok_or_else(full)?;
-        self.end = at.checked_add(len).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+        let at = claim(&mut self.end, align, base, len)?;
         self.blocks.grown(self.end);
         Ok(at)
     }
@@ -133,6 +203,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
     fn slot(&mut self, drive: &dyn Drive, number: u64, make: bool) -> Result<Option<Slot>> {
         let size = N as u64;
         let entry_at = |at: u64, index: u64| at.saturating_add(index.saturating_mul(size));
+        let number = self.blocks.index(number);
         let (at, count, entries) = match self.blocks.grid().root {
             Root::Table { at, count } if number < count => {
                 return Ok(Some(Slot { at: entry_at(at, number), table: 0, index: number }));
@@ -189,6 +260,22 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         Ok(Spot { place: Place { file: self.draft.file(), at }, tweak: None, rest: Rest::There })
     }
 
+    fn start(&mut self, drive: &dyn Drive) -> Result<()> {
+        if self.is_started {
+            return Ok(());
+        }
+        self.is_started = true;
+        self.blocks.start(drive)
+    }
+
+    /// The spot of what is written to a block whose bytes begin at `place`.
+    fn touch(&mut self, drive: &dyn Drive, touch: &Touch, place: Place, tweak: Option<u64>) -> Result<Spot> {
+        self.change(drive)?;
+        let mut room = Room { drive, draft: &mut self.draft, end: &mut self.end };
+        let rest = self.blocks.touch(&mut room, touch)?;
+        Ok(Spot { place: place.ahead(touch.skip), tweak: tweak.map(|at| at.saturating_add(touch.skip)), rest })
+    }
+
     /// Sets the entry of a block; what became of it is the caller's business.
     pub fn set_entry(&mut self, drive: &dyn Drive, number: u64, entry: &[u8; N]) -> Result<()> {
         match self.slot(drive, number, true)? {
@@ -204,10 +291,11 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
     }
 
     fn unit(&self) -> u64 {
-        self.blocks.grid().block_len
+        self.blocks.unit()
     }
 
     fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>> {
+        self.start(drive)?;
         let grid = self.blocks.grid();
         let (number, skip, left) = split(at.saturating_sub(grid.range.start), grid.block_len);
         let is_whole = skip == 0 && len >= left.min(grid.range.end.saturating_sub(at));
@@ -223,10 +311,10 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
             return self.reserve_packed(drive, number, len, was.as_ref()).map(Some);
         }
         let rest = match was {
-            Some(Source::Raw { .. }) => {
-                let Some(Source::Raw { place, tweak, .. }) = was.cut(skip) else { return Ok(None) };
-                self.change(drive)?;
-                return Ok(Some(Spot { place, tweak, rest: Rest::There }));
+            Some(Source::Raw { place, tweak, .. }) => {
+                let at = place.at;
+                let touch = Touch { number, at, skip, len, is_new: false, is_whole, rest: Rest::There };
+                return self.touch(drive, &touch, place, tweak).map(Some);
             }
             None if self.blocks.is_over() => Rest::Below,
             None | Some(Source::Zero { .. }) => Rest::Zeroes,
@@ -244,19 +332,26 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
         }
         let Some(slot) = self.slot(drive, number, true)? else { return Ok(None) };
         let frame = self.blocks.frame();
-        let space = self.claim(frame.align, frame.base, frame.len)?;
+        let space = match self.blocks.space(number) {
+            Some(at) => at,
+            None => self.claim(frame.align, frame.base, frame.len)?,
+        };
         let entry = self.blocks.entry(number, space)?;
         self.set(drive, &slot, &entry)?;
         self.blocks.begin(drive, number, space)?;
         self.added = self.added.saturating_add(1);
         // What the entry means is for the one to say who reads it.
-        match self.blocks.block(number, entry)?.cut(skip) {
-            Some(Source::Raw { place, tweak, .. }) => Ok(Some(Spot { place, tweak, rest })),
+        match self.blocks.block(number, entry)? {
+            Some(Source::Raw { place, tweak, .. }) => {
+                let touch = Touch { number, at: place.at, skip, len, is_new: true, is_whole, rest };
+                self.touch(drive, &touch, place, tweak).map(Some)
+            }
             _ => Err(Kind::Corrupt.what("a new block has no place")),
         }
     }
 
     fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
+        self.start(drive)?;
         if !self.is_changed {
             return Ok(());
         }

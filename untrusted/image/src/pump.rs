@@ -27,8 +27,6 @@ pub struct Manner {
     pub offload: bool,
     /// Bytes are never copied without being read here, so that a failure is known to be one of reading.
     pub by_hand: bool,
-    /// Where what is written ends.
-    pub end: u64,
 }
 
 impl Manner {

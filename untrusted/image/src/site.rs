@@ -69,6 +69,30 @@ impl Site<'_> {
         let [h, i, j, k, l, m, n] = rest;
         [a, b, c, d, e, f, version & 0x0f | 0x40, g, variant & 0x3f | 0x80, h, i, j, k, l, m, n]
     }
+
+    /// The same in the order in which Windows keeps it: the first three groups little-endian.
+    pub fn guid(&self) -> [u8; 16] {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.uuid();
+        let [i, j, k, l, m, n, o, p] = rest;
+        [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
+    }
+
+    /// Writes a table of `count` entries.
+    pub fn table<const N: usize>(&self, at: u64, count: u64, mut entry: impl FnMut(u64) -> [u8; N]) -> Result<()> {
+        let entry_len = size_of::<[u8; N]>();
+        let room = self.drive.slot_len().checked_div(entry_len).unwrap_or(1).max(1);
+        let mut piece = Vec::with_capacity(room.saturating_mul(entry_len));
+        let mut place = Place { file: self.file, at };
+        for index in 0..count {
+            piece.extend_from_slice(&entry(index));
+            if piece.len() >= room.saturating_mul(entry_len) {
+                self.drive.write(place, &piece)?;
+                place = place.ahead(piece.len() as u64);
+                piece.clear();
+            }
+        }
+        if piece.is_empty() { Ok(()) } else { self.drive.write(place, &piece) }
+    }
 }
 
 /// How space is set aside for what will be written.
@@ -85,6 +109,23 @@ pub enum Preallocation {
 }
 
 impl Preallocation {
+    /// What a recipe asks of the file that an image is put into.
+    pub fn of_file(recipe: &Recipe) -> Result<Preallocation> {
+        match recipe.text("preallocation") {
+            None | Some(b"off") => Ok(Preallocation::Off),
+            Some(b"falloc") => Ok(Preallocation::Falloc),
+            Some(b"full") => Ok(Preallocation::Full),
+            Some(b"metadata") => Err(Kind::Unsupported.what("Unsupported preallocation mode: metadata")),
+            Some(other) => Err(Kind::Unsupported.what("invalid parameter value: {}").arg(other)),
+        }
+    }
+
+    /// The same, unless it is not to be followed: qemu-img takes it for the file as it is made, which is empty.
+    #[must_use]
+    pub fn unless(self, ignored: bool) -> Preallocation {
+        if ignored { Preallocation::Off } else { self }
+    }
+
     /// What a recipe asks for.
     pub fn of(recipe: &Recipe) -> Result<Preallocation> {
         match recipe.text("preallocation") {

@@ -89,6 +89,7 @@ pub struct Former {
 
 /// What all lanes have to know of a target.
 pub struct Facts {
+    size: u64,
     unit: u64,
     cipher: Option<Arc<Sectors>>,
     packing: Option<Box<dyn Packing>>,
@@ -98,13 +99,12 @@ impl Facts {
     /// Of this target; `pack`: its units are to be made shorter.
     pub fn of(target: &dyn Target, pack: bool) -> Facts {
         let packing = if pack || target.is_packed() { target.packing() } else { None };
-        let unit = packing.as_ref().map_or(target.unit(), |packing| packing.unit());
-        Facts { unit: unit.max(1), cipher: target.cipher(), packing }
+        Facts { size: target.size(), unit: target.unit().max(1), cipher: target.cipher(), packing }
     }
 
-    /// What gets its place as one.
+    /// What gets its place, or is packed, as one.
     pub fn unit(&self) -> u64 {
-        self.unit
+        self.packing.as_ref().map_or(self.unit, |packing| packing.unit())
     }
 }
 
@@ -113,9 +113,13 @@ pub struct Stage<'c> {
     drive: &'c dyn Drive,
     manner: Manner,
     former: Option<&'c Former>,
+    /// Size of the disk, and what of it gets its place as one.
+    size: u64,
     unit: u64,
     cipher: Option<Arc<Sectors>>,
     packer: Option<Box<dyn Packer>>,
+    /// What of the disk is packed as one.
+    packs_by: u64,
     /// The piece: where it begins, and what it holds.
     at: u64,
     parts: Vec<Part>,
@@ -133,9 +137,11 @@ impl<'c> Stage<'c> {
             drive,
             manner,
             former,
+            size: facts.size,
             unit: facts.unit,
             cipher: facts.cipher.clone(),
             packer: facts.packing.as_ref().map(|packing| packing.packer()),
+            packs_by: facts.unit(),
             at: 0,
             parts: Vec::new(),
             packs: Vec::new(),
@@ -201,17 +207,17 @@ impl<'c> Stage<'c> {
     }
 
     /// The units that the piece has something of: their ranges, and the parts that lie in them.
-    fn units(&self) -> Vec<(Range<u64>, Range<usize>)> {
+    fn units(&self, len: u64) -> Vec<(Range<u64>, Range<usize>)> {
         let mut units: Vec<(Range<u64>, Range<usize>)> = Vec::new();
         for (index, part) in self.parts.iter().enumerate() {
             let mut at = part.at;
             while at < part.end() {
-                let (number, _, left) = split(at, self.unit);
-                let start = number.saturating_mul(self.unit);
+                let (number, _, left) = split(at, len);
+                let start = number.saturating_mul(len);
                 let next = index.saturating_add(1);
                 match units.last_mut() {
                     Some((range, parts)) if range.start == start => parts.end = next,
-                    _ => units.push((start..start.saturating_add(self.unit), index..next)),
+                    _ => units.push((start..start.saturating_add(len), index..next)),
                 }
                 at = at.saturating_add(left);
             }
@@ -227,11 +233,11 @@ impl<'c> Stage<'c> {
     /// Packs all units of which everything is here.
     fn pack(&mut self) {
         let Some(mut packer) = self.packer.take() else { return };
-        for (range, parts) in self.units() {
+        for (range, parts) in self.units(self.packs_by) {
             let parts = self.parts_in(&range, &parts);
             let len = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len));
             let ends = range.start.saturating_add(len);
-            let is_whole = ends == range.end || ends >= self.manner.end;
+            let is_whole = ends == range.end || ends >= self.size;
             let is_ours = parts.first().is_some_and(|part| part.at == range.start)
                 && parts.iter().all(|part| part.hold != Hold::Pass)
                 && parts.iter().any(|part| part.hold != Hold::Zero);
@@ -262,9 +268,13 @@ impl<'c> Stage<'c> {
     /// The piece's turn has come: all its units get their places.
     pub fn reserve(&mut self, target: &mut dyn Target) -> Result<()> {
         let mut packs = core::mem::take(&mut self.packs).into_iter().peekable();
-        for (range, parts) in self.units() {
-            if let Some((_, bytes)) = packs.next_if(|(at, _)| *at == range.start) {
-                self.reserve_packed(target, &range, bytes)?;
+        let mut packed_until = 0;
+        for (range, parts) in self.units(self.unit) {
+            if let Some((at, bytes)) = packs.next_if(|(at, _)| *at == range.start) {
+                packed_until = at.saturating_add(self.packs_by);
+                self.reserve_packed(target, &(at..packed_until), bytes)?;
+            }
+            if range.start < packed_until {
                 continue;
             }
             let parts = self.parts_in(&range, &parts);
@@ -385,21 +395,25 @@ impl<'c> Stage<'c> {
         Ok(())
     }
 
-    /// Encrypts what lies in a row, and writes it.
+    /// Encrypts what lies in a row, and writes it. Sectors do not end where parts do.
     fn seal(&mut self, parts: &[(u64, u64, Origin)], unit: u64, to: Place, tweak: u64) -> Result<()> {
-        let (mut to, mut tweak) = (to, tweak);
-        for (at, len, origin) in parts {
-            let mut done = 0;
-            while done < *len {
-                let step = len.saturating_sub(done).min(BROUGHT);
-                let mut bytes = vec![0; narrow(step)];
-                self.fetch(at.saturating_add(done), unit, *origin, &mut bytes)?;
-                if let Some(cipher) = &self.cipher {
-                    cipher.encrypt(tweak / wide(TWEAK_UNIT), &mut bytes);
+        let start = parts.first().map_or(0, |(at, ..)| *at);
+        let (mut at, end) = (start, parts.last().map_or(0, |(at, len, _)| at.saturating_add(*len)));
+        while at < end {
+            let next = end.min(at.saturating_add(BROUGHT));
+            let mut bytes = vec![0; narrow(next.saturating_sub(at))];
+            for (from, len, origin) in parts {
+                let (first, last) = (at.max(*from), next.min(from.saturating_add(*len)));
+                let range = narrow(first.saturating_sub(at))..narrow(last.saturating_sub(at));
+                if let Some(room) = bytes.get_mut(range).filter(|room| !room.is_empty()) {
+                    self.fetch(first, unit, *origin, room)?;
                 }
-                self.drive.write(to, &bytes)?;
-                (done, to, tweak) = (done.saturating_add(step), to.ahead(step), tweak.saturating_add(step));
             }
+            let done = at.saturating_sub(start);
+            let number = tweak.saturating_add(done) / wide(TWEAK_UNIT);
+            self.cipher.iter().for_each(|cipher| cipher.encrypt(number, &mut bytes));
+            self.drive.write(to.ahead(done), &bytes)?;
+            at = next;
         }
         Ok(())
     }

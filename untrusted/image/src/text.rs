@@ -34,6 +34,18 @@ pub fn uuid(bytes: &[u8; 16]) -> String {
     )
 }
 
+/// An identifier from its text.
+pub fn from_uuid(text: &[u8]) -> Option<[u8; 16]> {
+    let digits: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'-').collect();
+    let text = core::str::from_utf8(&digits).ok().filter(|text| text.len() == 32)?;
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+/// UTF-16 code units of the bytes of UTF-8, if they are that.
+pub fn to_utf16(text: &[u8]) -> Option<Vec<u16>> {
+    core::str::from_utf8(text).ok().map(|text| text.encode_utf16().collect())
+}
+
 /// UTF-16 code units as the bytes of UTF-8, up to the first zero; what is not text becomes U+FFFD.
 pub fn from_utf16(units: impl Iterator<Item = u16>) -> Vec<u8> {
     let text: String = char::decode_utf16(units.take_while(|unit| *unit != 0))

@@ -219,7 +219,6 @@ impl Job<'_> {
             is_clean: request.target.is_clean,
             offload: request.offload,
             by_hand: request.salvage,
-            end: request.target.at.saturating_add(self.total),
         }
     }
 

@@ -15,15 +15,20 @@ struct Payload {
     sectors: Arc<Sectors>,
 }
 
-/// The container's map.
-pub fn layer(file: &File<'_>, inside: &Unlocked) -> Result<Box<dyn Layer>> {
+/// What the first byte of the payload counts as.
+pub fn tweak(file: &File<'_>, inside: &Unlocked) -> Result<u64> {
     let unusable =
         || Kind::Unsupported.what("LUKS2 data segment counts its sectors in an unusable way").file(file.id());
     let tweak = inside.tweak.checked_mul(UNIT as u64).filter(|tweak| tweak.checked_add(inside.size).is_some());
     // Vectors are counted in shorter units than sectors may have, but sectors begin where a count of them does.
-    let tweak = tweak
+    tweak
         .filter(|tweak| u64::try_from(inside.sectors.sector_len()).is_ok_and(|len| tweak.is_multiple_of(len)))
-        .ok_or_else(unusable)?;
+        .ok_or_else(unusable)
+}
+
+/// The container's map.
+pub fn layer(file: &File<'_>, inside: &Unlocked) -> Result<Box<dyn Layer>> {
+    let tweak = tweak(file, inside)?;
     Ok(Box::new(Payload { start: file.place(inside.at), size: inside.size, tweak, sectors: inside.sectors.clone() }))
 }
 

@@ -1,12 +1,15 @@
 //! LUKS containers: a disk encrypted under keys that lie in front of it.
 
 pub mod create;
+#[cfg(test)]
+mod create_tests;
 pub mod disk;
 mod json;
 mod locate;
 #[cfg(test)]
 mod locate_tests;
 pub mod open;
+mod reserve;
 #[cfg(test)]
 mod tests;
 pub mod unlock;
@@ -19,7 +22,9 @@ use disk::{Header1, MAGIC};
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::sector::round_up;
-use instar_image::{Content, Fact, File, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Secret, info};
+use instar_image::{
+    Content, Fact, File, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Secret, Site, Target, info,
+};
 use open::Luks1;
 use unlock::{Decrypted, Unlocked, needed};
 use version2::Luks2;
@@ -70,6 +75,10 @@ impl Format for Luks {
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
+    }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
     }
 }
 
@@ -141,5 +150,10 @@ impl Image for Container<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         locate::layer(&self.file, self.unlocked()?)
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>> {
+        let inside = self.unlocked()?;
+        Ok(reserve::target(&self.file, inside, locate::tweak(&self.file, inside)?))
     }
 }

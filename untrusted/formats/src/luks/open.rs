@@ -10,7 +10,7 @@ use instar_image::{Bytes, Error, Fact, File, Kind, Result};
 const HEADER_SECTORS: u32 = 8;
 
 /// Ciphers by name and length of the key, and what qemu-img calls them.
-const CIPHERS: &[(&str, u32, &str)] = &[
+pub(super) const CIPHERS: &[(&str, u32, &str)] = &[
     ("aes", 16, "aes-128"),
     ("aes", 24, "aes-192"),
     ("aes", 32, "aes-256"),
@@ -29,10 +29,10 @@ const FAMILIES: &[(&str, &str)] = &[
     ("serpent", "No Serpent cipher with key size {} available"),
     ("twofish", "No Twofish cipher with key size {} available"),
 ];
-const MODES: &[&str] = &["ecb", "cbc", "xts", "ctr"];
-const GENERATORS: &[&str] = &["plain", "plain64", "essiv"];
+pub(super) const MODES: &[&str] = &["ecb", "cbc", "xts", "ctr"];
+pub(super) const GENERATORS: &[&str] = &["plain", "plain64", "essiv"];
 /// Hashes, and the length of what they yield.
-const HASHES: &[(&str, u32)] = &[
+pub(super) const HASHES: &[(&str, u32)] = &[
     ("md5", 16),
     ("sha1", 20),
     ("sha224", 28),
@@ -136,7 +136,7 @@ impl Slot {
 
 /// How strictly a header is checked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Era {
+pub(super) enum Era {
     /// Before 7.2: texts may run into each other, few numbers are looked at.
     Lenient,
     /// From 7.2.
@@ -148,7 +148,8 @@ enum Era {
 }
 
 impl Era {
-    fn of(version: u32) -> Era {
+    /// That of a version.
+    pub(super) fn of(version: u32) -> Era {
         match version {
             1..702 => Era::Lenient,
             702..900 => Era::Strict,
@@ -158,7 +159,7 @@ impl Era {
     }
 
     /// Whether there is an algorithm of that name.
-    fn knows(self, algorithm: &str) -> bool {
+    pub(super) fn knows(self, algorithm: &str) -> bool {
         match algorithm {
             "sm4" => self >= Era::Sm4,
             "sm3" => self >= Era::Today,
@@ -343,20 +344,21 @@ impl Parts<'_> {
             let Some((hash, len)) = self.hash else {
                 return Err(Kind::Corrupt.what("Missing IV generator hash specification"));
             };
-            self.check_essiv(until_nul(cipher_name), len)?;
+            fits_essiv(until_nul(cipher_name), self.cipher, self.key_len, len)?;
             generator_hash = Some(hash);
         }
         Ok(Suite { cipher: self.cipher, mode: self.mode, generator, generator_hash })
     }
+}
 
-    /// The hash's output is the key of the cipher that makes the vectors.
-    fn check_essiv(&self, name: &[u8], hash_len: u32) -> Result<()> {
-        match FAMILIES.iter().find(|(family, _)| family.as_bytes() == name) {
-            Some(_) if matches!(hash_len, 16 | 24 | 32) => Ok(()),
-            Some((_, phrase)) => Err(Kind::Unsupported.what(phrase).arg(hash_len)),
-            None if hash_len == self.key_len => Ok(()),
-            None => Err(Kind::Unsupported.what("Cipher {} not supported with essiv").arg(self.cipher)),
-        }
+/// Whether ESSIV can be had: the output of a hash, so long, is the key of the cipher that makes the vectors. `cipher` is of
+/// that family, and has keys so long.
+pub(super) fn fits_essiv(family: &[u8], cipher: &'static str, key_len: u32, hash_len: u32) -> Result<()> {
+    match FAMILIES.iter().find(|(name, _)| name.as_bytes() == family) {
+        Some(_) if matches!(hash_len, 16 | 24 | 32) => Ok(()),
+        Some((_, phrase)) => Err(Kind::Unsupported.what(phrase).arg(hash_len)),
+        None if hash_len == key_len => Ok(()),
+        None => Err(Kind::Unsupported.what("Cipher {} not supported with essiv").arg(cipher)),
     }
 }
 

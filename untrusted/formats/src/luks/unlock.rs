@@ -232,7 +232,7 @@ impl Slot {
 }
 
 /// The suite as dm-crypt writes it.
-fn spec(names: &Names) -> Vec<u8> {
+pub(super) fn spec(names: &Names) -> Vec<u8> {
     let family = names.cipher.split('-').next().unwrap_or_default();
     let mut spec = String::from(family);
     for part in ["-", names.mode, "-", names.generator] {

@@ -12,6 +12,8 @@ pub const MAGIC_EXT: &[u8; 16] = b"WithouFreSpacExt";
 pub const VERSION: u32 = 2;
 /// `inuse` of an image that was not closed.
 pub const IN_USE: u32 = 0x746f_6e59;
+/// Bit of `flags`: the disk is empty.
+pub const EMPTY: u32 = 1;
 /// `magic` of the format extension.
 pub const EXTENSION: u64 = 0xab23_4cef_23dc_ea87;
 /// `magic` of the feature that keeps a dirty bitmap.
@@ -39,7 +41,7 @@ pub struct Header {
     pub inuse: U32,
     /// First sector of the data; zero: right behind the table.
     pub data_off: U32,
-    /// Flags: 1: the disk is empty.
+    /// Flags, such as [`EMPTY`].
     pub flags: U32,
     /// Sector of the format extension; zero: none.
     pub ext_off: U64,

@@ -10,20 +10,26 @@ use instar_image::sector::{SECTOR, round_up};
 use instar_image::{File, Layer, Place, Result, Source};
 
 /// The clusters of a Parallels disk.
-struct Map {
-    grid: Grid,
+pub struct Map {
+    /// How they are numbered.
+    pub grid: Grid,
     /// Bytes that one unit of an entry stands for.
-    unit: u64,
+    pub unit: u64,
     /// Where clusters have to lie, if it matters.
     within: Option<Range<u64>>,
 }
 
 /// The disk's map. `whole_only`: a cluster that does not lie wholly between the table and the end of the file is none.
 pub fn layer(file: &File<'_>, checked: &Checked, whole_only: bool) -> Box<dyn Layer> {
+    blocks::layer(map(file, checked, whole_only))
+}
+
+/// The same, for those who write.
+pub fn map(file: &File<'_>, checked: &Checked, whole_only: bool) -> Map {
     let table_at = size_of::<Header>() as u64;
     let count = u64::from(checked.table_count);
     let within = checked.data_at(file.len()).0..round_up(file.len());
-    blocks::layer(Map {
+    Map {
         grid: Grid {
             file: file.id(),
             range: 0..checked.virtual_size,
@@ -32,7 +38,7 @@ pub fn layer(file: &File<'_>, checked: &Checked, whole_only: bool) -> Box<dyn La
         },
         unit: u64::from(checked.entry_unit).saturating_mul(SECTOR),
         within: whole_only.then_some(within),
-    })
+    }
 }
 
 impl Blocks<4> for Map {

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod extension;
 mod locate;
 pub mod open;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,8 @@ use alloc::vec::Vec;
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
 use instar_image::{
-    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, format, info,
+    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, Site, Target, format,
+    info,
 };
 use open::Checked;
 
@@ -39,6 +41,10 @@ impl Format for Parallels {
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
     }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
+    }
 }
 
 /// An opened Parallels disk.
@@ -59,6 +65,10 @@ impl Image for ParallelsImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(&self.file, &self.checked, self.whole_only))
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>> {
+        reserve::target(&self.file, &self.checked, self.whole_only)
     }
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {

@@ -9,7 +9,7 @@ use instar_image::{File, Kind, Options, Result};
 /// Sectors that a cluster may have.
 const TRACKS_MAX: u32 = i32::MAX as u32 / 513;
 /// Entries that a table may have.
-const TABLE_MAX: u32 = i32::MAX as u32 / 4;
+pub const TABLE_MAX: u32 = i32::MAX as u32 / 4;
 /// The last sector that an offset can name.
 const SECTOR_MAX: u64 = i64::MAX as u64 / 512;
 

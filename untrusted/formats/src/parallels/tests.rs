@@ -7,12 +7,17 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use instar_codec::hash::Hash;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Kind, Options};
+use instar_image::{Chain, File, Format, Kind, Options};
 use instar_testkit::build::mutate::{noise, patched, storm};
 use instar_testkit::build::trial::{claim, claimed, findings, refusal, sound, survived, told};
+use instar_testkit::folder::Folder;
+use instar_testkit::made::{alike, options};
 use instar_testkit::mem::MemIo;
+use instar_testkit::oracle::{maker, newest};
+use instar_testkit::pen::{Stroke, draw, drawn, holds, read_by, strokes};
 use instar_testkit::place::Scratch;
-use instar_testkit::twin::{agree, agreed, create, scribble, survives};
+use instar_testkit::twin::{agree, agreed, chain, create, scribble, survives};
+use instar_testkit::workshop::{Order, bytes};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// A disk of 8 sectors in clusters of 4, its format extension in the second cluster.
@@ -254,4 +259,106 @@ fn a_check_survives_damage() {
     let mut checked = 0;
     storm(&small, 100, |bytes| checked += usize::from(findings(&Parallels, &MemIo::new(bytes)).is_ok()));
     assert!(checked > 100);
+}
+
+#[test]
+fn images_are_made_as_qemu_img_makes_them() {
+    let scratch = Scratch::new("parallels-made");
+    let sizes = [0, 1, 513, (1 << 20) - 1, (1 << 20) + 1, 10 << 20, 0x3f_f000_0000, 0x3f_f000_0001];
+    for (oracle, size) in sizes.into_iter().flat_map(|size| [(maker(), size), (newest(), size)]) {
+        for words in ["", "cluster_size=64k", "cluster_size=3k", "cluster_size=1", "cluster_size=2147483136"] {
+            if size < 1 << 30 || words.is_empty() {
+                assert!(alike(oracle, scratch.path(), &Parallels, words, size, &[]), "{words}");
+            }
+        }
+    }
+    assert!(alike(maker(), scratch.path(), &Parallels, "preallocation=full", 5 << 20, &[]));
+    for (words, size) in [
+        ("cluster_size=0", 10 << 20),
+        ("cluster_size=2147483137", 0),
+        ("cluster_size=2T,preallocation=x", 1 << 20),
+        ("cluster_size=2T,preallocation=metadata", 1 << 20),
+        ("cluster_size=2T", 1 << 62),
+        ("", 1 << 52),
+        ("cluster_size=512", 1 << 41),
+    ] {
+        assert!(!alike(maker(), scratch.path(), &Parallels, words, size, &[]), "{words}");
+        assert!(!alike(newest(), scratch.path(), &Parallels, words, size, &[]), "{words}");
+    }
+}
+
+/// Draws on an image, twice, and asks everybody what is there.
+fn drawn_on(scratch: &Scratch, name: &str, before: Vec<u8>, seed: u64) {
+    let (folder, none) = (scratch.path(), Chain { layers: Vec::new() });
+    let mut disk = before;
+    for round in 0..2 {
+        let strokes = strokes(disk.len() as u64, seed * 2 + round, 9, 512);
+        let options = Options { as_qemu: round == 1, version: 1101, ..Options::default() };
+        draw(&Folder::new(folder), name, &Parallels, &options, &none, &strokes).unwrap();
+        disk = drawn(&strokes, disk);
+        holds(&[maker(), newest()][..1 + round as usize], folder, "parallels", name, &disk);
+        // qemu-img does not use again what a guest gave up.
+        if name == "a.par" {
+            sound(&Parallels, &folder.join(name));
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_there() {
+    let scratch = Scratch::new("parallels-written");
+    for (seed, words) in (0..).zip(["cluster_size=1M", "cluster_size=64k", "cluster_size=512", "cluster_size=3k"]) {
+        let size = (3 << 20) + 512 * seed;
+        let order = Order { options: options(words), ..Order::plain(&Parallels, size) };
+        order.create(&Folder::new(scratch.path()), "a.par").unwrap();
+        drawn_on(&scratch, "a.par", alloc::vec![0; size as usize], seed);
+        create(scratch.path(), &format!("-f parallels -o {words} b.par {size}"));
+        scribble(scratch.path(), "parallels", "b.par", size, seed, 5);
+        drawn_on(&scratch, "b.par", read_by(maker(), scratch.path(), "parallels", "b.par"), seed + 100);
+    }
+}
+
+#[test]
+fn clusters_of_other_writers_are_written_to() {
+    let scratch = Scratch::new("parallels-others");
+    let stroke = |at, len, byte| Stroke { at, len, byte };
+    // The last entry leads behind the file, where new clusters are; the one before it to half a cluster at its end.
+    for (magic, tracks, table, len) in [
+        (MAGIC, 4, [0, 5, 9, 13, 0, 17], 13 * 512 + 700),
+        (MAGIC_EXT, 4, [0, 2, 3, 4, 0, 6], 16 * 512 + 700),
+        (MAGIC_EXT, 3, [0, 3, 0, 4, 0, 6], 15 * 512),
+    ] {
+        let image = disk(magic, tracks, [0, 0, 0, 9, 8][if magic == MAGIC { 0 } else { tracks as usize }], &table, len);
+        scratch.put("a.par", &image);
+        let folder = Folder::new(scratch.path());
+        let options = Options::default();
+        let none = Chain { layers: Vec::new() };
+        let before = chain(&folder, "a.par", &[&Parallels], &options).unwrap();
+        let before = instar_testkit::content::content(&before, &folder, 1).unwrap();
+        let cluster = u64::from(tracks) * 512;
+        let strokes = [stroke(0, 512, 1), stroke(3 * cluster + 1024, 512, 2), stroke(5 * cluster + 512, 512, 3)];
+        draw(&folder, "a.par", &Parallels, &options, &none, &strokes).unwrap();
+        let after = chain(&folder, "a.par", &[&Parallels], &options).unwrap();
+        let after = instar_testkit::content::content(&after, &folder, 1).unwrap();
+        assert_eq!(after, drawn(&strokes, before));
+        holds(&[maker(), newest()], scratch.path(), "parallels", "a.par", &after);
+    }
+}
+
+#[test]
+fn marks_are_as_they_were() {
+    let scratch = Scratch::new("parallels-marks");
+    let none = Chain { layers: Vec::new() };
+    let strokes = [Stroke { at: 512, len: 512, byte: 1 }];
+    for (in_use, flags) in [(0u32, 1u32), (IN_USE, 2)] {
+        let image = patched(&disk(MAGIC_EXT, 4, 4, &[0, 0, 0], 2048), 44, &in_use.to_le_bytes());
+        scratch.put("a.par", patched(&image, 52, &flags.to_le_bytes()));
+        let folder = Folder::new(scratch.path());
+        draw(&folder, "a.par", &Parallels, &Options::default(), &none, &strokes).unwrap();
+        let image = bytes(scratch.path(), "a.par");
+        assert_eq!(image[44..48], in_use.to_le_bytes());
+        assert_eq!(image[52..56], (flags & 2).to_le_bytes());
+        assert_eq!(image[64..68], [1, 0, 0, 0]);
+        assert_eq!(image.len(), 4096);
+    }
 }

@@ -175,7 +175,7 @@ impl Writing {
         let (cluster, skip, _) = split(at, self.cluster_len());
         let Some(mut entry) = self.entry(drive, cluster, true)? else { return Ok(None) };
         let guest = at.saturating_sub(skip);
-        let rest = self.rest(&entry, skip);
+        let mut rest = self.rest(&entry, skip);
         let covered = self.parts(skip, len);
         let owned = entry.host().filter(|_| entry.word & L2_COPIED != 0);
         let host = match owned {
@@ -184,12 +184,12 @@ impl Writing {
                 let old = entry;
                 let host = if self.map.data.is_some() { guest } else { self.clusters.claim(drive, 1)? };
                 entry.word = host | L2_COPIED;
-                if self.map.extended && entry.parts & L2_ALL & !covered != 0 {
-                    // What other subclusters have is brought along now: who asks for them finds them here.
+                let is_packed = old.word & L2_COMPRESSED != 0;
+                if self.map.extended && (is_packed || entry.parts & L2_ALL & !covered != 0) {
+                    // What other subclusters have is brought along now: who asks for them finds it there.
                     self.bring(drive, &old, host)?;
-                } else if old.word & L2_COMPRESSED != 0 && self.map.extended {
-                    self.bring(drive, &old, host)?;
-                    entry.parts = L2_ALL;
+                    entry.parts = if is_packed { L2_ALL } else { entry.parts };
+                    rest = Rest::There;
                 }
                 self.let_go(drive, old.word)?;
                 host

@@ -40,7 +40,7 @@ fn what_is_written_is_read_by_qemu_img() {
     for (seed, list) in (0..).zip(lists) {
         let size = (9 << 20) + 512 * (1 - seed % 2);
         scatter(path, "in.raw", size, seed, 30);
-        let order = Order { options: instar_testkit::alike::options(list), ..Order::plain(&Qed, size) };
+        let order = Order { options: instar_testkit::made::options(list), ..Order::plain(&Qed, size) };
         order.create(&folder, "a.qed").unwrap();
         Pour::new("a.qed", &[&Qed], "in.raw").go(&folder).unwrap();
         for oracle in [maker(), newest()].into_iter().chain(version("5.2")) {

@@ -10,6 +10,8 @@ pub const SIGNATURE: u32 = 0xbeda_107f;
 pub const VERSION_1_1: u32 = 0x0001_0001;
 /// `block_size` of every VDI that qemu-img reads.
 pub const BLOCK_LEN: u32 = 1 << 20;
+/// `image_type` of a disk that grows.
+pub const DYNAMIC: u32 = 1;
 /// `image_type` of a disk whose blocks were all set aside when it was made.
 pub const STATIC: u32 = 2;
 /// An entry of the block map from this one on leads nowhere: a block discarded, or never written to. Both are zeroes.

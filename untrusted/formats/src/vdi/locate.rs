@@ -7,16 +7,23 @@ use instar_image::blocks::{self, Blocks, Grid, Root};
 use instar_image::{FileId, Layer, Place, Result, Source};
 
 /// The blocks of a VDI.
-struct Map {
-    grid: Grid,
-    data_at: u64,
+pub struct Map {
+    /// How they are numbered.
+    pub grid: Grid,
+    /// Where they begin.
+    pub data_at: u64,
     /// All blocks were set aside at once: those that were not written to may still be holes of the file.
     sparse: bool,
 }
 
 /// The disk's map.
 pub fn layer(file: FileId, checked: &Checked) -> Box<dyn Layer> {
-    blocks::layer(Map {
+    blocks::layer(map(file, checked))
+}
+
+/// The same, for those who write.
+pub fn map(file: FileId, checked: &Checked) -> Map {
+    Map {
         grid: Grid {
             file,
             range: 0..checked.virtual_size,
@@ -25,7 +32,7 @@ pub fn layer(file: FileId, checked: &Checked) -> Box<dyn Layer> {
         },
         data_at: checked.data_at,
         sparse: checked.image_type == STATIC,
-    })
+    }
 }
 
 impl Blocks<4> for Map {

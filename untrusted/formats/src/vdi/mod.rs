@@ -5,6 +5,7 @@ mod create;
 pub mod disk;
 mod locate;
 pub mod open;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,8 @@ use disk::{BLOCK_LEN, Header, SIGNATURE};
 use instar_image::probe::Claim;
 use instar_image::text::guid;
 use instar_image::{
-    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, format, info,
+    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, Site, Target, format,
+    info,
 };
 use open::Checked;
 
@@ -37,6 +39,10 @@ impl Format for Vdi {
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
+    }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
     }
 }
 
@@ -64,6 +70,10 @@ impl Image for VdiImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(self.file.id(), &self.checked))
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>> {
+        reserve::target(&self.file, &self.checked)
     }
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {

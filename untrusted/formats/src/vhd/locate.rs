@@ -12,11 +12,23 @@ use instar_image::{Cursor, File, Io, Layer, Place, Result, Source, Table};
 
 /// The disk's map. `as_qemu`: a disk that differs from another is read as if there were none.
 pub fn layer(file: &File<'_>, checked: &Checked, as_qemu: bool) -> Box<dyn Layer> {
+    match map(file, checked, as_qemu) {
+        None => Box::new(row(file, checked)),
+        Some(map) if map.differs => Box::new(Difference(map)),
+        Some(map) => blocks::layer(map),
+    }
+}
+
+/// All of a fixed disk.
+pub fn row(file: &File<'_>, checked: &Checked) -> Row {
+    Row { start: file.place(0), range: 0..checked.virtual_size }
+}
+
+/// The blocks, of a disk that has any.
+pub fn map(file: &File<'_>, checked: &Checked, as_qemu: bool) -> Option<Map> {
     let kind = checked.footer.disk_type.get();
-    let Some(table) = checked.blocks.as_ref().filter(|_| kind != FIXED) else {
-        return Box::new(Row { start: file.place(0), range: 0..checked.virtual_size });
-    };
-    let map = Map {
+    let table = checked.blocks.as_ref().filter(|_| kind != FIXED)?;
+    Some(Map {
         grid: Grid {
             file: file.id(),
             range: 0..checked.virtual_size,
@@ -25,15 +37,17 @@ pub fn layer(file: &File<'_>, checked: &Checked, as_qemu: bool) -> Box<dyn Layer
         },
         bitmap_len: table.bitmap_len,
         differs: kind == DIFFERENCING && !as_qemu,
-    };
-    if map.differs { Box::new(Difference(map)) } else { blocks::layer(map) }
+    })
 }
 
 /// The blocks of a growing disk.
-struct Map {
-    grid: Grid,
-    bitmap_len: u64,
-    differs: bool,
+pub struct Map {
+    /// How they are numbered.
+    pub grid: Grid,
+    /// Bytes of the bitmap in front of each.
+    pub bitmap_len: u64,
+    /// What is not in them is in another disk.
+    pub differs: bool,
 }
 
 impl Blocks<4> for Map {

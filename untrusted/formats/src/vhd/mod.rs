@@ -5,6 +5,8 @@ mod create;
 pub mod disk;
 mod locate;
 pub mod open;
+mod parent;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +16,8 @@ use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
 use instar_image::{
-    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, format,
-    info, parent,
+    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, Site,
+    Target, format, info,
 };
 use open::{Checked, Parent};
 
@@ -43,6 +45,10 @@ impl Format for Vpc {
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
+    }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
     }
 }
 
@@ -72,6 +78,10 @@ impl Image for VpcImage<'_> {
         Ok(locate::layer(&self.file, &self.checked, self.as_qemu))
     }
 
+    fn target(&self) -> Result<Box<dyn Target>> {
+        reserve::target(&self.file, &self.checked, self.as_qemu)
+    }
+
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
         let roll = census::Roll { file: &self.file, checked: &self.checked };
         if scope.as_qemu { None } else { Some(Box::new(roll)) }
@@ -83,7 +93,7 @@ impl Image for VpcImage<'_> {
         // A place relative to this disk is the one that still holds after both were moved.
         let of = |wanted: &'static [u8; 4]| named.locators.iter().filter(move |(code, _)| code == wanted);
         let places = [b"W2ru", b"W2ku", b"MacX", b"Mac "].into_iter().flat_map(of).map(|(_, text)| text.as_slice());
-        let granted = parent::open(&self.file, places.chain([named.name.as_slice()]))?;
+        let granted = instar_image::parent::open(&self.file, places.chain([named.name.as_slice()]))?;
         let file = File::new(self.file.io(), &granted);
         let wrong = |kind: Kind, phrase| kind.what(phrase).file(granted.id);
         let footer = match open::find_footer(&file, false)? {
@@ -126,6 +136,7 @@ impl VpcImage<'_> {
             ("original-size", footer.original_size.get().into()),
             ("geometry", geometry),
             ("uuid", uuid(&footer.uuid).into()),
+            ("timestamp", footer.timestamp.get().into()),
         ]);
         if let Some(parent) = self.named() {
             told.add("parent", tell_parent(parent));

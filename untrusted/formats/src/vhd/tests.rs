@@ -5,15 +5,19 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use instar_image::probe::Claim;
-use instar_image::{Fact, File, Format, Options};
+use instar_image::{Chain, Fact, File, Format, Options};
 use instar_testkit::build::mutate::{fields, patched, storm};
-use instar_testkit::build::trial::{claim, refusal, survived, told};
+use instar_testkit::build::trial::{claim, refusal, sound, survived, told};
 use instar_testkit::build::vhd::{Vhd, build, footer, seal};
 use instar_testkit::content::content;
 use instar_testkit::folder::Folder;
+use instar_testkit::made::{alike, options, said};
 use instar_testkit::mem::MemIo;
+use instar_testkit::oracle::{maker, newest, version};
+use instar_testkit::pen::{Stroke, draw, drawn, holds, read_by, strokes};
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{agreed, chain, create, scribble, survives};
+use instar_testkit::workshop::{Order, bytes};
 
 fn small() -> Vhd {
     Vhd { size: 8 << 10, block_len: 4096, blocks: Vec::from([(1, b'v')]), ..Vhd::default() }
@@ -279,4 +283,166 @@ fn damage_to_tables_and_bitmaps_is_survived() {
         seal(&mut image[512..1536], 36);
         survives(&Vpc, &MemIo::new(image), 1 << 20);
     }
+}
+
+/// Time, checksum and identifier of both footers.
+const RANDOM: [core::ops::Range<i64>; 4] = [24..28, 64..84, -488..-484, -448..-428];
+
+#[test]
+fn images_are_made_as_qemu_img_makes_them() {
+    let scratch = Scratch::new("vhd-made");
+    let kinds = ["", "subformat=fixed", "force_size=on", "subformat=fixed,force_size=on"];
+    let sizes = [0, 1, 513, 34816, 35840, 2 << 20, (8 << 30) - 1, 0x1f_dfe0_2000, 0x1f_dfe0_2001, 0x1fd_e62c_03ff];
+    for (oracle, size) in sizes.into_iter().flat_map(|size| [(maker(), size), (newest(), size)]) {
+        for kind in kinds {
+            // What is at the front of a fixed disk is no footer.
+            let masked = if kind.contains("fixed") { &RANDOM[2..] } else { &RANDOM };
+            assert!(alike(oracle, scratch.path(), &Vpc, kind, size, masked));
+        }
+    }
+    assert!(alike(version("5.2").unwrap(), scratch.path(), &Vpc, "", 77 << 20, &RANDOM));
+    assert!(alike(maker(), scratch.path(), &Vpc, "preallocation=falloc", 77 << 20, &RANDOM));
+    let most = 0x1fe_0000_0000;
+    assert!(alike(maker(), scratch.path(), &Vpc, "", most, &RANDOM));
+    for (kind, size) in [
+        ("", most + 1),
+        ("subformat=fixed", 1 << 60),
+        ("preallocation=metadata", 1 << 60),
+        ("subformat=x", most + 1),
+        ("preallocation=x", 1 << 20),
+    ] {
+        assert!(!alike(maker(), scratch.path(), &Vpc, kind, size, &RANDOM));
+        assert!(!alike(newest(), scratch.path(), &Vpc, kind, size, &RANDOM));
+    }
+}
+
+/// Draws on an image, twice, and asks everybody what is there.
+fn drawn_on(scratch: &Scratch, name: &str, before: Vec<u8>, seed: u64) {
+    let (folder, none) = (scratch.path(), Chain { layers: Vec::new() });
+    let mut disk = before;
+    for round in 0..2 {
+        let strokes = strokes(disk.len() as u64, seed * 2 + round, 9, 512);
+        draw(&Folder::new(folder), name, &Vpc, &Options::default(), &none, &strokes).unwrap();
+        disk = drawn(&strokes, disk);
+        holds(&[maker(), newest()][..1 + round as usize], folder, "vpc", name, &disk);
+        sound(&Vpc, &folder.join(name));
+    }
+}
+
+#[test]
+fn what_is_written_is_there() {
+    let scratch = Scratch::new("vhd-written");
+    for (seed, kind) in (0..4).zip(["subformat=dynamic", "subformat=fixed,force_size=on"].into_iter().cycle()) {
+        let size = (7 << 20) + 512 * seed;
+        let order = Order { options: options(kind), ..Order::plain(&Vpc, size) };
+        order.create(&Folder::new(scratch.path()), "a.vhd").unwrap();
+        let before = read_by(maker(), scratch.path(), "vpc", "a.vhd");
+        assert!(before.len() as u64 >= size && before.iter().all(|byte| *byte == 0));
+        drawn_on(&scratch, "a.vhd", before, seed);
+        create(scratch.path(), &format!("-f vpc -o {kind} b.vhd {size}"));
+        let size = size - size % 34816;
+        scribble(scratch.path(), "vpc", "b.vhd", size, seed, 5);
+        drawn_on(&scratch, "b.vhd", read_by(maker(), scratch.path(), "vpc", "b.vhd"), seed + 100);
+    }
+}
+
+#[test]
+fn blocks_of_other_writers_are_written_to() {
+    let scratch = Scratch::new("vhd-others");
+    for (seed, block_len) in (0..).zip([4096, 65536, 8 << 20]) {
+        let blocks = Vec::from([(3, b'x'), (0, b'y')]);
+        let bitmap = Vec::from([0x0f]);
+        let disk = Vhd { size: 16 << 20, block_len, blocks, bitmap, creator: *b"win ", ..Vhd::default() };
+        let image = build(&Vhd { blocks: disk.blocks[..if block_len > 65536 { 0 } else { 2 }].to_vec(), ..disk });
+        // Old writers left out the last byte of the footer.
+        let len = image.len() - usize::from(seed == 1);
+        scratch.put("a.vhd", &image[..len]);
+        let before = read_by(maker(), scratch.path(), "vpc", "a.vhd");
+        drawn_on(&scratch, "a.vhd", before, seed);
+        // Whoever goes by the bitmaps finds everything that was written.
+        let whole = bytes(scratch.path(), "a.vhd");
+        let table = whole[1536..].as_chunks::<4>().0;
+        for entry in table.iter().take((16 << 20) / block_len as usize).map(|entry| u32::from_be_bytes(*entry)) {
+            if entry != u32::MAX {
+                let bitmap = &whole[entry as usize * 512..][..(block_len as usize / 4096).max(1)];
+                assert!(bitmap.iter().all(|byte| *byte == 0xff || *byte == 0x0f), "{entry}");
+            }
+        }
+    }
+}
+
+/// What a disk says of itself, with everything.
+fn all_of(io: &Folder, name: &str) -> instar_image::info::Image {
+    let granted = io.open(name.as_bytes()).unwrap();
+    Vpc.open(File::new(io, &granted), &Options::default()).unwrap().describe(true).unwrap()
+}
+
+#[test]
+fn a_child_is_made_of_a_parent_and_written_to() {
+    let scratch = Scratch::new("vhd-child");
+    let io = Folder::new(scratch.path());
+    for (seed, (kind, name)) in
+        (0..).zip([("", "base.vhd"), ("force_size=on", "./base.vhd"), ("subformat=fixed,force_size=on", "base.vhd")])
+    {
+        let order = Order { options: options(kind), ..Order::plain(&Vpc, 5 << 20) };
+        order.create(&io, "base.vhd").unwrap();
+        let size = all_of(&io, "base.vhd").virtual_size;
+        let none = Chain { layers: Vec::new() };
+        let mut disk = alloc::vec![0; size as usize];
+        let plain = Options::default();
+        let first = strokes(size, seed, 9, 512);
+        draw(&io, "base.vhd", &Vpc, &plain, &none, &first).unwrap();
+        disk = drawn(&first, disk);
+        let order = Order {
+            options: Fact::fields([("backing_file", name.into())]),
+            below: Some(all_of(&io, "base.vhd")),
+            ..Order::plain(&Vpc, size)
+        };
+        order.create(&io, "child.vhd").unwrap();
+        for round in 0..3 {
+            let below = chain(&io, "base.vhd", &[&Vpc], &plain).unwrap();
+            let second = strokes(size, seed * 3 + round + 50, 7, 512);
+            draw(&io, "child.vhd", &Vpc, &plain, &below, &second).unwrap();
+            disk = drawn(&second, disk);
+            let both = chain(&io, "child.vhd", &[&Vpc, &Vpc], &plain).unwrap();
+            assert_eq!(both.size(), size);
+            let read = content(&both, &io, seed).unwrap();
+            assert_eq!(read.iter().zip(&disk).position(|(a, b)| a != b), None, "{kind} round {round}");
+            sound(&Vpc, &scratch.path().join("child.vhd"));
+        }
+        // A part of a sector is written with the rest of its block, if none of that is there yet.
+        let order = Order { below: Some(all_of(&io, "base.vhd")), ..order };
+        order.create(&io, "child.vhd").unwrap();
+        let below = chain(&io, "base.vhd", &[&Vpc], &plain).unwrap();
+        let few = [Stroke { at: 1000, len: 700, byte: 9 }, Stroke { at: (2 << 20) + 512, len: 512, byte: 8 }];
+        draw(&io, "child.vhd", &Vpc, &plain, &below, &few).unwrap();
+        let before = content(&below, &io, seed).unwrap();
+        let both = chain(&io, "child.vhd", &[&Vpc, &Vpc], &plain).unwrap();
+        assert!(content(&both, &io, seed).unwrap() == drawn(&few, before));
+        let few = [Stroke { at: (2 << 20) + 100, len: 700, byte: 9 }];
+        let refused = draw(&io, "child.vhd", &Vpc, &plain, &below, &few).unwrap_err();
+        assert_eq!(said(&refused), "only whole sectors can be written to a disk that differs from another");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_parent_is_refused() {
+    let scratch = Scratch::new("vhd-no-parent");
+    let io = Folder::new(scratch.path());
+    Order::plain(&Vpc, 1 << 20).create(&io, "base.vhd").unwrap();
+    let refused = |name: &str, below, kind: &str| {
+        let mut options = options(kind);
+        options.add("backing_file", name);
+        said(&Order { options, below, ..Order::plain(&Vpc, 1 << 20) }.create(&io, "child.vhd").unwrap_err())
+    };
+    let base = || Some(all_of(&io, "base.vhd"));
+    let no = "a VHD can only differ from another VHD, which has to be looked at";
+    assert_eq!(refused("base.vhd", None, ""), no);
+    let other = base().map(|below| instar_image::info::Image { format: "raw".into(), ..below });
+    assert_eq!(refused("base.vhd", other, ""), no);
+    for name in ["c:base.vhd", "a\\b.vhd", &"x".repeat(300)] {
+        assert_eq!(refused(name, base(), ""), "the name of the parent cannot be written in a VHD");
+    }
+    let fixed = "a VHD that differs from another one cannot be of the fixed kind";
+    assert_eq!(refused("base.vhd", base(), "subformat=fixed"), fixed);
 }

@@ -1,0 +1,88 @@
+//! Where the bytes of a VDI may go: where its map says, or in a new block at the end.
+
+use super::disk::{BLOCK_LEN, DISCARDED, Header};
+use super::locate::{self, Map};
+use super::open::Checked;
+use alloc::boxed::Box;
+use core::mem::offset_of;
+use core::ops::Range;
+use instar_codec::cipher::Sectors;
+use instar_image::blocks::{Blocks, Grid};
+use instar_image::grow::{self, Frame, Grow};
+use instar_image::row::Row;
+use instar_image::{Drive, File, Kind, Place, Result, Source, Table, Target, straight};
+
+const BLOCK: u64 = BLOCK_LEN as u64;
+
+/// The disk, to be written to.
+pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
+    let map = locate::map(file.id(), checked);
+    let (mut is_row, mut used) = (true, 0u64);
+    let mut table = Table::<4>::new(file.io(), file.id());
+    table.each(file.place(checked.map_at).at, checked.block_count.into(), |number, entry| {
+        let entry = u32::from_le_bytes(*entry);
+        is_row &= u64::from(entry) == number;
+        if entry < DISCARDED {
+            used = used.max(u64::from(entry).saturating_add(1));
+        }
+        Ok(())
+    })?;
+    let start = file.place(checked.data_at);
+    if is_row {
+        return Ok(straight::target(Row { start, range: 0..checked.virtual_size }));
+    }
+    // A file may be longer than it needs to be; what is there then is made zeroes when it gets a use.
+    let end = start.ahead(used.saturating_mul(BLOCK)).at;
+    let was = file.place(file.len()).at;
+    let disk = Disk { map, allocated: checked.allocated, old: end..was.max(end) };
+    Ok(grow::target_behind(disk, was, end))
+}
+
+/// A disk that grows.
+struct Disk {
+    map: Map,
+    /// Blocks that the header counts.
+    allocated: u32,
+    /// What of the file nobody uses.
+    old: Range<u64>,
+}
+
+impl Blocks<4> for Disk {
+    fn grid(&self) -> &Grid {
+        self.map.grid()
+    }
+
+    fn cipher(&self) -> Option<&Sectors> {
+        None
+    }
+
+    fn block(&self, number: u64, entry: [u8; 4]) -> Result<Option<Source>> {
+        self.map.block(number, entry)
+    }
+}
+
+impl Grow<4> for Disk {
+    fn frame(&self) -> Frame {
+        Frame { align: BLOCK, base: self.map.data_at, head: 0, len: BLOCK }
+    }
+
+    fn entry(&self, _number: u64, at: u64) -> Result<[u8; 4]> {
+        let number = at.saturating_sub(self.map.data_at) / BLOCK;
+        let entry = u32::try_from(number).ok().filter(|entry| *entry < DISCARDED);
+        entry.map(u32::to_le_bytes).ok_or_else(|| Kind::TooBig.what("the file cannot become longer"))
+    }
+
+    fn begin(&mut self, drive: &dyn Drive, _number: u64, at: u64) -> Result<()> {
+        let end = at.saturating_add(BLOCK).min(self.old.end);
+        let place = Place { file: self.map.grid.file, at };
+        if at < end { drive.zero(place, end.saturating_sub(at), true) } else { Ok(()) }
+    }
+
+    fn finish(&mut self, drive: &dyn Drive, end: u64, added: u64) -> Result<()> {
+        let file = self.map.grid.file;
+        let allocated = u64::from(self.allocated).saturating_add(added);
+        let count = u32::try_from(allocated).unwrap_or(u32::MAX).to_le_bytes();
+        drive.write(Place { file, at: offset_of!(Header, blocks_allocated) as u64 }, &count)?;
+        drive.set_length(file, end.max(self.old.end))
+    }
+}
