@@ -63,8 +63,10 @@ impl Io for Folder {
         read.map_err(|_| Kind::Io.what("read outside the file").file(file).at(at))
     }
 
-    fn related(&self, from: FileId, _role: Role, name: &[u8]) -> Result<Granted> {
-        self.open(name).map_err(|error| error.file(from))
+    fn related(&self, from: FileId, role: Role, name: &[u8]) -> Result<Granted> {
+        // What belongs to an image that is written to is written to as well.
+        let writable = role == Role::Extent;
+        self.open_as(name, writable).or_else(|_| self.open(name)).map_err(|error| error.file(from))
     }
 
     fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {

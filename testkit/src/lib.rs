@@ -1,5 +1,6 @@
 //! What tests share: files in memory, image builders, the qemu-img runner.
 
+pub mod alike;
 pub mod build;
 pub mod census;
 pub mod content;

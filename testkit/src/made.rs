@@ -13,6 +13,9 @@ use std::path::Path;
 const FRONT: u64 = 10 << 20;
 const END: u64 = 64 << 10;
 
+/// Options whose value is a text even if it looks like something else.
+const TEXTS: [&str; 2] = ["hwversion", "toolsversion"];
+
 /// Options as the command line makes them of `name=value,…`: numbers, truths and texts.
 pub fn options(words: &str) -> Fact {
     let mut told = Fact::fields([]);
@@ -20,6 +23,7 @@ pub fn options(words: &str) -> Fact {
         let digits = value.trim_end_matches(['k', 'M', 'G', 'T']);
         let shift = value.chars().last().and_then(|unit| "kMGT".find(unit)).map_or(0, |index| 10 * (index + 1));
         match (value, digits.parse::<u64>()) {
+            _ if TEXTS.contains(&name) => told.add(name, value.as_bytes()),
             ("on", _) => told.add(name, true),
             ("off", _) if name != "preallocation" => told.add(name, false),
             (_, Ok(number)) => told.add(name, number << shift),

@@ -127,7 +127,7 @@ fn compare(
 }
 
 /// A version as formats are told it.
-fn version(oracle: &Oracle) -> u32 {
+pub fn version(oracle: &Oracle) -> u32 {
     let numbers = crate::oracle::numbers(&oracle.version);
     numbers.iter().take(2).fold(0, |sum, number| sum * 100 + number)
 }

@@ -69,6 +69,25 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
     fn sealer(&self) -> Option<Arc<Sectors>> {
         None
     }
+    /// Space has been given up to here.
+    fn grown(&mut self, end: u64) {
+        let _ = end;
+    }
+    /// The first entry is about to be changed, or the first byte of a block.
+    fn mark(&mut self, drive: &dyn Drive) -> Result<()> {
+        let _ = drive;
+        Ok(())
+    }
+    /// The space that a block takes which has been packed into `len` bytes, and lay here before.
+    fn packed_frame(&self, len: u64, was: Option<&Source>) -> Result<Frame> {
+        let _ = (len, was);
+        Err(Kind::Unsupported.what("blocks of this format are not packed"))
+    }
+    /// The entry of a block packed into `len` bytes, whose space begins at `at`.
+    fn packed_entry(&self, number: u64, at: u64, len: u64) -> Result<[u8; N]> {
+        let _ = (number, at, len);
+        Err(Kind::Unsupported.what("blocks of this format are not packed"))
+    }
     /// The file will be written to. Nothing of it has been looked at yet.
     fn start(&mut self, drive: &dyn Drive) -> Result<()> {
         let _ = drive;
@@ -175,7 +194,9 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
 
     /// Space at the end of the file.
     pub fn claim(&mut self, align: u64, base: u64, len: u64) -> Result<u64> {
-        claim(&mut self.end, align, base, len)
+        let at = claim(&mut self.end, align, base, len)?;
+        self.blocks.grown(self.end);
+        Ok(at)
     }
 
     /// Where the entry of a block stands; none if there is no table for it, unless it is to be made.
@@ -202,7 +223,9 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
                 let frame = self.blocks.frame();
                 let len = self.blocks.table_len();
                 let made = self.claim(frame.align, frame.base, len)?;
-                self.draft.blank(drive, made, len)?;
+                // What is behind the end of the file reads as zeroes.
+                let there = drive.length(self.draft.file())?.saturating_sub(made);
+                self.draft.blank(drive, made, len.min(there))?;
                 let lead = self.blocks.lead(made);
                 self.draft.put(drive, lead_at, &lead)?;
                 made
@@ -212,13 +235,29 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         Ok(Some(Slot { at: entry_at(found, index), table, index }))
     }
 
+    fn change(&mut self, drive: &dyn Drive) -> Result<()> {
+        if core::mem::replace(&mut self.is_changed, true) { Ok(()) } else { self.blocks.mark(drive) }
+    }
+
     fn set(&mut self, drive: &dyn Drive, slot: &Slot, entry: &[u8; N]) -> Result<()> {
-        self.is_changed = true;
+        self.change(drive)?;
         self.draft.put(drive, slot.at, entry)?;
         match self.blocks.twin(drive, &mut self.draft, slot.table, slot.index)? {
             Some(at) => self.draft.put(drive, at, entry),
             None => Ok(()),
         }
+    }
+
+    /// A packed block always gets new space: it does not fit where another was.
+    fn reserve_packed(&mut self, drive: &dyn Drive, number: u64, len: u64, was: Option<&Source>) -> Result<Spot> {
+        let frame = self.blocks.packed_frame(len, was)?;
+        let short = || Kind::Corrupt.what("the directory of tables is too short");
+        let slot = self.slot(drive, number, true)?.ok_or_else(short)?;
+        let at = self.claim(frame.align, frame.base, frame.len)?;
+        let entry = self.blocks.packed_entry(number, at, len)?;
+        self.set(drive, &slot, &entry)?;
+        self.added = self.added.saturating_add(1);
+        Ok(Spot { place: Place { file: self.draft.file(), at }, tweak: None, rest: Rest::There })
     }
 
     fn start(&mut self, drive: &dyn Drive) -> Result<()> {
@@ -231,7 +270,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
 
     /// The spot of what is written to a block whose bytes begin at `place`.
     fn touch(&mut self, drive: &dyn Drive, touch: &Touch, place: Place, tweak: Option<u64>) -> Result<Spot> {
-        self.is_changed = true;
+        self.change(drive)?;
         let mut room = Room { drive, draft: &mut self.draft, end: &mut self.end };
         let rest = self.blocks.touch(&mut room, touch)?;
         Ok(Spot { place: place.ahead(touch.skip), tweak: tweak.map(|at| at.saturating_add(touch.skip)), rest })
@@ -268,6 +307,9 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
             }
             None => None,
         };
+        if let What::Packed(len) = what {
+            return self.reserve_packed(drive, number, len, was.as_ref()).map(Some);
+        }
         let rest = match was {
             Some(Source::Raw { place, tweak, .. }) => {
                 let at = place.at;

@@ -47,10 +47,11 @@ impl Site<'_> {
         self.drive.set_length(self.file, len)
     }
 
-    /// One more file of the image, named like it but for what comes behind its stem: `disk-flat.vmdk` for `-flat.vmdk`.
-    pub fn part(&self, ending: &str) -> Result<(FileId, Vec<u8>)> {
-        let stem = self.name.strip_suffix(b".vmdk").unwrap_or(self.name);
-        let name = [stem, ending.as_bytes()].concat();
+    /// One more file of the image, named like it but for what comes before the ending: `disk-flat.vmdk` for `-flat`.
+    pub fn part(&self, mark: &str) -> Result<(FileId, Vec<u8>)> {
+        let dot = self.name.iter().rposition(|byte| *byte == b'.').unwrap_or(self.name.len());
+        let (stem, ending) = self.name.split_at_checked(dot).unwrap_or((self.name, &[]));
+        let name = [stem, mark.as_bytes(), ending].concat();
         let file = self.drive.part(self.file, &name)?;
         Ok((file, name))
     }

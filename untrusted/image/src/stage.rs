@@ -98,7 +98,7 @@ pub struct Facts {
 impl Facts {
     /// Of this target; `pack`: its units are to be made shorter.
     pub fn of(target: &dyn Target, pack: bool) -> Facts {
-        let packing = if pack { target.packing() } else { None };
+        let packing = if pack || target.is_packed() { target.packing() } else { None };
         Facts { size: target.size(), unit: target.unit().max(1), cipher: target.cipher(), packing }
     }
 

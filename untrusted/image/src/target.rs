@@ -47,6 +47,11 @@ pub trait Target: Send {
         None
     }
 
+    /// Nothing is written to it but packed.
+    fn is_packed(&self) -> bool {
+        false
+    }
+
     /// What makes units shorter, if the format has that.
     fn packing(&self) -> Option<Box<dyn Packing>> {
         None

@@ -328,7 +328,7 @@ fn long_sectors_are_written_in_parts() {
         let mut target = opened.target().unwrap();
         let own = Chain::single(opened.layer().unwrap());
         let former = Former { own, below: Chain { layers: Vec::new() } };
-        let manner = Manner { sparse: 0, is_zero: false, is_clean: true, offload: false, by_hand: false, end: 8192 };
+        let manner = Manner { sparse: 0, is_zero: false, is_clean: true, offload: false, by_hand: false };
         let mut stage = Stage::new(&Facts::of(&*target, false), Some(&former), &folder, manner);
         stage.begin(0);
         stage.blank(from, len).unwrap();

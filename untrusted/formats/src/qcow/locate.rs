@@ -12,24 +12,32 @@ use instar_image::sector::{SECTOR, readable};
 use instar_image::{Error, File, Kind, Layer, Place, Result, Source, Unit};
 
 /// The clusters of a qcow image.
-struct Map {
-    start: Place,
+pub struct Map {
+    /// Where the image begins in its file.
+    pub start: Place,
     grid: Grid,
-    cluster_bits: u32,
-    sectors: Option<Arc<Sectors>>,
+    /// 2 to this power is the length of a cluster.
+    pub cluster_bits: u32,
+    /// What decrypts them.
+    pub sectors: Option<Arc<Sectors>>,
 }
 
 /// The image's map.
 pub fn layer(file: &File<'_>, checked: &Checked, sectors: Option<Arc<Sectors>>) -> Box<dyn Layer> {
-    let start = file.place(0);
-    let root =
-        Root::Directory { at: start.ahead(checked.l1_at).at, count: checked.l1_count, entries: checked.l2_count };
-    let block_len = power(checked.cluster_bits);
-    let grid = Grid { file: start.file, range: 0..checked.size, block_len, root };
-    blocks::layer(Map { start, grid, cluster_bits: checked.cluster_bits, sectors })
+    blocks::layer(Map::new(file, checked, sectors))
 }
 
 impl Map {
+    /// Of this image.
+    pub fn new(file: &File<'_>, checked: &Checked, sectors: Option<Arc<Sectors>>) -> Map {
+        let start = file.place(0);
+        let root =
+            Root::Directory { at: start.ahead(checked.l1_at).at, count: checked.l1_count, entries: checked.l2_count };
+        let block_len = power(checked.cluster_bits);
+        let grid = Grid { file: start.file, range: 0..checked.size, block_len, root };
+        Map { start, grid, cluster_bits: checked.cluster_bits, sectors }
+    }
+
     fn unreadable(&self, at: u64) -> Error {
         Kind::Io.what("Input/output error").file(self.start.file).at(at)
     }

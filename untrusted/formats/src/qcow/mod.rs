@@ -6,6 +6,9 @@ mod locate;
 #[cfg(test)]
 mod locate_tests;
 pub mod open;
+mod reserve;
+#[cfg(test)]
+mod reserve_tests;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +19,9 @@ use alloc::vec::Vec;
 use instar_codec::cipher::Sectors;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Secret, info};
+use instar_image::{
+    Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Secret, Site, Target, info,
+};
 use open::Checked;
 
 /// The format.
@@ -38,6 +43,10 @@ impl Format for Qcow {
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
+    }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
     }
 }
 
@@ -98,5 +107,9 @@ impl Image for QcowImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(&self.file, &self.checked, self.sectors()?))
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>> {
+        reserve::target(&self.file, &self.checked, self.sectors()?)
     }
 }

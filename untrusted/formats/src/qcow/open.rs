@@ -13,9 +13,9 @@ use instar_image::{Error, File, Kind, Result, Secret};
 /// The longest name of a backing file.
 pub const BACKING_NAME_MAX: u64 = 1023;
 /// The longest L1 table that qemu-img accepts, in entries.
-const L1_COUNT_MAX: u64 = 0x0fff_ffff;
+pub const L1_COUNT_MAX: u64 = 0x0fff_ffff;
 /// The longest read that qemu-img makes.
-const READ_MAX: u64 = 0x7fff_fe00;
+pub const READ_MAX: u64 = 0x7fff_fe00;
 
 /// What the header says, checked.
 pub struct Checked {

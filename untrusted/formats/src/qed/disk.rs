@@ -45,3 +45,5 @@ pub struct Header {
     pub backing_filename_size: U32,
 }
 const _: () = assert!(size_of::<Header>() == 64);
+/// Where `features` stands.
+pub const FEATURES_AT: u64 = core::mem::offset_of!(Header, features) as u64;

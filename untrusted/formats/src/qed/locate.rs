@@ -7,23 +7,29 @@ use instar_image::blocks::{self, Blocks, Grid, Root};
 use instar_image::{File, Kind, Layer, Place, Result, Source};
 
 /// The clusters of a QED image.
-struct Map {
+pub struct Map {
     grid: Grid,
-    clusters: Clusters,
+    /// Which offsets of the file are clusters.
+    pub clusters: Clusters,
 }
 
 /// The image's map.
 pub fn layer(file: &File<'_>, checked: &Checked) -> Box<dyn Layer> {
-    let entries = u64::from(checked.table_clusters).saturating_mul(checked.cluster_len.into()) / 8;
-    blocks::layer(Map {
-        grid: Grid {
+    blocks::layer(Map::new(file, checked))
+}
+
+impl Map {
+    /// Of this image.
+    pub fn new(file: &File<'_>, checked: &Checked) -> Map {
+        let entries = u64::from(checked.table_clusters).saturating_mul(checked.cluster_len.into()) / 8;
+        let grid = Grid {
             file: file.id(),
             range: 0..checked.size,
             block_len: checked.clusters.len,
             root: Root::Directory { at: checked.l1_at, count: entries, entries },
-        },
-        clusters: checked.clusters,
-    })
+        };
+        Map { grid, clusters: checked.clusters }
+    }
 }
 
 impl Blocks<8> for Map {

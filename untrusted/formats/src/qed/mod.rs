@@ -5,6 +5,9 @@ mod create;
 pub mod disk;
 mod locate;
 pub mod open;
+mod reserve;
+#[cfg(test)]
+mod reserve_tests;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +15,9 @@ use crate::qcow::{backing, backing_finding};
 use alloc::boxed::Box;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
-use instar_image::{Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, info};
+use instar_image::{
+    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, Site, Target, info,
+};
 use open::Checked;
 
 /// The format.
@@ -34,6 +39,10 @@ impl Format for Qed {
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
+    }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
     }
 }
 
@@ -69,6 +78,10 @@ impl Image for QedImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Ok(locate::layer(&self.file, &self.checked))
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>> {
+        reserve::target(&self.file, &self.checked)
     }
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {

@@ -9,7 +9,7 @@ use instar_image::text::until_nul;
 use instar_image::{Error, File, Kind, Result};
 
 /// The longest name of a backing file.
-const BACKING_NAME_MAX: u64 = 4095;
+pub const BACKING_NAME_MAX: u64 = 4095;
 
 /// What the header says, checked.
 pub struct Checked {
@@ -25,6 +25,8 @@ pub struct Checked {
     pub l1_at: u64,
     /// Which offsets of the file are clusters.
     pub clusters: Clusters,
+    /// Bits that a reader must know.
+    pub features: u64,
     /// It must be checked before it is written.
     pub needs_check: bool,
     /// Name of the backing file.
@@ -75,6 +77,7 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
         header_clusters: header.header_size.get(),
         l1_at,
         clusters,
+        features,
         needs_check: features & NEED_CHECK != 0,
         backing_raw: features & BACKING_NO_PROBE != 0,
         backing,
@@ -106,6 +109,11 @@ impl Clusters {
         // A last cluster that is not whole does not count.
         let end = file_len.saturating_sub(file_len % len);
         Some(Clusters { len, first: len.checked_mul(header.header_size.get().into())?, end, rest })
+    }
+
+    /// Bytes of a table.
+    pub fn table_len(&self) -> u64 {
+        self.rest.saturating_add(self.len)
     }
 
     /// Whether a cluster begins at `at`.

@@ -1,62 +1,331 @@
 //! How a VMDK is laid out: descriptor, header, directories of tables, tables, and grains as they are written.
 
-use instar_image::measure::overlays;
-use instar_image::{Content, Kind, Measured, Recipe, Result};
+use super::descriptor::Text;
+use super::disk::{
+    CHECK_BYTES, DEFLATE, FLAG_COMPRESSED, FLAG_MARKERS, FLAG_NEW_LINES, FLAG_SECOND_DIRECTORY, FLAG_ZERO_GRAIN,
+    Hosted, KDMV,
+};
+use super::open::EXTENTS_MAX;
+use alloc::format;
+use alloc::vec::Vec;
+use instar_image::measure::{Pieces, overlays};
+use instar_image::sector::SECTOR;
+use instar_image::{Content, Fact, FileId, Kind, Measured, Place, Recipe, Result, Site, info};
 
-const SECTOR: u64 = 512;
 const GRAIN_LEN: u64 = 64 << 10;
-/// Header and embedded descriptor.
-const HEAD_LEN: u64 = 21 * SECTOR;
+const GRAIN_SECTORS: u64 = GRAIN_LEN / SECTOR;
+/// Where a descriptor begins in an image that has one inside, and its space.
+const TEXT_SECTOR: u64 = 1;
+const TEXT_SECTORS: u64 = 20;
+/// Where the directories begin.
+const DIRECTORY_SECTOR: u64 = TEXT_SECTOR + TEXT_SECTORS;
 /// Entries of a table of grains; four bytes each, as those of the directory.
 const TABLE_ENTRIES: u64 = 512;
 const ENTRY_LEN: u64 = 4;
+const TABLE_SECTORS: u64 = TABLE_ENTRIES * ENTRY_LEN / SECTOR;
+/// What a table leads to.
+const REACH: u64 = TABLE_ENTRIES * GRAIN_LEN;
 /// An extent of a disk that is split.
-const EXTENT_LEN: u64 = 2 << 30;
-/// A descriptor in a file of its own, at most; and a line of it for an extent, whose name may be long.
-const DESCRIPTOR_LEN: u64 = 20 * SECTOR;
-const LINE_LEN: u64 = 300;
+const SPLIT_LEN: u64 = 2 << 30;
+/// A disk of more grains than this cannot be counted in 32 bits.
+const SIZE_MAX: u64 = (1 << 32) * GRAIN_LEN - SECTOR;
 /// A compressed grain at most: what cannot be compressed grows a little, and has a mark in front.
 const PACKED_LEN: u64 = 129 * SECTOR;
 /// Marks and the footer at the end of a stream.
-const END_LEN: u64 = 6 * SECTOR;
+const END_LEN: u64 = 4 * SECTOR;
+/// As long as the name of a file can be.
+const NAME: [u8; 255] = [b'n'; 255];
 
-/// What is in front of the grains of a sparse extent: everything that leads to them, twice.
-fn before_grains(size: u64) -> u64 {
-    let tables = size.div_ceil(GRAIN_LEN).div_ceil(TABLE_ENTRIES);
-    let directory = tables.saturating_mul(ENTRY_LEN).next_multiple_of(SECTOR);
-    let once = tables.saturating_mul(TABLE_ENTRIES * ENTRY_LEN).saturating_add(directory);
-    once.saturating_mul(2).saturating_add(HEAD_LEN).next_multiple_of(GRAIN_LEN)
+/// How the extents of a disk are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Sparse,
+    Stream,
+    Flat,
 }
 
-/// The same for all extents of a disk that is split.
-fn before_split(size: u64) -> u64 {
-    let last = size % EXTENT_LEN;
-    let last = if last == 0 { 0 } else { before_grains(last) };
-    (size / EXTENT_LEN).saturating_mul(before_grains(EXTENT_LEN)).saturating_add(last)
+/// What a recipe amounts to.
+struct Plan<'r> {
+    size: u64,
+    kind: &'r [u8],
+    manner: Manner,
+    is_split: bool,
+    has_zeroes: bool,
+    adapter: &'r [u8],
+    hardware: &'r [u8],
+    tools: Option<&'r [u8]>,
+    parent: Option<&'r [u8]>,
 }
 
-/// A descriptor that stands alone.
-fn descriptor(extents: u64) -> u64 {
-    extents.saturating_mul(LINE_LEN).saturating_add(DESCRIPTOR_LEN)
+/// What no text in a descriptor can have.
+fn breaks(text: &[u8]) -> bool {
+    text.iter().any(|byte| matches!(byte, b'"' | b'\n' | b'\r' | 0))
+}
+
+impl Plan<'_> {
+    /// Of this recipe, for a qemu-img of this version.
+    fn of(recipe: &Recipe, version: u32) -> Result<Plan<'_>> {
+        let invalid = |text: &[u8]| Kind::Unsupported.what("invalid parameter value: {}").arg(text);
+        let refused = |words: &'static str| Err(Kind::Unsupported.what(words));
+        let parent = recipe.text("backing_file").filter(|name| !name.is_empty());
+        if recipe.text("backing_fmt").is_some_and(|format| format != b"vmdk") {
+            return refused("backing_file must be a vmdk image");
+        }
+        let adapter = recipe.text("adapter_type").unwrap_or(b"ide");
+        if !matches!(adapter, b"ide" | b"lsilogic" | b"buslogic" | b"legacyESX") {
+            return Err(invalid(adapter));
+        }
+        let kind = recipe.text("subformat").unwrap_or(b"monolithicSparse");
+        let (manner, is_split) = match kind {
+            b"monolithicSparse" => (Manner::Sparse, false),
+            b"streamOptimized" => (Manner::Stream, false),
+            b"monolithicFlat" => (Manner::Flat, false),
+            b"twoGbMaxExtentSparse" => (Manner::Sparse, true),
+            b"twoGbMaxExtentFlat" => (Manner::Flat, true),
+            other => return Err(invalid(other)),
+        };
+        let named = recipe.text("hwversion").filter(|version| *version != b"undefined");
+        let hardware = match (recipe.is_on("compat6"), named) {
+            (true, Some(_)) => return refused("compat6 cannot be enabled with hwversion set"),
+            (true, None) => b"6",
+            (false, named) => named.unwrap_or(b"4"),
+        };
+        if manner == Manner::Flat && parent.is_some() {
+            return refused("Flat image can't have backing file");
+        }
+        let has_zeroes = recipe.is_on("zeroed_grain");
+        if manner == Manner::Flat && has_zeroes {
+            return refused("Flat image can't enable zeroed grain");
+        }
+        let tools = recipe.text("toolsversion").unwrap_or(b"2147483647");
+        let size = recipe.size.next_multiple_of(SECTOR);
+        let most = match (manner, is_split) {
+            (_, true) => SPLIT_LEN.saturating_mul(EXTENTS_MAX as u64),
+            (Manner::Flat, _) => u64::MAX,
+            _ => SIZE_MAX,
+        };
+        if size > most {
+            return Err(Kind::TooBig.what("a VMDK of this kind has at most {} bytes").arg(most));
+        }
+        if [hardware, tools, parent.unwrap_or_default()].into_iter().any(breaks) {
+            return refused("a VMDK cannot tell of names and versions with quotation marks or line ends");
+        }
+        // Older versions say nothing of the tools.
+        let tools = Some(tools).filter(|_| !(1..600).contains(&version));
+        Ok(Plan { size, kind, manner, is_split, has_zeroes, adapter, hardware, tools, parent })
+    }
+
+    /// Bytes of the extents, one after the other.
+    fn extents(&self) -> impl Iterator<Item = u64> + '_ {
+        let most = if self.is_split { SPLIT_LEN } else { u64::MAX };
+        let mut rest = self.size;
+        // A disk in one file has an extent even if that holds nothing.
+        let mut one = self.is_inside();
+        core::iter::from_fn(move || {
+            let len = rest.min(most);
+            rest = rest.saturating_sub(len);
+            (len > 0 || core::mem::take(&mut one)).then(|| {
+                one = false;
+                len
+            })
+        })
+    }
+
+    /// The descriptor is inside of the only extent.
+    fn is_inside(&self) -> bool {
+        self.manner != Manner::Flat && !self.is_split
+    }
+
+    /// What the file of an extent is called, counted from 1, if it has one of its own.
+    fn mark(&self, number: usize) -> alloc::string::String {
+        match (self.manner, self.is_split) {
+            (Manner::Flat, false) => "-flat".into(),
+            (Manner::Flat, true) => format!("-f{number:03}"),
+            _ => format!("-s{number:03}"),
+        }
+    }
+
+    /// The descriptor of a disk whose extents have these names.
+    fn text(&self, cid: u32, parent: Option<(u32, &[u8])>, names: &[Vec<u8>]) -> Vec<u8> {
+        let mut text = Text::new(cid, parent, self.kind);
+        for (len, name) in self.extents().zip(names) {
+            text.extent(len / SECTOR, self.manner == Manner::Flat, name);
+        }
+        text.end(self.size / SECTOR, self.adapter, self.hardware, self.tools)
+    }
+
+    /// The header of a sparse extent.
+    fn header(&self, size: u64) -> Hosted {
+        let areas = Areas::of(size);
+        let is_stream = self.manner == Manner::Stream;
+        let when = |is: bool, flag: u32| if is { flag } else { 0 };
+        let flags = FLAG_NEW_LINES
+            | FLAG_SECOND_DIRECTORY
+            | when(is_stream, FLAG_COMPRESSED | FLAG_MARKERS)
+            | when(self.has_zeroes, FLAG_ZERO_GRAIN);
+        Hosted {
+            magic: *KDMV,
+            version: if is_stream { 3 } else { 1u32.saturating_add(self.has_zeroes.into()) }.into(),
+            flags: flags.into(),
+            capacity: (size / SECTOR).into(),
+            granularity: GRAIN_SECTORS.into(),
+            desc_offset: TEXT_SECTOR.into(),
+            desc_size: TEXT_SECTORS.into(),
+            num_gtes_per_gt: u32::try_from(TABLE_ENTRIES).unwrap_or(0).into(),
+            rgd_offset: DIRECTORY_SECTOR.into(),
+            gd_offset: areas.first().into(),
+            grain_offset: areas.grains().into(),
+            unclean_shutdown: 0,
+            check_bytes: CHECK_BYTES,
+            compress_algorithm: if is_stream { DEFLATE } else { 0 }.into(),
+            rest: [0; 433],
+        }
+    }
+}
+
+/// What is in front of the grains of a sparse extent, in sectors: everything that leads to them, twice.
+struct Areas {
+    tables: u64,
+}
+
+impl Areas {
+    fn of(size: u64) -> Areas {
+        Areas { tables: size.div_ceil(REACH) }
+    }
+
+    /// Sectors of a directory.
+    fn directory(&self) -> u64 {
+        self.tables.saturating_mul(ENTRY_LEN).div_ceil(SECTOR)
+    }
+
+    /// Sectors of a directory and its tables.
+    fn once(&self) -> u64 {
+        self.tables.saturating_mul(TABLE_SECTORS).saturating_add(self.directory())
+    }
+
+    /// Where the directory is that counts.
+    fn first(&self) -> u64 {
+        DIRECTORY_SECTOR.saturating_add(self.once())
+    }
+
+    /// Where the grains begin.
+    fn grains(&self) -> u64 {
+        self.first().saturating_add(self.once()).next_multiple_of(GRAIN_SECTORS)
+    }
+
+    fn len(&self) -> u64 {
+        self.grains().saturating_mul(SECTOR)
+    }
 }
 
 /// All files of the disk together.
 pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
-    let size = recipe.size.next_multiple_of(SECTOR);
-    let extents = size.div_ceil(EXTENT_LEN);
-    let (always, stored) = match recipe.text("subformat") {
-        None | Some(b"monolithicSparse") => (before_grains(size), GRAIN_LEN),
-        Some(b"streamOptimized") => (before_grains(size).saturating_add(END_LEN), PACKED_LEN),
-        Some(b"twoGbMaxExtentSparse") => (before_split(size).saturating_add(descriptor(extents)), GRAIN_LEN),
-        Some(b"monolithicFlat") => return Ok(flat(size, 1)),
-        Some(b"twoGbMaxExtentFlat") => return Ok(flat(size, extents)),
-        Some(other) => return Err(Kind::Unsupported.what("invalid parameter value: {}").arg(other)),
+    let plan = Plan::of(recipe, 0)?;
+    let extents: Vec<u64> = plan.extents().collect();
+    // Nobody knows yet what the files are called.
+    let text = match plan.is_inside() {
+        true => 0,
+        false => {
+            let names: Vec<Vec<u8>> = extents.iter().map(|_| NAME.to_vec()).collect();
+            plan.text(u32::MAX, plan.parent.map(|name| (u32::MAX, name)), &names).len() as u64
+        }
     };
-    let pieces = instar_image::measure::Pieces { size, len: GRAIN_LEN, stored, always };
-    pieces.measure(content, overlays(recipe, content))
+    let front = extents.iter().fold(text, |sum, len| sum.saturating_add(Areas::of(*len).len()));
+    let all = overlays(recipe, content);
+    match plan.manner {
+        Manner::Flat => {
+            let all = plan.size.saturating_add(text);
+            Ok(Measured { required: all, fully_allocated: all, bitmaps: None })
+        }
+        Manner::Sparse => {
+            Pieces { size: plan.size, len: GRAIN_LEN, stored: GRAIN_LEN, always: front }.measure(content, all)
+        }
+        Manner::Stream => stream(&plan, front, content, all),
+    }
 }
 
-fn flat(size: u64, extents: u64) -> Measured {
-    let all = size.saturating_add(descriptor(extents));
-    Measured { required: all, fully_allocated: all, bitmaps: None }
+/// A stream: the tables come when they are full, each behind a mark, and the directory comes last.
+fn stream(plan: &Plan<'_>, empty: u64, content: &Content<'_>, all: bool) -> Result<Measured> {
+    let areas = Areas::of(plan.size);
+    let directory = areas.directory().saturating_mul(SECTOR);
+    let always = GRAIN_LEN.saturating_add(directory).saturating_add(END_LEN);
+    let table = TABLE_SECTORS.saturating_add(1).saturating_mul(SECTOR);
+    let len = |tables: u64, grains: u64| {
+        let tables = tables.saturating_mul(table);
+        grains.saturating_mul(PACKED_LEN).saturating_add(tables).saturating_add(always)
+    };
+    let fully_allocated = len(areas.tables, plan.size.div_ceil(GRAIN_LEN)).max(empty);
+    let required = match (&content.input, all) {
+        (None, _) => empty,
+        (Some(_), true) => fully_allocated,
+        (Some(_), false) => len(content.pieces(REACH)?, content.pieces(GRAIN_LEN)?),
+    };
+    Ok(Measured { required, fully_allocated, bitmaps: None })
+}
+
+/// Writes the descriptor and the files of all extents.
+pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+    let plan = Plan::of(recipe, site.rules.version)?;
+    let parent = plan.parent.map(|name| below(site.below).map(|cid| (cid, name))).transpose()?;
+    let mut names = Vec::new();
+    for (len, number) in plan.extents().zip(1usize..) {
+        let (file, name) =
+            if plan.is_inside() { (site.file, site.name.to_vec()) } else { site.part(&plan.mark(number))? };
+        if !plan.is_inside() && breaks(&name) {
+            return Err(Kind::Unsupported.what("a VMDK cannot tell of names with quotation marks or line ends"));
+        }
+        names.push(name);
+        match plan.manner {
+            Manner::Flat => site.drive.set_length(file, len)?,
+            Manner::Sparse | Manner::Stream => extent(&plan, site, file, len)?,
+        }
+    }
+    let cid = u32::from_le_bytes(site.random());
+    // The one that stands for none.
+    let cid = if cid == u32::MAX { 0 } else { cid };
+    let text = plan.text(cid, parent, &names);
+    if !plan.is_inside() {
+        site.put(0, &text[..])?;
+        return site.end(text.len() as u64);
+    }
+    if text.len() as u64 > TEXT_SECTORS.saturating_mul(SECTOR) {
+        return Err(Kind::TooBig.what("the descriptor is too long"));
+    }
+    site.put(TEXT_SECTOR.saturating_mul(SECTOR), &text[..])
+}
+
+/// The content identifier of what lies below.
+fn below(below: Option<&info::Image>) -> Result<u32> {
+    let unknown = || Kind::Unsupported.what("backing_file must be a vmdk image");
+    let below = below.ok_or_else(unknown)?;
+    if below.format.0 != b"vmdk" {
+        let words = "Invalid backing file format: {}. Must be vmdk";
+        return Err(Kind::Unsupported.what(words).arg(below.format.clone()));
+    }
+    match below.specific.as_ref().and_then(|specific| specific.get("cid")) {
+        Some(Fact::Count(cid)) => u32::try_from(*cid).map_err(|_| unknown()),
+        _ => Err(unknown()),
+    }
+}
+
+/// A sparse extent without grains.
+fn extent(plan: &Plan<'_>, site: &Site<'_>, file: FileId, size: u64) -> Result<()> {
+    let areas = Areas::of(size);
+    site.put_in(file, 0, &plan.header(size))?;
+    for directory in [DIRECTORY_SECTOR, areas.first()] {
+        let tables = directory.saturating_add(areas.directory());
+        let mut at = directory.saturating_mul(SECTOR);
+        let (mut number, mut piece) = (0u64, Vec::new());
+        while number < areas.tables {
+            let table = tables.saturating_add(number.saturating_mul(TABLE_SECTORS));
+            piece.extend_from_slice(&u32::try_from(table).unwrap_or(u32::MAX).to_le_bytes());
+            number = number.saturating_add(1);
+            if piece.len() >= site.drive.slot_len().min(1 << 16) || number == areas.tables {
+                site.drive.write(Place { file, at }, &piece)?;
+                at = at.saturating_add(piece.len() as u64);
+                piece.clear();
+            }
+        }
+    }
+    site.drive.set_length(file, areas.len())
 }

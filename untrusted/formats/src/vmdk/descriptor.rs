@@ -1,5 +1,6 @@
 //! The text that describes a VMware disk, read as leniently as qemu-img reads it.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 /// The longest type of disk, the longest name of an extent and the longest name of a parent, in bytes.
@@ -80,6 +81,51 @@ pub fn is_descriptor(text: &[u8]) -> bool {
     }
 }
 
+/// A descriptor in the making.
+pub struct Text(Vec<u8>);
+
+impl Text {
+    /// Of a disk of this type, and with these content identifiers.
+    pub fn new(cid: u32, parent: Option<(u32, &[u8])>, kind: &[u8]) -> Text {
+        let mut text = Text(Vec::new());
+        let (parent_cid, hint) = parent.map_or((u32::MAX, None), |(cid, name)| (cid, Some(name)));
+        let ids = format!("# Disk DescriptorFile\nversion=1\nCID={cid:x}\nparentCID={parent_cid:x}\ncreateType=\"");
+        text.add(&[ids.as_bytes(), kind, b"\"\n"]);
+        if let Some(name) = hint {
+            text.add(&[b"parentFileNameHint=\"", name, b"\""]);
+        }
+        text.add(&[b"\n# Extent description\n"]);
+        text
+    }
+
+    /// One more extent.
+    pub fn extent(&mut self, sectors: u64, is_flat: bool, name: &[u8]) {
+        let (kind, end) = if is_flat { ("FLAT", " 0\n") } else { ("SPARSE", "\n") };
+        self.add(&[format!("RW {sectors} {kind} \"").as_bytes(), name, b"\"", end.as_bytes()]);
+    }
+
+    /// The whole of it, with what follows the extents.
+    pub fn end(mut self, sectors: u64, adapter: &[u8], hardware: &[u8], tools: Option<&[u8]>) -> Vec<u8> {
+        let heads = if adapter == b"ide" { 16u64 } else { 255 };
+        let cylinders = sectors.checked_div(heads.saturating_mul(63)).unwrap_or(0);
+        self.add(&[b"\n# The Disk Data Base\n#DDB\n\n"]);
+        let mut pair = |name: &str, value: &[u8]| self.add(&[b"ddb.", name.as_bytes(), b" = \"", value, b"\"\n"]);
+        pair("virtualHWVersion", hardware);
+        pair("geometry.cylinders", format!("{cylinders}").as_bytes());
+        pair("geometry.heads", format!("{heads}").as_bytes());
+        pair("geometry.sectors", b"63");
+        pair("adapterType", adapter);
+        if let Some(tools) = tools {
+            pair("toolsVersion", tools);
+        }
+        self.0
+    }
+
+    fn add(&mut self, pieces: &[&[u8]]) {
+        pieces.iter().for_each(|piece| self.0.extend_from_slice(piece));
+    }
+}
+
 /// The text up to its first zero.
 pub fn text_of(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or(&[])
@@ -90,6 +136,15 @@ fn after<'t>(bytes: &'t [u8], mark: &[u8], skip: usize) -> Option<&'t [u8]> {
     let place = text_of(bytes).windows(mark.len()).position(|window| window == mark)?;
     let rest = bytes.get(place.checked_add(mark.len())?.checked_add(skip)?..);
     Some(text_of(rest.unwrap_or(&[])))
+}
+
+/// The text with another content identifier.
+pub fn renewed(text: &[u8], cid: u32) -> Option<Vec<u8>> {
+    let mark = b"CID=";
+    let at = text.windows(mark.len()).position(|window| window == mark)?.checked_add(mark.len())?;
+    let (before, old) = text.split_at_checked(at)?;
+    let end = old.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(old.len());
+    Some([before, format!("{cid:x}").as_bytes(), old.get(end..)?].concat())
 }
 
 /// What stands between the quotes after `name=`.

@@ -10,18 +10,28 @@ pub const KDMV: &[u8; 4] = b"KDMV";
 pub const COWD: &[u8; 4] = b"COWD";
 /// `gd_offset` of a stream: the directory is named by the footer.
 pub const AT_END: u64 = u64::MAX;
+/// `flags`: the check of line ends is there.
+pub const FLAG_NEW_LINES: u32 = 1;
 /// `flags`: there is a second directory.
 pub const FLAG_SECOND_DIRECTORY: u32 = 1 << 1;
 /// `flags`: an entry of [`ZERO_GRAIN`] is a grain of zeroes.
 pub const FLAG_ZERO_GRAIN: u32 = 1 << 2;
+/// `flags`: grains are compressed.
+pub const FLAG_COMPRESSED: u32 = 1 << 16;
 /// `flags`: a [`Marker`] stands before each grain and each table.
 pub const FLAG_MARKERS: u32 = 1 << 17;
 /// An entry of a grain table: zeroes.
 pub const ZERO_GRAIN: u32 = 1;
 /// Bytes of a [`Marker`] before a compressed grain, whose data follow at once: sector and length.
 pub const GRAIN_MARKER_LEN: u64 = 12;
+/// `check_bytes` of a file that has been left as it was.
+pub const CHECK_BYTES: [u8; 4] = *b"\n \r\n";
 /// `compress_algorithm`: deflate.
 pub const DEFLATE: u16 = 1;
+/// `kind` of the marker before a table of grains.
+pub const MARKER_TABLE: u32 = 1;
+/// `kind` of the marker before the directory.
+pub const MARKER_DIRECTORY: u32 = 2;
 /// `kind` of the marker before a footer.
 pub const MARKER_FOOTER: u32 = 3;
 /// Where the text begins that describes a disk with a header.

@@ -176,15 +176,17 @@ impl Spread {
 /// The grains of a sparse extent, with entries of four bytes.
 pub struct Grains {
     grid: Grid,
-    compressed: bool,
+    /// They are compressed.
+    pub compressed: bool,
     /// Before each compressed grain stands how long it is.
-    marked: bool,
+    pub marked: bool,
     /// Grains can be zero without being there.
-    zeroable: bool,
+    pub zeroable: bool,
 }
 
 impl Grains {
-    fn new(file: FileId, range: Range<u64>, sparse: &Sparse) -> Grains {
+    /// Of an extent that has these bytes of the disk.
+    pub fn new(file: FileId, range: Range<u64>, sparse: &Sparse) -> Grains {
         Grains {
             grid: Grid {
                 file,

@@ -2,11 +2,15 @@
 
 mod census;
 mod create;
+#[cfg(test)]
+mod create_tests;
 pub mod descriptor;
 pub mod disk;
 mod locate;
 pub mod open;
+mod reserve;
 pub mod sparse;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -17,8 +21,8 @@ use alloc::vec::Vec;
 use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, format,
-    info,
+    Census, Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, Site,
+    Target, format, info,
 };
 use open::{Body, Checked, Extent};
 
@@ -46,6 +50,10 @@ impl Format for Vmdk {
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
+    }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
     }
 }
 
@@ -86,6 +94,10 @@ impl Image for VmdkImage<'_> {
 
     fn layer(&self) -> Result<Box<dyn Layer>> {
         locate::layer(&self.checked)
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>> {
+        reserve::target(&self.file, &self.checked)
     }
 
     fn censuses(&self, scope: Scope) -> Vec<Box<dyn Census + '_>> {

@@ -12,7 +12,7 @@ const TEXT_MAX: u64 = (1 << 20) - 1;
 /// Bytes of a descriptor that are looked at for identifiers and the parent.
 const HEAD_LEN: usize = 20 * 512;
 /// Extents that a disk may have.
-const EXTENTS_MAX: usize = 4096;
+pub const EXTENTS_MAX: usize = 4096;
 /// Extents may have descriptors of their own, but not for ever.
 const DEPTH_MAX: u32 = 4;
 /// The types of disk that have a descriptor of their own.
@@ -70,6 +70,8 @@ pub struct Checked {
     pub parent: Option<Vec<u8>>,
     /// The descriptor.
     pub text: Vec<u8>,
+    /// Where that begins.
+    pub text_at: u64,
 }
 
 /// Reads and checks the descriptor, and opens all extents.
@@ -104,6 +106,7 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
         parent_cid,
         parent: parent.map(<[u8]>::to_vec),
         text: descriptor::text_of(&head).to_vec(),
+        text_at: head_at,
     })
 }
 

@@ -26,6 +26,12 @@ pub struct Sparse {
     pub grain_sectors: u64,
     /// Where the directory begins, in bytes.
     pub directory_at: u64,
+    /// Where the directory is that leads to the same once more.
+    pub second_at: Option<u64>,
+    /// Where the grains begin.
+    pub grains_at: u64,
+    /// Where the footer begins, if the header is there.
+    pub footer_at: Option<u64>,
     /// Its entries; they may be fewer than the disk needs.
     pub directory_count: u32,
     /// Entries of a table.
@@ -53,7 +59,10 @@ pub struct SeAreas {
 
 /// The header of a hosted sparse disk: the one that counts, be it at the front or at the end.
 pub fn hosted(file: &File<'_>, front: Hosted) -> Result<Sparse> {
-    let header = if front.gd_offset.get() == AT_END { footer(file)? } else { front };
+    let (header, footer_at) = match front.gd_offset.get() {
+        AT_END => footer(file).map(|(header, at)| (header, Some(at)))?,
+        _ => (front, None),
+    };
     if header.version.get() > 3 {
         return Err(Kind::Unsupported.what("Unsupported VMDK version {}").arg(header.version.get()));
     }
@@ -73,10 +82,13 @@ pub fn hosted(file: &File<'_>, front: Hosted) -> Result<Sparse> {
             .what("File truncated, expecting at least {} bytes")
             .arg(grains_from.wrapping_mul(512).cast_signed()));
     }
-    let sparse = Sparse {
+    let mut sparse = Sparse {
         sectors: capacity,
         grain_sectors: header.granularity.get(),
         directory_at: header.gd_offset.get().wrapping_mul(512),
+        second_at: None,
+        grains_at: grains_from.wrapping_mul(512),
+        footer_at,
         directory_count: u32::try_from(entries & 0xffff_ffff).unwrap_or(u32::MAX),
         table_count,
         se: None,
@@ -89,11 +101,12 @@ pub fn hosted(file: &File<'_>, front: Hosted) -> Result<Sparse> {
     if header.flags.get() & FLAG_SECOND_DIRECTORY != 0 {
         let second = header.rgd_offset.get().wrapping_mul(512);
         readable(file, second, "Could not read l1 backup table from extent '{file}': Input/output error")?;
+        sparse.second_at = Some(second);
     }
     Ok(sparse)
 }
 
-fn footer(file: &File<'_>) -> Result<Hosted> {
+fn footer(file: &File<'_>) -> Result<(Hosted, u64)> {
     let end = file.len().next_multiple_of(512);
     let Some(at) = end.checked_sub(size_of::<Footer>() as u64) else {
         return Err(Kind::Corrupt.what("Failed to read footer: Input/output error"));
@@ -103,7 +116,7 @@ fn footer(file: &File<'_>) -> Result<Hosted> {
     let sound = &footer.header.magic == KDMV
         && (marker.size.get(), marker.kind.get()) == (0, MARKER_FOOTER)
         && (end.value.get(), end.size.get(), end.kind.get()) == (0, 0, 0);
-    if sound { Ok(footer.header) } else { Err(Kind::Corrupt.what("Invalid footer")) }
+    if sound { Ok((footer.header, at)) } else { Err(Kind::Corrupt.what("Invalid footer")) }
 }
 
 /// The header of ESX's older sparse disk.
@@ -112,6 +125,9 @@ pub fn cowd(header: &Cowd) -> Result<Sparse> {
         sectors: header.disk_sectors.get().into(),
         grain_sectors: header.granularity.get().into(),
         directory_at: u64::from(header.l1dir_offset.get()).wrapping_mul(512),
+        second_at: None,
+        grains_at: 0,
+        footer_at: None,
         directory_count: header.l1dir_size.get(),
         table_count: 4096,
         se: None,
@@ -150,6 +166,9 @@ pub fn se_sparse(file: &File<'_>) -> Result<Sparse> {
         sectors: header.capacity.get(),
         grain_sectors: header.grain_size.get(),
         directory_at: header.grain_dir_offset.get().wrapping_mul(512),
+        second_at: None,
+        grains_at: areas.grains_at,
+        footer_at: None,
         directory_count: u32::try_from(entries & 0xffff_ffff).unwrap_or(u32::MAX),
         table_count: SE_TABLE_LEN / 8,
         se: Some(areas),

@@ -1,0 +1,217 @@
+//! VMware disks written to.
+
+use crate::vmdk::Vmdk;
+use crate::vmdk::create_tests::KINDS;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+use instar_image::{File, Format, Options};
+use instar_testkit::alike::{clean, holds, holds_elsewhere, scatter};
+use instar_testkit::build::vmdk::{Descriptor, Grain, Hosted, cowd, sparse};
+use instar_testkit::folder::Folder;
+use instar_testkit::made::options;
+use instar_testkit::oracle::{Oracle, maker, newest, version};
+use instar_testkit::place::Scratch;
+use instar_testkit::twin::{create, scribble};
+use instar_testkit::workshop::{Order, Pour, bytes};
+
+fn all() -> Vec<&'static Oracle> {
+    [maker(), newest()].into_iter().chain(version("5.2")).collect()
+}
+
+/// Asserts that qemu-img finds nothing wrong, and reads what the raw file holds.
+fn good(oracles: &[&Oracle], scratch: &Scratch, name: &str) {
+    for oracle in oracles {
+        clean(oracle, scratch.path(), "vmdk", name);
+        holds(oracle, scratch.path(), &["-f", "vmdk", name], "in.raw");
+    }
+}
+
+fn cid(folder: &Folder, name: &str) -> u64 {
+    let granted = folder.open(name.as_bytes()).unwrap();
+    let told = Vmdk.open(File::new(folder, &granted), &Options::default()).unwrap().describe(false).unwrap();
+    match told.specific.unwrap().get("cid") {
+        Some(instar_image::Fact::Count(cid)) => *cid,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_written_is_read_by_qemu_img() {
+    let scratch = Scratch::new("vmdk-write");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    for (seed, kind) in (0..).zip(KINDS) {
+        let size = (35 << 20) + 512 * (seed % 2);
+        scatter(path, "in.raw", size, seed, 15);
+        let order = Order { options: options(&format!("subformat={kind}")), ..Order::plain(&Vmdk, size) };
+        order.create(&folder, "a.vmdk").unwrap();
+        let new = cid(&folder, "a.vmdk");
+        Pour { pack: seed == 2, ..Pour::new("a.vmdk", &[&Vmdk], "in.raw") }.go(&folder).unwrap();
+        assert_ne!(cid(&folder, "a.vmdk"), new, "{kind}");
+        good(&all(), &scratch, "a.vmdk");
+        holds_elsewhere("pyvmdk", path, "a.vmdk", "in.raw");
+        // Once more, over what is there; then over what qemu-img has made.
+        let stream = kind == "streamOptimized";
+        if !stream {
+            scatter(path, "in.raw", size, seed + 10, 10);
+            Pour::there("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+            good(&[maker()], &scratch, "a.vmdk");
+        }
+        create(path, &format!("-f vmdk -o subformat={kind} b.vmdk {size}"));
+        if !stream {
+            scribble(path, "vmdk", "b.vmdk", size, seed, 12);
+        }
+        let was = cid(&folder, "b.vmdk");
+        Pour::there("b.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+        assert_ne!(cid(&folder, "b.vmdk"), was, "{kind}");
+        good(&[maker(), newest()], &scratch, "b.vmdk");
+    }
+}
+
+#[test]
+fn a_stream_is_one() {
+    let scratch = Scratch::new("vmdk-stream");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    for (seed, size, count) in [(1, 100 << 20, 12), (2, (70 << 20) + 512, 12), (3, 512, 0), (4, 33 << 20, 0)] {
+        scatter(path, "in.raw", size, seed, count);
+        let order = Order { options: options("subformat=streamOptimized"), ..Order::plain(&Vmdk, size) };
+        order.create(&folder, "a.vmdk").unwrap();
+        Pour::new("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+        // A reader that only goes forward: the header, then marks until the last.
+        let stream = bytes(path, "a.vmdk");
+        let flags = word(&stream, 8);
+        assert_eq!((word(&stream, 4), flags, number(&stream, 56)), (3, 0x3_0001, u64::MAX));
+        let (mut at, mut last, mut kinds) = (65536, None, Vec::new());
+        let mut grains: Vec<(u64, usize)> = Vec::new();
+        loop {
+            let (value, len, kind) = (number(&stream, at), word(&stream, at + 8), word(&stream, at + 12));
+            match (len, kind) {
+                (0, 0) => break,
+                (0, kind) => {
+                    kinds.push(kind);
+                    // A table says where the grains before it are.
+                    if kind == 1 {
+                        for (sector, place) in grains.drain(..) {
+                            let entry = at + 512 + (sector as usize / 128 % 512) * 4;
+                            assert_eq!(word(&stream, entry) as usize * 512, place);
+                        }
+                    }
+                    at += 512 * (1 + value as usize);
+                }
+                (len, _) => {
+                    assert!(last.is_none_or(|last| last < value), "grains in their order");
+                    last = Some(value);
+                    grains.push((value, at));
+                    at = (at + 12 + len as usize).next_multiple_of(512);
+                }
+            }
+        }
+        assert_eq!(at + 512, stream.len());
+        assert!(kinds.ends_with(&[2, 3]) && grains.is_empty(), "{kinds:?}");
+    }
+}
+
+#[test]
+fn what_lies_below_shows_through_or_is_hidden() {
+    let scratch = Scratch::new("vmdk-over");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    let size = 6 << 20;
+    scatter(path, "base.raw", size, 7, 40);
+    maker().img().folder(path).args(["convert", "-O", "vmdk", "base.raw", "base.vmdk"]).must();
+    let kinds = [
+        "subformat=monolithicSparse",
+        "subformat=monolithicSparse,zeroed_grain=on",
+        "subformat=twoGbMaxExtentSparse",
+        "subformat=streamOptimized",
+        "subformat=streamOptimized,zeroed_grain=on",
+    ];
+    for (seed, kind) in (0..).zip(kinds) {
+        for is_new in [true, false] {
+            // The disk may be larger than what lies below it.
+            let size = if is_new { size } else { size + 512 };
+            scatter(path, "in.raw", size, seed, 8);
+            create(path, &format!("-f vmdk -o {kind} -b base.vmdk -F vmdk a.vmdk {size}"));
+            if !is_new && !kind.contains("stream") {
+                scribble(path, "vmdk", "a.vmdk", size, seed, 12);
+            }
+            Pour { is_new, ..Pour::there("a.vmdk", &[&Vmdk, &Vmdk], "in.raw") }.go(&folder).unwrap();
+            good(&[maker(), newest()], &scratch, "a.vmdk");
+        }
+    }
+}
+
+#[test]
+fn packed_grains_are_added_and_never_written_twice() {
+    let scratch = Scratch::new("vmdk-add");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    let size = 40 << 20;
+    for by_us in [false, true] {
+        // Grains of the second table.
+        let mut late = vec![0; size];
+        late[(35 << 20)..(36 << 20)].fill(7);
+        late[size - 1] = 8;
+        scratch.put("late.raw", &late);
+        if by_us {
+            let order = Order { options: options("subformat=streamOptimized"), ..Order::plain(&Vmdk, size as u64) };
+            order.create(&folder, "a.vmdk").unwrap();
+            Pour::new("a.vmdk", &[&Vmdk], "late.raw").go(&folder).unwrap();
+        } else {
+            let words = ["convert", "-O", "vmdk", "-o", "subformat=streamOptimized", "late.raw", "a.vmdk"];
+            maker().img().folder(path).args(words).must();
+        }
+        scatter(path, "in.raw", 3 << 20, 1, 10);
+        Pour::there("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+        let early = bytes(path, "in.raw");
+        late[..early.len()].copy_from_slice(&early);
+        scratch.put("early.raw", &early);
+        scratch.put("in.raw", &late);
+        good(&all(), &scratch, "a.vmdk");
+        holds_elsewhere("pyvmdk", path, "a.vmdk", "in.raw");
+        let error = Pour::there("a.vmdk", &[&Vmdk], "early.raw").go(&folder).unwrap_err();
+        assert_eq!(error.what.0, b"Could not write to allocated cluster for streamOptimized");
+    }
+}
+
+#[test]
+fn disks_of_many_extents_are_written() {
+    let scratch = Scratch::new("vmdk-many");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    let zeroing = Hosted { capacity: 256, grain: 8, flags: 7, ..Hosted::default() };
+    let grains: &[(u64, Grain)] = &[(1, Grain::Data(0x33)), (3, Grain::Entry(1)), (31, Grain::Data(0x44))];
+    let extents: [&[&str]; 4] = [
+        &["RW 16 VMFS \"flat\"", "RW 256 SPARSE \"sparse\"", "RW 24 VMFS \"other\""],
+        &["RW 256 SPARSE \"sparse\"", "RW 1000 VMFSSPARSE \"cowd\""],
+        &["RW 7 VMFS \"flat\"", "RW 256 SPARSE \"sparse\"", "RW 100 VMFSSPARSE \"cowd3\""],
+        &["RW 30 FLAT \"flat\" 3", "RW 30 FLAT \"other\" 0"],
+    ];
+    for (seed, lines) in (0..).zip(extents) {
+        scratch.put("flat", vec![1; 64 * 512]);
+        scratch.put("other", vec![2; 64 * 512]);
+        scratch.put("sparse", sparse(&zeroing, &Descriptor::default(), grains));
+        scratch.put("cowd", cowd(1000, 8, &[(0, 0x51), (5, 0x52), (124, 0x53)], None));
+        scratch.put("cowd3", cowd(100, 3, &[(0, 0x51), (5, 0x52), (33, 0x53)], None));
+        scratch.put("a.vmdk", Descriptor::of("vmfs", lines).text());
+        let sectors = |line: &str| line.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+        let size = lines.iter().map(|line| sectors(line)).sum::<u64>() * 512;
+        scatter(path, "in.raw", size, seed, 6);
+        Pour::there("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+        holds(maker(), path, &["-f", "vmdk", "a.vmdk"], "in.raw");
+    }
+}
+
+#[test]
+fn split_disks_are_written_in_all_their_parts() {
+    let scratch = Scratch::new("vmdk-split");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    let size = (2u64 << 30) + (3 << 20);
+    scatter(path, "in.raw", size, 1, 5);
+    maker().io().folder(path).args(["-f", "raw", "-c", "write -P 5 2047M 2M", "in.raw"]).must();
+    for kind in ["twoGbMaxExtentSparse", "twoGbMaxExtentFlat"] {
+        let order = Order { options: options(&format!("subformat={kind}")), ..Order::plain(&Vmdk, size) };
+        order.create(&folder, "a.vmdk").unwrap();
+        Pour::new("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+        maker().img().folder(path).args(["compare", "-f", "raw", "-F", "vmdk", "in.raw", "a.vmdk"]).must();
+    }
+}
