@@ -246,6 +246,16 @@ pub fn header_len(recipe: &Recipe, prefix: &str) -> Result<u64> {
     if recipe.is_on(&[prefix, "detached-header"].concat()) { Err(unexpected()) } else { Ok(plan.disk_at()) }
 }
 
+/// Header and slots of a container inside an image of another format, whose disk lies wherever that format has it: made
+/// as a recipe asks for by options with this prefix.
+pub fn header(recipe: &Recipe, prefix: &str, site: &Site<'_>) -> Result<Made> {
+    Plan::of(recipe, prefix, version(site))?.lock(site, false)
+}
+
+fn version(site: &Site<'_>) -> u32 {
+    if site.rules.as_qemu { site.rules.version } else { 0 }
+}
+
 /// Header, slots and disk.
 pub fn measure(recipe: &Recipe, _content: &Content<'_>) -> Result<Measured> {
     let size = add(recipe.size, header_len(recipe, "")?, too_large)?;
@@ -260,10 +270,9 @@ pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
         None => Kind::Unsupported.what("invalid parameter value"),
     };
     let how = Preallocation::of(recipe).map_err(invalid)?;
-    let version = if site.rules.as_qemu { site.rules.version } else { 0 };
-    let plan = Plan::of(recipe, "", version)?;
+    let plan = Plan::of(recipe, "", version(site))?;
     let is_apart = recipe.is_on("detached-header");
-    if is_apart && (1..1002).contains(&version) {
+    if is_apart && (1..1002).contains(&version(site)) {
         return Err(unexpected());
     }
     let header = if is_apart { site.beside.unwrap_or(site.file) } else { site.file };
