@@ -12,8 +12,6 @@ mod parent;
 pub mod replay;
 mod reserve;
 #[cfg(test)]
-mod reserve_tests;
-#[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;

@@ -1,5 +1,8 @@
 //! Where the bytes of a VHDX may go: in blocks, of a disk that differs from another also in sectors of blocks.
 
+#[cfg(test)]
+mod tests;
+
 use super::create::{GAP, sealed};
 use super::disk::{
     BITMAP_LEN, FULLY_PRESENT, HEADER_LEN, HEADERS_AT, Header, NOT_PRESENT, OFFSET_MASK, PARTIALLY_PRESENT, STATE_MASK,
@@ -39,7 +42,8 @@ pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
         is_reserved &= !slot.is_held || space.is_none_or(|space| is_apart(&slot, space, checked));
         Ok(())
     })?;
-    let first: Header = file.read_as(HEADERS_AT[0])?;
+    let [first_at, _] = HEADERS_AT;
+    let first: Header = file.read_as(first_at)?;
     let disk = Disk {
         grid: Grid {
             file: file.id(),
