@@ -112,9 +112,8 @@ impl<'a> Asked<'a> {
         }
         let plain = self.place()?;
         let schema = Schema::on(format, self.ground(&plain.path), profile);
-        let schema = schema.ok_or_else(|| {
-            self.say(&[b"Format driver '", format, b"' does not support image creation"].concat())
-        })?;
+        let schema = schema
+            .ok_or_else(|| self.say(&[b"Format driver '", format, b"' does not support image creation"].concat()))?;
         let schema = if self.is_native() { schema.with_ours() } else { schema };
         recipe::check_grain(parsed, settings).map_err(|complaint| self.complain(complaint))?;
         let mut entries = recipe::entries(parsed);
@@ -125,7 +124,8 @@ impl<'a> Asked<'a> {
             }
             entries.push((b"size".to_vec(), size.to_string().into_bytes()));
         }
-        let below = [("backing", "backing_file", "Backing file"), ("backing-format", "backing_fmt", "Backing file format")];
+        let below =
+            [("backing", "backing_file", "Backing file"), ("backing-format", "backing_fmt", "Backing file format")];
         for (key, option, what) in below {
             let Some(value) = parsed.bytes(key) else { continue };
             if !schema.has(option) {
@@ -169,7 +169,8 @@ impl<'a> Wanted<'a> {
         if self.backing_name() == Some(self.asked.name) {
             return Err(self.say(b"Error: Trying to create an image with the same filename as the backing file"));
         }
-        let is_blind = self.backing_name().is_some() && !self.looks_below() && self.recipe.text("backing_fmt").is_none();
+        let is_blind =
+            self.backing_name().is_some() && !self.looks_below() && self.recipe.text("backing_fmt").is_none();
         if is_blind && !self.asked.is_native() {
             if profile.backing_format_required() {
                 return Err(self.say(b"Backing file specified without backing format"));
@@ -221,7 +222,8 @@ impl<'a> Wanted<'a> {
         };
         let asking = Asking { session, images: &images, parsed, settings };
         let (cell, wall) = setup::moving_cell(parsed, settings, Some(1))?;
-        let mut founding = Founding { wanted: self, asking: &asking, own, beside, data, ..Founding::new(self, &asking) };
+        let mut founding =
+            Founding { wanted: self, asking: &asking, own, beside, data, ..Founding::new(self, &asking) };
         let mut hear = |event: &[u8]| {
             match decode(event)? {
                 Event::Step(step) => founding.heard.step(step),
@@ -270,8 +272,7 @@ struct Founding<'f, 'a> {
 
 impl<'f, 'a> Founding<'f, 'a> {
     fn new(wanted: &'f Wanted<'a>, asking: &'f Asking<'f>) -> Self {
-        let own =
-            Granted { id: FileId(0), len: 0, allocated: 0, writable: true, pinned: None, suggested: None };
+        let own = Granted { id: FileId(0), len: 0, allocated: 0, writable: true, pinned: None, suggested: None };
         Founding {
             wanted,
             asking,
@@ -308,7 +309,8 @@ impl<'f, 'a> Founding<'f, 'a> {
         self.check_preallocation()?;
         let session = self.asking.session;
         let wish = recipe::wish(recipe::hints(&wanted.recipe), session.is_locking());
-        let main = self.file(&wanted.plain.path, wanted.plain.is_device || wanted.asked.format == b"host_device", wish)?;
+        let main =
+            self.file(&wanted.plain.path, wanted.plain.is_device || wanted.asked.format == b"host_device", wish)?;
         self.check_made(&main)?;
         session.fulfil(self.own.id, main.file());
         if let (Some(path), Some(beside)) = (self.data.clone(), self.beside.clone()) {
@@ -366,12 +368,22 @@ impl<'f, 'a> Founding<'f, 'a> {
         // The format that was found, where the image will say so.
         let below = self.heard.images.first().and_then(|layers| layers.first());
         let said = wanted.recipe.text("backing_fmt");
-        if let Some(found) = below.map(|layer| &layer.format.0).filter(|found| said.map_or(*found != b"raw", |s| s != &found[..])) {
+        if let Some(found) =
+            below.map(|layer| &layer.format.0).filter(|found| said.map_or(*found != b"raw", |s| s != &found[..]))
+        {
             entries.push((b"backing_fmt".to_vec(), found.clone()));
         }
         let text = stdout_text(settings);
         let shown = wanted.schema.shown(&entries, &settings.profile);
-        let parts = [b"Formatting '", &text.show(wanted.asked.name)[..], b"', fmt=", wanted.asked.format, b" ", &text.show(&shown), b"\n"];
+        let parts = [
+            b"Formatting '",
+            &text.show(wanted.asked.name)[..],
+            b"', fmt=",
+            wanted.asked.format,
+            b" ",
+            &text.show(&shown),
+            b"\n",
+        ];
         self.line = parts.concat();
     }
 
@@ -477,7 +489,8 @@ impl<'f, 'a> Founding<'f, 'a> {
         }
         let words = self.asking.words(error);
         if error.kind == Kind::TooBig && words.starts_with(b"The image size is too large") {
-            let hint: &[u8] = if wanted.schema.has("cluster_size") { b" (try using a larger cluster size)" } else { b"" };
+            let hint: &[u8] =
+                if wanted.schema.has("cluster_size") { b" (try using a larger cluster size)" } else { b"" };
             let words = [b"The image size is too large for file format '", wanted.asked.format, b"'", hint].concat();
             return wanted.say(&words);
         }

@@ -45,6 +45,8 @@ pub enum Purpose {
     DescribeWhole,
     /// To be read: who has no key to it is refused before anything else is looked at.
     Read,
+    /// The same, and to be written to.
+    Write,
     /// To be checked: what is wrong with it need not keep it from being opened.
     Check,
 }
@@ -60,6 +62,11 @@ impl Options {
         self.purpose == Purpose::Check
     }
 
+    /// It will be written to.
+    pub fn for_writing(&self) -> bool {
+        self.purpose == Purpose::Write
+    }
+
     /// Whether the ways of a qemu-img before this version are wanted.
     pub fn is_before(&self, version: u32) -> bool {
         self.as_qemu && (1..version).contains(&self.version)
@@ -68,7 +75,7 @@ impl Options {
     /// Refuses at once who has no key to what is encrypted and will be read; qemu-img's name for the key is `name`.
     pub fn demand_key(&self, file: &File<'_>, name: &'static str) -> Result<()> {
         match (self.purpose, &self.key) {
-            (Purpose::Read | Purpose::Check, None) => Err(no_key(file, name)),
+            (Purpose::Read | Purpose::Write | Purpose::Check, None) => Err(no_key(file, name)),
             _ => Ok(()),
         }
     }
