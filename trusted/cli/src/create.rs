@@ -23,12 +23,16 @@ use instar_wire::io::{FileId, Granted};
 use instar_wire::op;
 use instar_wire::op::Recipe;
 use instar_wire::op::create::{Event, Made, Request};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// What a worker may tell in all: the layers of a chain, and little more.
 const EVENTS_MAX: u64 = 1 << 20;
+
+/// The longest file, in whole sectors.
+const LEN_MAX: u64 = i64::MAX as u64 / 512 * 512;
 
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
@@ -112,9 +116,8 @@ impl<'a> Asked<'a> {
         }
         let plain = self.place()?;
         let schema = Schema::on(format, self.ground(&plain.path), profile);
-        let schema = schema.ok_or_else(|| {
-            self.say(&[b"Format driver '", format, b"' does not support image creation"].concat())
-        })?;
+        let schema = schema
+            .ok_or_else(|| self.say(&[b"Format driver '", format, b"' does not support image creation"].concat()))?;
         let schema = if self.is_native() { schema.with_ours() } else { schema };
         recipe::check_grain(parsed, settings).map_err(|complaint| self.complain(complaint))?;
         let mut entries = recipe::entries(parsed);
@@ -125,7 +128,8 @@ impl<'a> Asked<'a> {
             }
             entries.push((b"size".to_vec(), size.to_string().into_bytes()));
         }
-        let below = [("backing", "backing_file", "Backing file"), ("backing-format", "backing_fmt", "Backing file format")];
+        let below =
+            [("backing", "backing_file", "Backing file"), ("backing-format", "backing_fmt", "Backing file format")];
         for (key, option, what) in below {
             let Some(value) = parsed.bytes(key) else { continue };
             if !schema.has(option) {
@@ -169,7 +173,8 @@ impl<'a> Wanted<'a> {
         if self.backing_name() == Some(self.asked.name) {
             return Err(self.say(b"Error: Trying to create an image with the same filename as the backing file"));
         }
-        let is_blind = self.backing_name().is_some() && !self.looks_below() && self.recipe.text("backing_fmt").is_none();
+        let is_blind =
+            self.backing_name().is_some() && !self.looks_below() && self.recipe.text("backing_fmt").is_none();
         if is_blind && !self.asked.is_native() {
             if profile.backing_format_required() {
                 return Err(self.say(b"Backing file specified without backing format"));
@@ -221,7 +226,8 @@ impl<'a> Wanted<'a> {
         };
         let asking = Asking { session, images: &images, parsed, settings };
         let (cell, wall) = setup::moving_cell(parsed, settings, Some(1))?;
-        let mut founding = Founding { wanted: self, asking: &asking, own, beside, data, ..Founding::new(self, &asking) };
+        let mut founding =
+            Founding { wanted: self, asking: &asking, own, beside, data, ..Founding::new(self, &asking) };
         let mut hear = |event: &[u8]| {
             match decode(event)? {
                 Event::Step(step) => founding.heard.step(step),
@@ -270,8 +276,7 @@ struct Founding<'f, 'a> {
 
 impl<'f, 'a> Founding<'f, 'a> {
     fn new(wanted: &'f Wanted<'a>, asking: &'f Asking<'f>) -> Self {
-        let own =
-            Granted { id: FileId(0), len: 0, allocated: 0, writable: true, pinned: None, suggested: None };
+        let own = Granted { id: FileId(0), len: 0, allocated: 0, writable: true, pinned: None, suggested: None };
         Founding {
             wanted,
             asking,
@@ -305,10 +310,12 @@ impl<'f, 'a> Founding<'f, 'a> {
         checked.map_err(|told| wanted.not_below(&told, self.below()))?;
         self.check_format_below()?;
         self.tell();
+        self.check_words()?;
         self.check_preallocation()?;
         let session = self.asking.session;
         let wish = recipe::wish(recipe::hints(&wanted.recipe), session.is_locking());
-        let main = self.file(&wanted.plain.path, wanted.plain.is_device || wanted.asked.format == b"host_device", wish)?;
+        let main =
+            self.file(&wanted.plain.path, wanted.plain.is_device || wanted.asked.format == b"host_device", wish)?;
         self.check_made(&main)?;
         session.fulfil(self.own.id, main.file());
         if let (Some(path), Some(beside)) = (self.data.clone(), self.beside.clone()) {
@@ -366,13 +373,40 @@ impl<'f, 'a> Founding<'f, 'a> {
         // The format that was found, where the image will say so.
         let below = self.heard.images.first().and_then(|layers| layers.first());
         let said = wanted.recipe.text("backing_fmt");
-        if let Some(found) = below.map(|layer| &layer.format.0).filter(|found| said.map_or(*found != b"raw", |s| s != &found[..])) {
+        if let Some(found) =
+            below.map(|layer| &layer.format.0).filter(|found| said.map_or(*found != b"raw", |s| s != &found[..]))
+        {
             entries.push((b"backing_fmt".to_vec(), found.clone()));
         }
         let text = stdout_text(settings);
         let shown = wanted.schema.shown(&entries, &settings.profile);
-        let parts = [b"Formatting '", &text.show(wanted.asked.name)[..], b"', fmt=", wanted.asked.format, b" ", &text.show(&shown), b"\n"];
+        let parts = [
+            b"Formatting '",
+            &text.show(wanted.asked.name)[..],
+            b"', fmt=",
+            wanted.asked.format,
+            b" ",
+            &text.show(&shown),
+            b"\n",
+        ];
         self.line = parts.concat();
+    }
+
+    /// Refuses what is wrong with the words, whatever the format makes of them.
+    fn check_words(&self) -> Result<(), Told> {
+        let (wanted, profile) = (self.wanted, &self.settings().profile);
+        let claim = wanted.recipe.text("backing_fmt").filter(|name| drivers::driver(name, profile).is_none());
+        if let Some(name) = claim.filter(|_| [&b"qcow2"[..], b"qed"].contains(&wanted.asked.format)) {
+            let name = stderr_text(self.settings()).show(name).into_owned();
+            return Err(wanted.say(&match profile.enum_words() {
+                true => [b"Parameter 'backing-fmt' does not accept value '", &name[..], b"'"].concat(),
+                false => [b"Invalid parameter '", &name[..], b"'"].concat(),
+            }));
+        }
+        if wanted.recipe.is_on("detached-header") && !wanted.asked.is_native() && !profile.detached_header_works() {
+            return Err(wanted.say(b"Parameter 'detached-header' is unexpected"));
+        }
+        Ok(())
     }
 
     /// Refuses what no file can be asked for; other ways to set space aside are the format's.
@@ -431,6 +465,10 @@ impl<'f, 'a> Founding<'f, 'a> {
             FileType::BlockDevice | FileType::CharacterDevice if is_raw && self.size > main.len() => {
                 Err(self.wanted.say(b"Cannot grow device files"))
             }
+            // The last sector would end beyond all offsets.
+            FileType::RegularFile if is_raw && self.size > LEN_MAX => {
+                Err(self.wanted.say(b"Could not resize file: Invalid argument"))
+            }
             _ => Ok(()),
         }
     }
@@ -442,7 +480,14 @@ impl<'f, 'a> Founding<'f, 'a> {
         }
         match ended {
             Ok(()) => {}
-            Err(End::Fell(told)) => return Err(told),
+            Err(End::Fell(told)) => {
+                let prefix = format!("{}: Could not open '': ", self.settings().face.prefix());
+                let words = told.stderr.strip_prefix(prefix.as_bytes()).and_then(|words| words.strip_suffix(b"\n"));
+                return Err(match words.map(<[u8]>::to_vec) {
+                    Some(words) => self.wanted.say(&words),
+                    None => told,
+                });
+            }
             Err(End::Failed(error)) => return Err(self.failed(&error)),
         }
         let id = recipe::secret_name(&self.wanted.recipe);
@@ -476,8 +521,11 @@ impl<'f, 'a> Founding<'f, 'a> {
             return self.no_secret(id);
         }
         let words = self.asking.words(error);
-        if error.kind == Kind::TooBig && words.starts_with(b"The image size is too large") {
-            let hint: &[u8] = if wanted.schema.has("cluster_size") { b" (try using a larger cluster size)" } else { b"" };
+        let mishap = error.cause.and_then(|number| self.asking.session.mishap(number));
+        let is_too_long = mishap.is_some_and(|mishap| mishap.why == Why::System(Errno::FBIG));
+        if is_too_long || error.kind == Kind::TooBig && words.starts_with(b"The image size is too large") {
+            let hint: &[u8] =
+                if wanted.schema.has("cluster_size") { b" (try using a larger cluster size)" } else { b"" };
             let words = [b"The image size is too large for file format '", wanted.asked.format, b"'", hint].concat();
             return wanted.say(&words);
         }

@@ -131,9 +131,7 @@ pub fn refusal(refused: &Refused, path: &[u8], opens: bool, settings: &Settings)
     let act: &[u8] = if opens { b"open" } else { b"create" };
     let used = b"\nIs another process using the image [";
     match refused {
-        Refused::System(errno) => {
-            [b"Could not ", act, b" '", &name, b"': ", system_words(*errno).as_bytes()].concat()
-        }
+        Refused::System(errno) => [b"Could not ", act, b" '", &name, b"': ", system_words(*errno).as_bytes()].concat(),
         Refused::InUse(conflict) => [conflict.to_string().as_bytes(), used, &name, b"]?"].concat(),
         Refused::Source => [&b"Failed to get \"write\" lock"[..], used, &name, b"]?"].concat(),
     }

@@ -402,7 +402,10 @@ mod tests {
             "cluster_size=65536 extended_l2=off compression_type=zlib size=1048576 backing_file=a,,b lazy_refcounts=y \
              refcount_bits=8 nocow=yes"
         );
-        assert_eq!(shown("raw", &["extent_size_hint=1,preallocation=off,size=-0"], "5.2"), "size=0 preallocation=off extent_size_hint=1");
+        assert_eq!(
+            shown("raw", &["extent_size_hint=1,preallocation=off,size=-0"], "5.2"),
+            "size=0 preallocation=off extent_size_hint=1"
+        );
         assert_eq!(shown("vmdk", &["nocompat6"], "5.2"), "compat6=off hwversion=undefined");
         assert_eq!(shown("host_device", &["refcount_bits=3"], "5.2"), "");
     }
