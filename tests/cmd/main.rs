@@ -10,6 +10,7 @@ mod convert;
 mod convert_files;
 mod copies;
 mod corrupt;
+mod create;
 mod dd;
 mod dd_files;
 mod described;

@@ -64,6 +64,15 @@ pub const RECORDED: &[Deliberate] = &[
         "measure.size-parallels",
         "Unknown file",
     ),
+    because("what could not be made leaves nothing behind (verbs.md 2, create)", "", "create.vdi-pm", "Unsupported"),
+    because("what could not be made leaves nothing behind (verbs.md 2, create)", "5.2", "create.b-pm", "extended_l2"),
+    because(
+        "some crypto libraries know SM4 and not its modes (versions.md 8)",
+        "",
+        "create.luks-sm4",
+        "cipher mode xts",
+    ),
+    because("Debian's 5.2 has no zstd; upstream has (versions.md 18)", "5.2", "create.zstdv2", "zstd"),
 ];
 
 /// Why a version's crash is not copied.

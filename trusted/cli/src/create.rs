@@ -23,12 +23,16 @@ use instar_wire::io::{FileId, Granted};
 use instar_wire::op;
 use instar_wire::op::Recipe;
 use instar_wire::op::create::{Event, Made, Request};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// What a worker may tell in all: the layers of a chain, and little more.
 const EVENTS_MAX: u64 = 1 << 20;
+
+/// The longest file, in whole sectors.
+const LEN_MAX: u64 = i64::MAX as u64 / 512 * 512;
 
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
@@ -299,6 +303,7 @@ impl<'f, 'a> Founding<'f, 'a> {
         checked.map_err(|told| wanted.not_below(&told, self.below()))?;
         self.check_format_below()?;
         self.tell();
+        self.check_words()?;
         self.check_preallocation()?;
         let session = self.asking.session;
         let wish = recipe::wish(recipe::hints(&wanted.recipe), session.is_locking());
@@ -380,6 +385,23 @@ impl<'f, 'a> Founding<'f, 'a> {
         self.line = parts.concat();
     }
 
+    /// Refuses what is wrong with the words, whatever the format makes of them.
+    fn check_words(&self) -> Result<(), Told> {
+        let (wanted, profile) = (self.wanted, &self.settings().profile);
+        let claim = wanted.recipe.text("backing_fmt").filter(|name| drivers::driver(name, profile).is_none());
+        if let Some(name) = claim.filter(|_| [&b"qcow2"[..], b"qed"].contains(&wanted.asked.format)) {
+            let name = stderr_text(self.settings()).show(name).into_owned();
+            return Err(wanted.say(&match profile.enum_words() {
+                true => [b"Parameter 'backing-fmt' does not accept value '", &name[..], b"'"].concat(),
+                false => [b"Invalid parameter '", &name[..], b"'"].concat(),
+            }));
+        }
+        if wanted.recipe.is_on("detached-header") && !wanted.asked.is_native() && !profile.detached_header_works() {
+            return Err(wanted.say(b"Parameter 'detached-header' is unexpected"));
+        }
+        Ok(())
+    }
+
     /// Refuses what no file can be asked for; other ways to set space aside are the format's.
     fn check_preallocation(&self) -> Result<(), Told> {
         let wanted = self.wanted;
@@ -436,6 +458,10 @@ impl<'f, 'a> Founding<'f, 'a> {
             FileType::BlockDevice | FileType::CharacterDevice if is_raw && self.size > main.len() => {
                 Err(self.wanted.say(b"Cannot grow device files"))
             }
+            // The last sector would end beyond all offsets.
+            FileType::RegularFile if is_raw && self.size > LEN_MAX => {
+                Err(self.wanted.say(b"Could not resize file: Invalid argument"))
+            }
             _ => Ok(()),
         }
     }
@@ -447,7 +473,14 @@ impl<'f, 'a> Founding<'f, 'a> {
         }
         match ended {
             Ok(()) => {}
-            Err(End::Fell(told)) => return Err(told),
+            Err(End::Fell(told)) => {
+                let prefix = format!("{}: Could not open '': ", self.settings().face.prefix());
+                let words = told.stderr.strip_prefix(prefix.as_bytes()).and_then(|words| words.strip_suffix(b"\n"));
+                return Err(match words.map(<[u8]>::to_vec) {
+                    Some(words) => self.wanted.say(&words),
+                    None => told,
+                });
+            }
             Err(End::Failed(error)) => return Err(self.failed(&error)),
         }
         let id = recipe::secret_name(&self.wanted.recipe);
@@ -481,7 +514,9 @@ impl<'f, 'a> Founding<'f, 'a> {
             return self.no_secret(id);
         }
         let words = self.asking.words(error);
-        if error.kind == Kind::TooBig && words.starts_with(b"The image size is too large") {
+        let mishap = error.cause.and_then(|number| self.asking.session.mishap(number));
+        let is_too_long = mishap.is_some_and(|mishap| mishap.why == Why::System(Errno::FBIG));
+        if is_too_long || error.kind == Kind::TooBig && words.starts_with(b"The image size is too large") {
             let hint: &[u8] =
                 if wanted.schema.has("cluster_size") { b" (try using a larger cluster size)" } else { b"" };
             let words = [b"The image size is too large for file format '", wanted.asked.format, b"'", hint].concat();

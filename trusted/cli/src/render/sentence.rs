@@ -107,6 +107,9 @@ const fn older(phrase: &'static str, newer: fn(&Profile) -> bool, words: &'stati
     Older { phrase, newer, words }
 }
 
+/// A word that is none of those that may stand there.
+const INVALID: &str = "Invalid parameter '{}'";
+
 const WORDLESS: &str = "Could not open '{file}': Invalid argument";
 
 /// Every phrase that was worded differently in some version.
@@ -189,6 +192,10 @@ const OLDER: &[Older] = &[
     ),
     // Options and objects.
     older("Parameter '{}' does not accept value '{}'", Profile::enum_words, "Invalid parameter '{1}'"),
+    older("Parameter 'preallocation' does not accept value '{}'", Profile::enum_words, INVALID),
+    older("Parameter 'subformat' does not accept value '{}'", Profile::enum_words, INVALID),
+    older("Parameter 'compression_type' does not accept value '{}'", Profile::enum_words, INVALID),
+    older("Parameter 'format' does not accept value '{}'", Profile::enum_words, INVALID),
     older("Parameter 'qom-type' does not accept value '{}'", Profile::schema_objects, "invalid object type: {}"),
     older(
         "attempt to add duplicate property '{}' to object (type 'container')",

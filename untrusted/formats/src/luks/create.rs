@@ -278,9 +278,6 @@ pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
     let how = Preallocation::of(recipe).map_err(invalid)?;
     let plan = Plan::of(recipe, "", version(site))?;
     let is_apart = recipe.is_on("detached-header");
-    if is_apart && (1..1002).contains(&version(site)) {
-        return Err(unexpected());
-    }
     let header = if is_apart { site.beside.unwrap_or(site.file) } else { site.file };
     let total = if is_apart { plan.disk_at() } else { add(plan.disk_at(), recipe.size, too_large)? };
     if total > i64::MAX.unsigned_abs() {

@@ -156,8 +156,41 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
     Ok(Measured { required, fully_allocated, bitmaps })
 }
 
+/// Refuses what can be measured, or is nothing to how large things are, and yet cannot be made.
+fn refuse(recipe: &Recipe) -> Result<()> {
+    let unknown = |name: &str, given: &[u8]| invalid("Parameter '{}' does not accept value '{}'").arg(name).arg(given);
+    if let Some(level) = recipe.text("compat").filter(|level| ![&b"0.10"[..], b"1.1", b"v2", b"v3"].contains(level)) {
+        return Err(unknown("version", level));
+    }
+    match recipe.text("encrypt.format") {
+        None | Some(b"aes" | b"luks") => {}
+        Some(other) => return Err(unknown("format", other)),
+    }
+    let aspects = ["key-secret", "cipher-alg", "cipher-mode", "ivgen-alg", "ivgen-hash-alg", "hash-alg"];
+    let is_locked = recipe.text("encrypt.format").is_some() || recipe.is_on("encryption");
+    let aspect = |name: &str| recipe.text(&["encrypt.", name].concat()).is_some();
+    let has_data = recipe.text("data_file").is_some();
+    let (is_kept, prepares) = (recipe.is_on("keep_data_file"), Preallocation::of(recipe)? != Preallocation::Off);
+    let is_overlay = recipe.text("backing_file").is_some_and(|name| !name.is_empty());
+    let wrong = [
+        (!is_locked && aspects.into_iter().any(aspect), "Parameter 'encrypt.format' is missing"),
+        (
+            is_overlay && prepares && !recipe.is_on("extended_l2"),
+            "Backing file and preallocation can only be used at the same time if extended_l2 is on",
+        ),
+        (is_kept && !has_data, "Must not use 'keep_data_file=on' without 'data_file'"),
+        (
+            is_kept && !prepares && !recipe.is_on("data_file_raw"),
+            "'keep_data_file=on' requires 'preallocation=metadata' or 'data_file_raw=on', or the file contents will not \
+             be visible",
+        ),
+    ];
+    wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map_or(Ok(()), |(_, words)| Err(invalid(words)))
+}
+
 /// A new image that holds nothing.
 pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+    refuse(recipe)?;
     let plan = Plan::new(recipe)?;
     lay_out(recipe, &plan, &Asked::new(recipe, &plan)?, site)
 }
