@@ -51,8 +51,17 @@ fn of_vpc() {
     let shelf = Shelf::new("vpc");
     shelf.create("-f vpc disk 10M");
     let (text, json) = both(&shelf, "disk");
-    let order =
-        ["type", "creator", "creator version", "creator os", "current size", "original size", "geometry", "uuid"];
+    let order = [
+        "type",
+        "creator",
+        "creator version",
+        "creator os",
+        "current size",
+        "original size",
+        "geometry",
+        "uuid",
+        "timestamp",
+    ];
     assert_eq!(keys(&text), order, "{text:?}");
     for line in ["type: dynamic", "creator: qemu", "creator os: Wi2k", "current size: 10514432"] {
         assert!(text.iter().any(|l| l == line), "{line}: {text:?}");

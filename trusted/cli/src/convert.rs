@@ -58,7 +58,7 @@ fn copy(
     let name = parsed.words.get(count).map(|word| word.as_bytes().to_vec()).unwrap_or_default();
     let is_stream = settings.face == Face::Native && name == b"/dev/stdout" && !is_file(&name);
     let mut making = Making::new(Wanted { name, is_stream, ..Wanted::default() }, parsed, session, settings);
-    let shallow = parsed.has("no-create") && parsed.has("backing");
+    let shallow = making.stands_on_another();
     let too_many = [
         (count > 1 && parsed.has("snapshot"), "No support for concatenating multiple snapshot"),
         (

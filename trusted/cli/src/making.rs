@@ -383,6 +383,11 @@ impl<'a> Making<'a> {
         self.not_made(&asking.words(error))
     }
 
+    /// Whether it is to stand on another image, which then has what the images that are copied stand on.
+    pub fn stands_on_another(&self) -> bool {
+        self.parsed.has("backing") || self.aim.as_ref().is_ok_and(|aim| aim.backing.is_some())
+    }
+
     /// Whether bitmaps can be copied into it.
     pub fn keeps_bitmaps(&self) -> bool {
         self.format() == b"qcow2"

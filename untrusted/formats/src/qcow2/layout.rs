@@ -6,7 +6,8 @@ use super::disk::{
     COMPRESSION, Crypto, DATA_FILE, DATA_FILE_RAW, EXT_BACKING_FORMAT, EXT_CRYPTO, EXT_DATA_FILE, EXT_FEATURE_NAMES,
     EXTENDED_L2, Extension, FeatureName, HEADER2_LEN, Header, L2_COPIED, LAZY_REFCOUNTS, MAGIC,
 };
-use super::open::L1_LEN_MAX;
+use super::open::{Crypt, L1_LEN_MAX};
+use crate::luks;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::{Error, Kind, Place, Preallocation, Recipe, Result, Site};
@@ -141,7 +142,7 @@ pub fn lay_out(recipe: &Recipe, plan: &Plan, asked: &Asked<'_>, site: &Site<'_>)
         (space, _) => space,
     };
     made.set_aside(space, asked)?;
-    let crypto = None;
+    let crypto = made.lock(recipe)?;
     let (table_at, table_clusters) = made.clusters.table();
     let header = Parts { recipe, plan, asked, size, l1_at, l1_len, table_at, table_clusters, crypto }.header()?;
     made.clusters.draft.put(site.drive, 0, &header)?;
@@ -192,6 +193,23 @@ impl Made<'_, '_> {
         Ok(())
     }
 
+    /// The LUKS header, if there is to be one: where it lies, and how long it is.
+    fn lock(&mut self, recipe: &Recipe) -> Result<Option<(u64, u64)>> {
+        match crypt(recipe) {
+            Crypt::None => return Ok(None),
+            Crypt::Aes if self.site.key.is_some() => return Ok(None),
+            Crypt::Aes => {
+                return Err(Kind::Key.what("Parameter '{}' is required for cipher").arg("encrypt.key-secret"));
+            }
+            Crypt::Luks => {}
+        }
+        let made = luks::create::Plan::of(recipe, "encrypt.", self.site.rules.version)?.lock(self.site, false)?;
+        let at = self.clusters.claim(self.site.drive, made.len.div_ceil(self.plan.cluster))?;
+        self.site.put(at, &made.bytes[..])?;
+        self.end = self.end.max(self.clusters.end());
+        Ok(Some((at, made.len)))
+    }
+
     /// Tables that lead to every cluster of the disk: to those from `data` on, or to new ones.
     fn tables(&mut self, data: Option<u64>) -> Result<()> {
         let Plan { cluster, entry, size, .. } = *self.plan;
@@ -228,6 +246,16 @@ impl Made<'_, '_> {
     }
 }
 
+/// How a recipe wants the disk to be encrypted.
+fn crypt(recipe: &Recipe) -> Crypt {
+    match recipe.text("encrypt.format") {
+        Some(b"luks") => Crypt::Luks,
+        Some(b"aes") => Crypt::Aes,
+        _ if recipe.is_on("encryption") => Crypt::Aes,
+        _ => Crypt::None,
+    }
+}
+
 /// What a header is made of.
 struct Parts<'p> {
     recipe: &'p Recipe,
@@ -252,10 +280,10 @@ impl Parts<'_> {
         header.version = U32::new(if plan.is_v3 { 3 } else { 2 });
         header.cluster_bits = U32::new(plan.cluster.ilog2());
         header.size = U64::new(self.size);
-        header.crypt_method = U32::new(match self.recipe.text("encrypt.format") {
-            Some(b"luks") => 2,
-            Some(b"aes") => 1,
-            _ => 0,
+        header.crypt_method = U32::new(match crypt(self.recipe) {
+            Crypt::None => 0,
+            Crypt::Aes => 1,
+            Crypt::Luks => 2,
         });
         header.l1_size = U32::new(u32::try_from(self.l1_len / 8).unwrap_or(u32::MAX));
         header.l1_table_offset = U64::new(self.l1_at);
