@@ -93,7 +93,7 @@ impl<'t> Twin<'t> {
         };
         assert_eq!(names(&ours), names(&theirs), "{title}");
         for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
-            let differs = ours.iter().zip(theirs).position(|(a, b)| a != b);
+            let differs = difference(ours, theirs);
             let near = |bytes: &[u8]| {
                 let from = differs.unwrap_or(0).min(bytes.len());
                 bytes[from..(from + 32).min(bytes.len())].escape_ascii().to_string()
@@ -110,6 +110,15 @@ impl<'t> Twin<'t> {
     }
 }
 
+/// Where bytes differ first.
+fn difference(ours: &[u8], theirs: &[u8]) -> Option<usize> {
+    let len = ours.len().min(theirs.len());
+    if ours[..len] == theirs[..len] {
+        return None;
+    }
+    ours.iter().zip(theirs).position(|(a, b)| a != b)
+}
+
 /// A raw disk with bytes that can be packed, others that cannot, and none in between.
 pub fn scatter(folder: &Path, name: &str, size: u64, seed: u64, count: u64) {
     let mut noise = Noise::new(seed);
@@ -123,7 +132,7 @@ pub fn scatter(folder: &Path, name: &str, size: u64, seed: u64, count: u64) {
         let mut word = [0; 8];
         let mut byte = |index: u64, noise: &mut Noise| match kind {
             0 => {
-                if index % 8 == 0 {
+                if index.is_multiple_of(8) {
                     word = noise.next().to_le_bytes();
                 }
                 word[(index % 8) as usize]
@@ -145,7 +154,7 @@ pub fn holds(oracle: &Oracle, folder: &Path, words: &[&str], raw: &str) {
     let ran = oracle.img().folder(folder).args(["convert", "-O", "raw"]).args(words).arg("alike.raw").go();
     assert_eq!(ran.code(), Some(0), "{} of {words:?}: {}", oracle.version, ran.err());
     let (ours, theirs) = (crate::workshop::bytes(folder, raw), crate::workshop::bytes(folder, "alike.raw"));
-    let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
+    let differs = difference(&ours, &theirs);
     assert_eq!((differs, ours.len()), (None, theirs.len()), "{} of {words:?}", oracle.version);
 }
 

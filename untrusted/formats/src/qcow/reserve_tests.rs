@@ -28,7 +28,7 @@ fn new_images_are_those_of_qemu_img() {
                 .compare(scratch.path(), oracle, &|bytes| bytes);
         }
     };
-    for size in [0, 1, 512, 513, 2 << 20, (2 << 20) + 1, (130 << 20) + 512, (1 << 40) - 1] {
+    for size in [0, 1, 512, 513, 2 << 20, (2 << 20) + 1, (130 << 20) + 512, (1 << 33) - 1] {
         same("", size, None);
         same("backing_file=base,backing_fmt=raw", size, None);
     }
@@ -41,6 +41,9 @@ fn new_images_are_those_of_qemu_img() {
     for size in [0, 1 << 20] {
         for list in ["encryption=on,encrypt.key-secret=s", "encrypt.format=aes,encrypt.key-secret=s"] {
             same(list, size, Some("abc"));
+        }
+        for list in ["preallocation=metadata", "preallocation=x,encrypt.format=luks", "preallocation=falloc"] {
+            same(list, size, None);
         }
         for list in ["encryption=on", "encrypt.format=aes", "encrypt.format=luks", "encrypt.format=foo"] {
             same(list, size, None);

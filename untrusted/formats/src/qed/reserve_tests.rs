@@ -27,7 +27,7 @@ fn new_images_are_those_of_qemu_img() {
         same(list, 1 << 30);
         same(list, (1 << 30) + 512);
     }
-    let bad = "cluster_size=2048;cluster_size=0;cluster_size=134217728;cluster_size=12288;table_size=0;table_size=3;\
+    let bad = "cluster_size=2048;cluster_size=0;cluster_size=134217728;cluster_size=12288;preallocation=metadata;preallocation=x,table_size=3;table_size=0;table_size=3;\
                table_size=32;table_size=9223372036854775808;cluster_size=67108864,table_size=16";
     bad.split(';').for_each(|list| same(list, 1 << 20));
 }

@@ -42,7 +42,6 @@ pub struct Stream {
     /// The table that grains are put into now, and its number.
     table: Vec<u32>,
     number: u64,
-    table_count: usize,
     end: u64,
     is_begun: bool,
 }
@@ -64,7 +63,6 @@ impl Stream {
             directory: Vec::new(),
             table: vec![0; table_count],
             number: 0,
-            table_count,
             end: GRAINS_AT.max(text_end),
             is_begun: false,
         })
@@ -78,7 +76,7 @@ impl Stream {
     pub fn reserve(&mut self, at: u64, what: What, drive: &dyn Drive) -> Result<Option<Spot>> {
         self.begin(drive)?;
         let (grain, skip, _) = split(at, self.grain_len);
-        let (number, index, _) = split(grain, self.table_count as u64);
+        let (number, index, _) = split(grain, self.table.len() as u64);
         let len = match what {
             What::Packed(len) if skip == 0 => len.next_multiple_of(SECTOR),
             What::Zeroes if !self.is_over => return Ok(None),
@@ -141,7 +139,7 @@ impl Stream {
     pub fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
         self.begin(drive)?;
         self.turn(self.number, drive)?;
-        let tables = self.size.div_ceil(self.grain_len.saturating_mul(self.table_count as u64).max(1));
+        let tables = self.size.div_ceil(self.grain_len.saturating_mul(self.table.len() as u64).max(1));
         let count = usize::try_from(tables).map_err(|_| full(self.file))?;
         let mut directory = core::mem::take(&mut self.directory);
         directory.resize(count, 0);

@@ -5,12 +5,13 @@ use crate::vmdk::create_tests::KINDS;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
-use instar_image::{File, Format, Options};
+use instar_image::{Chain, File, Format, Options};
 use instar_testkit::alike::{clean, holds, holds_elsewhere, scatter};
 use instar_testkit::build::vmdk::{Descriptor, Grain, Hosted, cowd, sparse};
 use instar_testkit::folder::Folder;
 use instar_testkit::made::options;
 use instar_testkit::oracle::{Oracle, maker, newest, version};
+use instar_testkit::pen::{Stroke, draw};
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{create, scribble};
 use instar_testkit::workshop::{Order, Pour, bytes};
@@ -41,7 +42,7 @@ fn what_is_written_is_read_by_qemu_img() {
     let scratch = Scratch::new("vmdk-write");
     let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
     for (seed, kind) in (0..).zip(KINDS) {
-        let size = (35 << 20) + 512 * (seed % 2);
+        let size = (6 << 20) + 512 * (seed % 2);
         scatter(path, "in.raw", size, seed, 15);
         let order = Order { options: options(&format!("subformat={kind}")), ..Order::plain(&Vmdk, size) };
         order.create(&folder, "a.vmdk").unwrap();
@@ -206,12 +207,16 @@ fn split_disks_are_written_in_all_their_parts() {
     let scratch = Scratch::new("vmdk-split");
     let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
     let size = (2u64 << 30) + (3 << 20);
-    scatter(path, "in.raw", size, 1, 5);
-    maker().io().folder(path).args(["-f", "raw", "-c", "write -P 5 2047M 2M", "in.raw"]).must();
+    let writes = ["-c", "write -P 3 0 1M", "-c", "write -P 5 2047M 2M", "-c", "write -P 7 2050M 512"];
+    maker().img().folder(path).args(["create", "-q", "-f", "raw", "in.raw", &format!("{size}")]).must();
+    maker().io().folder(path).args(["-f", "raw"]).args(writes).arg("in.raw").must();
+    let strokes = [(0, 1 << 20, 3), (2047 << 20, 1 << 20, 5), (2048 << 20, 1 << 20, 5), (2050 << 20, 512, 7)];
+    let strokes = strokes.map(|(at, len, byte)| Stroke { at, len, byte });
     for kind in ["twoGbMaxExtentSparse", "twoGbMaxExtentFlat"] {
         let order = Order { options: options(&format!("subformat={kind}")), ..Order::plain(&Vmdk, size) };
         order.create(&folder, "a.vmdk").unwrap();
-        Pour::new("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+        let nothing = Chain { layers: Vec::new() };
+        draw(&folder, "a.vmdk", &Vmdk, &Options::default(), &nothing, &strokes).unwrap();
         maker().img().folder(path).args(["compare", "-f", "raw", "-F", "vmdk", "in.raw", "a.vmdk"]).must();
     }
 }
