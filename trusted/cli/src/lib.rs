@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod config;
 mod convert;
+mod create;
 mod dd;
 mod info;
 mod making;
@@ -15,6 +16,7 @@ mod map;
 mod measure;
 mod opening;
 pub mod profile;
+mod recipe;
 pub mod render;
 pub mod settings;
 mod setup;
@@ -39,6 +41,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "check", run: check::run },
     Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },
+    Command { name: "create", run: create::run },
     Command { name: "dd", run: dd::run },
     Command { name: "info", run: info::run },
     Command { name: "map", run: map::run },

@@ -45,9 +45,9 @@ pub fn set(drive: &dyn Drive, draft: &mut Draft, at: u64, bits: Range<u64>, orde
         let place = at.saturating_add(bit / 8);
         let whole = bits.end.saturating_sub(bit) / 8;
         if bit.is_multiple_of(8) && whole > 0 {
-            let len = usize::try_from(whole).unwrap_or(ALL.len()).min(ALL.len());
-            draft.put(drive, place, ALL.get(..len).unwrap_or_default())?;
-            bit = bit.saturating_add((len as u64).saturating_mul(8));
+            let bytes = ALL.get(..usize::try_from(whole).unwrap_or(ALL.len())).unwrap_or(&ALL);
+            draft.put(drive, place, bytes)?;
+            bit = bit.saturating_add((bytes.len() as u64).saturating_mul(8));
             continue;
         }
         let [byte] = draft.get::<1>(drive, place)?;

@@ -1,4 +1,4 @@
-//! Finding the parent of a disk that Windows or a Mac made: paths as those systems write them.
+//! The parent of a disk that Windows or a Mac made, or will read: paths as those systems write them.
 
 use crate::file::File;
 use alloc::vec::Vec;
@@ -27,6 +27,22 @@ pub fn open<'n>(file: &File<'_>, names: impl Iterator<Item = &'n [u8]>) -> Resul
     }
     Err(first
         .unwrap_or_else(|| Kind::Corrupt.what("the image does not say which disk it differs from").file(file.id())))
+}
+
+/// A path of ours as [`path`] reads it; nothing if it cannot be written in that way. One that does not begin at the root is
+/// relative to the disk, with backslashes.
+pub fn written(name: &[u8]) -> Option<Vec<u8>> {
+    // A backslash would be read as the end of a directory, and something with a colon in front as a drive or a protocol.
+    if name.is_empty() || name.iter().any(|byte| matches!(byte, b'\\' | b':' | 0)) {
+        return None;
+    }
+    if name.starts_with(b"/") {
+        return Some(name.to_vec());
+    }
+    let name = name.strip_prefix(b"./").unwrap_or(name);
+    let dots: &[u8] = if name.starts_with(b"../") { b"" } else { b".\\" };
+    let slashes = name.iter().map(|byte| if *byte == b'/' { b'\\' } else { *byte });
+    Some(dots.iter().copied().chain(slashes).collect())
 }
 
 /// A path of Windows, a URL of a file or a path of ours, as a path of ours.
@@ -70,7 +86,18 @@ fn decoded(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::path;
+    use super::{path, written};
+
+    #[test]
+    fn what_is_written_is_read() {
+        for name in ["base.vhd", "../up/base.vhd", "a/b c.vhd", "/srv/base.vhd", ".hidden", "../../x"] {
+            assert_eq!(path(&written(name.as_bytes()).unwrap()), name.as_bytes(), "{name}");
+        }
+        assert_eq!(path(&written(b"./base.vhd").unwrap()), b"base.vhd");
+        for name in ["", "a\\b", "c:d", "nbd:x", "a\0b"] {
+            assert_eq!(written(name.as_bytes()), None, "{name}");
+        }
+    }
 
     #[test]
     fn paths_of_other_systems_become_ours() {

@@ -7,10 +7,12 @@ pub mod bench;
 pub mod check;
 pub mod compare;
 pub mod convert;
+pub mod create;
 pub mod cx;
 pub mod dd;
 pub mod goal;
 pub mod info;
+pub mod ledger;
 pub mod map;
 pub mod measure;
 pub mod open;
@@ -30,7 +32,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Check(request) => check::run(request, cx),
         Request::Info(request) => info::run(request, cx),
         Request::Convert(request) => convert::run(request, cx),
-        Request::Create(_) => Err(instar_image::Kind::Unsupported.what("not yet")),
+        Request::Create(request) => create::run(request, cx),
         Request::Dd(request) => dd::run(request, cx),
         Request::Compare(request) => compare::run(request, cx),
         Request::Snapshot(request) => snapshot::run(request, cx),

@@ -76,6 +76,7 @@ impl<'a, 'r> Descent<'a, 'r> {
         // What the user said of the top is said of nothing below.
         let said = core::mem::replace(&mut self.below, Below::AsStored);
         let Options { purpose, as_qemu, version, .. } = self.options;
+        let purpose = if purpose == Purpose::Write { Purpose::Read } else { purpose };
         self.options = Options { purpose, as_qemu, version, ..Options::default() };
         match said {
             Below::None => return Ok(false),
@@ -142,6 +143,26 @@ pub fn stack<'a>(
     opened(Descent::new(cx, source, rules, Purpose::Read), tell)
 }
 
+/// The same of images of which only what they say of themselves is of interest: nobody needs a key to them.
+pub fn known<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    tell: &dyn Fn(op::Step) -> Result<()>,
+) -> Result<Vec<Opened<'a>>> {
+    opened(Descent::new(cx, source, rules, Purpose::Describe), tell)
+}
+
+/// The same, of which the first will be written to.
+pub fn stack_to_write<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    tell: &dyn Fn(op::Step) -> Result<()>,
+) -> Result<Vec<Opened<'a>>> {
+    opened(Descent::new(cx, source, rules, Purpose::Write), tell)
+}
+
 /// The same, to be checked: the images may have errors that would keep them from being read.
 pub fn suspects<'a>(
     cx: &Cx<'a>,
@@ -157,7 +178,9 @@ fn opened<'a>(mut descent: Descent<'a, '_>, tell: &dyn Fn(op::Step) -> Result<()
     let mut layers = Vec::new();
     loop {
         let opened = descent.open(false)?;
-        opened.image.unlock()?;
+        if descent.options.purpose != Purpose::Describe {
+            opened.image.unlock()?;
+        }
         tell(op::Step::Layer(op::Layer {
             file: opened.granted.id,
             format: opened.format.name().into(),

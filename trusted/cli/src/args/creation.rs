@@ -26,8 +26,43 @@ impl Kind {
     }
 }
 
-/// An option: its name, what its value is, what it is for, and the first version that has it.
-type Row = (&'static str, Kind, &'static str, (u16, u16));
+/// An option.
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    /// What it is for.
+    about: &'static str,
+    /// The first version that has it.
+    since: (u16, u16),
+    /// What is told of it when nobody asks for anything.
+    default: Option<&'static str>,
+}
+
+impl Row {
+    const fn since(self, major: u16, minor: u16) -> Row {
+        Row { since: (major, minor), ..self }
+    }
+
+    const fn usually(self, default: &'static str) -> Row {
+        Row { default: Some(default), ..self }
+    }
+}
+
+const fn row(name: &'static str, kind: Kind, about: &'static str) -> Row {
+    Row { name, kind, about, since: (0, 0), default: None }
+}
+
+const fn text(name: &'static str, about: &'static str) -> Row {
+    row(name, Kind::Text, about)
+}
+
+const fn size(name: &'static str, about: &'static str) -> Row {
+    row(name, Kind::Size, about)
+}
+
+const fn switch(name: &'static str, about: &'static str) -> Row {
+    row(name, Kind::Switch, about)
+}
 
 /// A format that images can be made of, and its own options.
 struct Format {
@@ -35,153 +70,154 @@ struct Format {
     rows: &'static [Row],
 }
 
-/// The first of all versions.
-const EVER: (u16, u16) = (0, 0);
-const SIZE: Row = ("size", Kind::Size, "Virtual disk size", EVER);
-const BACKING_FILE: Row = ("backing_file", Kind::Text, "File name of a base image", EVER);
-const BACKING_FMT: Row = ("backing_fmt", Kind::Text, "Image format of the base image", EVER);
-const ENCRYPTION: Row = (
-    "encryption",
-    Kind::Switch,
-    "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
-    EVER,
-);
+const SIZE: Row = size("size", "Virtual disk size");
+const BACKING_FILE: Row = text("backing_file", "File name of a base image");
+const BACKING_FMT: Row = text("backing_fmt", "Image format of the base image");
+const ENCRYPTION: Row =
+    switch("encryption", "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)");
 
 /// What can be asked of the file that an image is put into.
 const FILE: &[Row] = &[
-    ("extent_size_hint", Kind::Size, "Extent size hint for the image file, 0 to disable", (5, 1)),
-    ("nocow", Kind::Switch, "Turn off copy-on-write (valid only on btrfs)", EVER),
-    ("preallocation", Kind::Text, "Preallocation mode (allowed values: off, falloc, full)", EVER),
     SIZE,
+    switch("nocow", "Turn off copy-on-write (valid only on btrfs)"),
+    text("preallocation", "Preallocation mode (allowed values: off, falloc, full)"),
+    size("extent_size_hint", "Extent size hint for the image file, 0 to disable").since(5, 1),
 ];
 
-/// Every format that can be made, and what can be asked of it, in the order of its list.
+/// What can be asked of the device that an image is put onto.
+const DEVICE: &[Row] = &[SIZE, text("preallocation", "Preallocation mode (allowed values: off)")];
+
+/// Images below another, where only we can make such.
+const BELOW: &[Row] = &[BACKING_FILE, BACKING_FMT];
+
+/// Every format that can be made, and what can be asked of it, in the order in which it is told what was asked for.
 const FORMATS: &[Format] = &[
     Format { name: "raw", rows: &[SIZE] },
     Format { name: "file", rows: FILE },
-    Format { name: "host_device", rows: FILE },
-    Format { name: "host_cdrom", rows: FILE },
+    Format { name: "host_device", rows: DEVICE },
+    Format { name: "host_cdrom", rows: DEVICE },
     Format { name: "nbd", rows: &[SIZE] },
     Format { name: "qcow2", rows: QCOW2 },
     Format { name: "luks", rows: LUKS },
     Format { name: "vmdk", rows: VMDK },
     Format { name: "vhdx", rows: VHDX },
-    Format { name: "vdi", rows: &[SIZE, ("static", Kind::Switch, "VDI static (pre-allocated) image", EVER)] },
+    Format { name: "vdi", rows: &[SIZE, switch("static", "VDI static (pre-allocated) image").usually("off")] },
     Format { name: "vpc", rows: VPC },
     Format {
         name: "qed",
         rows: &[
+            SIZE,
             BACKING_FILE,
             BACKING_FMT,
-            ("cluster_size", Kind::Size, "Cluster size (in bytes)", EVER),
-            SIZE,
-            ("table_size", Kind::Size, "L1/L2 table size (in clusters)", EVER),
+            size("cluster_size", "Cluster size (in bytes)").usually("65536"),
+            size("table_size", "L1/L2 table size (in clusters)"),
         ],
     },
-    Format { name: "parallels", rows: &[("cluster_size", Kind::Size, "Parallels image cluster size", EVER), SIZE] },
+    Format {
+        name: "parallels",
+        rows: &[SIZE, size("cluster_size", "Parallels image cluster size").usually("1048576")],
+    },
     Format {
         name: "qcow",
         rows: &[
-            BACKING_FILE,
-            ("backing_fmt", Kind::Text, "Format of the backing image", EVER),
-            ("encrypt.format", Kind::Text, "Encrypt the image, format choices: 'aes'", EVER),
-            ("encrypt.key-secret", Kind::Text, "ID of the secret that provides the AES encryption key", EVER),
-            ENCRYPTION,
             SIZE,
+            BACKING_FILE,
+            text("backing_fmt", "Format of the backing image"),
+            ENCRYPTION,
+            text("encrypt.format", "Encrypt the image, format choices: 'aes'"),
+            text("encrypt.key-secret", "ID of the secret that provides the AES encryption key"),
         ],
     },
 ];
 
 const QCOW2: &[Row] = &[
+    ENCRYPTION,
+    text("encrypt.format", "Encrypt the image, format choices: 'aes', 'luks'"),
+    text("encrypt.key-secret", "ID of secret providing qcow AES key or LUKS passphrase"),
+    text("encrypt.cipher-alg", "Name of encryption cipher algorithm"),
+    text("encrypt.cipher-mode", "Name of encryption cipher mode"),
+    text("encrypt.ivgen-alg", "Name of IV generator algorithm"),
+    text("encrypt.ivgen-hash-alg", "Name of IV generator hash algorithm"),
+    text("encrypt.hash-alg", "Name of encryption hash algorithm"),
+    row("encrypt.iter-time", Kind::Number, "Time to spend in PBKDF in milliseconds"),
+    size("cluster_size", "qcow2 cluster size").usually("65536"),
+    switch("extended_l2", "Extended L2 tables").since(5, 2).usually("off"),
+    text("preallocation", "Preallocation mode (allowed values: off, metadata, falloc, full)"),
+    text("compression_type", "Compression method used for image cluster compression").since(5, 1).usually("zlib"),
+    switch("keep_data_file", "Assume the external data file already exists and do not overwrite it").since(11, 0),
+    SIZE,
+    text("compat", "Compatibility level (v2 [0.10] or v3 [1.1])"),
     BACKING_FILE,
     BACKING_FMT,
-    ("cluster_size", Kind::Size, "qcow2 cluster size", EVER),
-    ("compat", Kind::Text, "Compatibility level (v2 [0.10] or v3 [1.1])", EVER),
-    ("compression_type", Kind::Text, "Compression method used for image cluster compression", (5, 1)),
-    ("data_file", Kind::Text, "File name of an external data file", EVER),
-    ("data_file_raw", Kind::Switch, "The external data file must stay valid as a raw image", EVER),
-    ("encrypt.cipher-alg", Kind::Text, "Name of encryption cipher algorithm", EVER),
-    ("encrypt.cipher-mode", Kind::Text, "Name of encryption cipher mode", EVER),
-    ("encrypt.format", Kind::Text, "Encrypt the image, format choices: 'aes', 'luks'", EVER),
-    ("encrypt.hash-alg", Kind::Text, "Name of encryption hash algorithm", EVER),
-    ("encrypt.iter-time", Kind::Number, "Time to spend in PBKDF in milliseconds", EVER),
-    ("encrypt.ivgen-alg", Kind::Text, "Name of IV generator algorithm", EVER),
-    ("encrypt.ivgen-hash-alg", Kind::Text, "Name of IV generator hash algorithm", EVER),
-    ("encrypt.key-secret", Kind::Text, "ID of secret providing qcow AES key or LUKS passphrase", EVER),
-    ENCRYPTION,
-    ("extended_l2", Kind::Switch, "Extended L2 tables", (5, 2)),
-    ("keep_data_file", Kind::Switch, "Assume the external data file already exists and do not overwrite it", (11, 0)),
-    ("lazy_refcounts", Kind::Switch, "Postpone refcount updates", EVER),
-    ("preallocation", Kind::Text, "Preallocation mode (allowed values: off, metadata, falloc, full)", EVER),
-    ("refcount_bits", Kind::Number, "Width of a reference count entry in bits", EVER),
-    SIZE,
+    text("data_file", "File name of an external data file"),
+    switch("data_file_raw", "The external data file must stay valid as a raw image"),
+    switch("lazy_refcounts", "Postpone refcount updates").usually("off"),
+    row("refcount_bits", Kind::Number, "Width of a reference count entry in bits").usually("16"),
 ];
 
 const LUKS: &[Row] = &[
-    ("cipher-alg", Kind::Text, "Name of encryption cipher algorithm", EVER),
-    ("cipher-mode", Kind::Text, "Name of encryption cipher mode", EVER),
-    ("detached-header", Kind::Switch, "Create a detached LUKS header", (9, 0)),
-    ("hash-alg", Kind::Text, "Name of encryption hash algorithm", EVER),
-    ("iter-time", Kind::Number, "Time to spend in PBKDF in milliseconds", EVER),
-    ("ivgen-alg", Kind::Text, "Name of IV generator algorithm", EVER),
-    ("ivgen-hash-alg", Kind::Text, "Name of IV generator hash algorithm", EVER),
-    ("key-secret", Kind::Text, "ID of the secret that provides the keyslot passphrase", EVER),
     SIZE,
+    text("key-secret", "ID of the secret that provides the keyslot passphrase"),
+    text("cipher-alg", "Name of encryption cipher algorithm"),
+    text("cipher-mode", "Name of encryption cipher mode"),
+    text("ivgen-alg", "Name of IV generator algorithm"),
+    text("ivgen-hash-alg", "Name of IV generator hash algorithm"),
+    text("hash-alg", "Name of encryption hash algorithm"),
+    row("iter-time", Kind::Number, "Time to spend in PBKDF in milliseconds"),
+    switch("detached-header", "Create a detached LUKS header").since(9, 0),
 ];
 
 const VMDK: &[Row] = &[
-    (
-        "adapter_type",
-        Kind::Text,
-        "Virtual adapter type, can be one of ide (default), lsilogic, buslogic or legacyESX",
-        EVER,
-    ),
-    BACKING_FILE,
-    ("backing_fmt", Kind::Text, "Must be 'vmdk' if present", EVER),
-    ("compat6", Kind::Switch, "VMDK version 6 image", EVER),
-    ("hwversion", Kind::Text, "VMDK hardware version", EVER),
     SIZE,
-    (
+    text("adapter_type", "Virtual adapter type, can be one of ide (default), lsilogic, buslogic or legacyESX"),
+    BACKING_FILE,
+    text("backing_fmt", "Must be 'vmdk' if present"),
+    switch("compat6", "VMDK version 6 image").usually("off"),
+    text("hwversion", "VMDK hardware version").usually("undefined"),
+    text("toolsversion", "VMware guest tools version").since(6, 0),
+    text(
         "subformat",
-        Kind::Text,
         "VMDK flat extent format, can be one of {monolithicSparse (default) | monolithicFlat | \
          twoGbMaxExtentSparse | twoGbMaxExtentFlat | streamOptimized} ",
-        EVER,
     ),
-    ("toolsversion", Kind::Text, "VMware guest tools version", (6, 0)),
-    ("zeroed_grain", Kind::Switch, "Enable efficient zero writes using the zeroed-grain GTE feature", EVER),
+    switch("zeroed_grain", "Enable efficient zero writes using the zeroed-grain GTE feature"),
 ];
 
 const VHDX: &[Row] = &[
-    ("block_size", Kind::Size, "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size.", EVER),
-    (
+    size("size", "Virtual disk size; max of 64TB."),
+    size("log_size", "Log size; min 1MB.").usually("1048576"),
+    size("block_size", "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size.").usually("0"),
+    text("subformat", "VHDX format type, can be either 'dynamic' or 'fixed'. Default is 'dynamic'."),
+    switch(
         "block_state_zero",
-        Kind::Switch,
         "Force use of payload blocks of type 'ZERO'. Non-standard, but default.  Do not set to 'off' when using \
          'qemu-img convert' with subformat=dynamic.",
-        EVER,
     ),
-    ("log_size", Kind::Size, "Log size; min 1MB.", EVER),
-    ("size", Kind::Size, "Virtual disk size; max of 64TB.", EVER),
-    ("subformat", Kind::Text, "VHDX format type, can be either 'dynamic' or 'fixed'. Default is 'dynamic'.", EVER),
 ];
 
 const VPC: &[Row] = &[
-    (
+    SIZE,
+    text("subformat", "Type of virtual hard disk format. Supported formats are {dynamic (default) | fixed} "),
+    switch(
         "force_size",
-        Kind::Switch,
         "Force disk size calculation to use the actual size specified, rather than using the nearest CHS-based \
          calculation",
-        EVER,
-    ),
-    SIZE,
-    (
-        "subformat",
-        Kind::Text,
-        "Type of virtual hard disk format. Supported formats are {dynamic (default) | fixed} ",
-        EVER,
     ),
 ];
+
+/// Where an image is put.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ground {
+    /// Nobody has said.
+    Nowhere,
+    /// Into a file.
+    File,
+    /// Onto a device.
+    Device,
+}
+
+/// A key and a text, as they stand in a list.
+pub type Entry = (Vec<u8>, Vec<u8>);
 
 /// What a format can be asked for, and what the file can that it is put into.
 pub struct Schema {
@@ -190,12 +226,40 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Of this format; nothing if it cannot be made.
+    /// Of this format, in a file; nothing if it cannot be made.
     pub fn of(format: &[u8], profile: &Profile) -> Option<Schema> {
+        Schema::on(format, Ground::File, profile)
+    }
+
+    /// Of this format, where it is put.
+    pub fn on(format: &[u8], ground: Ground, profile: &Profile) -> Option<Schema> {
         let own = FORMATS.iter().find(|known| known.name.as_bytes() == format)?;
-        let file = FILE.iter().filter(|row| own.rows.iter().all(|own| own.0 != row.0));
-        let there = |row: &&Row| profile.since(row.3.0, row.3.1, 0);
-        Some(Schema { name: format.to_vec(), rows: own.rows.iter().chain(file).filter(there).collect() })
+        let around = match ground {
+            Ground::Nowhere => &[][..],
+            Ground::File => FILE,
+            Ground::Device => DEVICE,
+        };
+        let around = around.iter().filter(|row| own.rows.iter().all(|own| own.name != row.name));
+        let there = |row: &&Row| profile.since(row.since.0, row.since.1, 0);
+        Some(Schema { name: format.to_vec(), rows: own.rows.iter().chain(around).filter(there).collect() })
+    }
+
+    /// Together with what only we can make: formats that qemu-img only reads where they stand on another image.
+    pub fn with_ours(mut self) -> Schema {
+        if matches!(&self.name[..], b"vpc" | b"vhdx") {
+            self.rows.extend(BELOW);
+        }
+        self
+    }
+
+    /// Whether this can be asked for.
+    pub fn has(&self, key: &str) -> bool {
+        self.rows.iter().any(|row| row.name == key)
+    }
+
+    /// The entries of lists that go on one another.
+    pub fn entries<'l>(lists: impl Iterator<Item = &'l [u8]>) -> Vec<Entry> {
+        lists.flat_map(|list| keyval::options(list, None, false).entries).collect()
     }
 
     /// Reads what was asked for, in lists that go on one another; an option that is given twice is what it is last.
@@ -205,25 +269,29 @@ impl Schema {
         lists: impl Iterator<Item = &'l [u8]>,
         profile: &Profile,
     ) -> (Result<Fact, Complaint>, Vec<Note>) {
+        let about = say(&[b"Invalid options for file format '", &self.name, b"'"]);
+        let (fact, warnings) = self.facts(&Schema::entries(lists), profile);
+        (fact.map_err(|complaint| complaint.then(Note::Said(about))), warnings)
+    }
+
+    /// The same of entries, with the complaint alone.
+    pub fn facts(&self, entries: &[Entry], profile: &Profile) -> (Result<Fact, Complaint>, Vec<Note>) {
         let mut warnings = Vec::new();
         let mut fields: Vec<Field> = Vec::new();
-        for (key, text) in lists.flat_map(|list| keyval::options(list, None, false).entries) {
-            let value = match self.value(&key, &text, profile, &mut warnings) {
+        for (key, text) in entries {
+            let value = match self.value(key, text, profile, &mut warnings) {
                 Ok(value) => value,
-                Err(complaint) => {
-                    let about = say(&[b"Invalid options for file format '", &self.name, b"'"]);
-                    return (Err(complaint.then(Note::Said(about))), warnings);
-                }
+                Err(complaint) => return (Err(complaint), warnings),
             };
-            fields.retain(|field| field.name.0 != key);
+            fields.retain(|field| field.name.0 != *key);
             fields.push(Field { name: key[..].into(), value });
         }
         (Ok(Fact::Fields(fields)), warnings)
     }
 
     fn value(&self, key: &[u8], text: &[u8], profile: &Profile, warnings: &mut Vec<Note>) -> Result<Fact, Complaint> {
-        let row = self.rows.iter().find(|row| row.0.as_bytes() == key);
-        match row.ok_or_else(|| Complaint::new(&[b"Invalid parameter '", key, b"'"]))?.1 {
+        let row = self.rows.iter().find(|row| row.name.as_bytes() == key);
+        match row.ok_or_else(|| Complaint::new(&[b"Invalid parameter '", key, b"'"]))?.kind {
             Kind::Text => Ok(text.into()),
             Kind::Number => number::listed_number(text, key).map(Fact::from),
             Kind::Switch => number::listed_switch(text, key).map(Fact::from),
@@ -235,6 +303,27 @@ impl Schema {
         }
     }
 
+    /// What was asked for, and what is usual where nothing was, as qemu-img tells it: numbers as numbers, all else as
+    /// it was written, with commas doubled.
+    pub fn shown(&self, entries: &[Entry], profile: &Profile) -> Vec<u8> {
+        let shown = |row: &&Row| {
+            let asked = entries.iter().rev().find(|(key, _)| key == row.name.as_bytes()).map(|(_, text)| text);
+            let value = match (asked, row.kind) {
+                (None, _) => row.default?.as_bytes().to_vec(),
+                (Some(text), Kind::Text) => {
+                    text.iter().flat_map(|byte| std::iter::repeat_n(*byte, 1 + usize::from(*byte == b','))).collect()
+                }
+                (Some(text), Kind::Switch) => text.clone(),
+                (Some(text), _) => match self.value(row.name.as_bytes(), text, profile, &mut Vec::new()).ok()? {
+                    Fact::Count(number) => number.cast_signed().to_string().into_bytes(),
+                    _ => return None,
+                },
+            };
+            Some([row.name.as_bytes(), b"=", &value].concat())
+        };
+        self.rows.iter().filter_map(shown).collect::<Vec<_>>().join(&b" "[..])
+    }
+
     /// Whether a list asks what can be asked for.
     pub fn asks_for_help(lists: &[&[u8]]) -> bool {
         let words = |list: &&[u8]| keyval::options(list, None, false).entries;
@@ -243,17 +332,21 @@ impl Schema {
 
     /// The list of what can be asked for, by name.
     pub fn help(&self) -> Vec<u8> {
+        [b"Supported options:\n", &self.lines()[..]].concat()
+    }
+
+    /// Its lines.
+    pub fn lines(&self) -> Vec<u8> {
         let mut lines: Vec<(&str, String)> = self
             .rows
             .iter()
-            .map(|(key, kind, about, _)| {
-                let written = format!("{key}={}", kind.shown());
-                (*key, format!("  {written:<22} - {about}\n"))
+            .map(|row| {
+                let written = format!("{}={}", row.name, row.kind.shown());
+                (row.name, format!("  {written:<22} - {}\n", row.about))
             })
             .collect();
         lines.sort();
-        let lines: String = lines.into_iter().map(|(_, line)| line).collect();
-        format!("Supported options:\n{lines}").into_bytes()
+        lines.into_iter().map(|(_, line)| line).collect::<String>().into_bytes()
     }
 }
 
@@ -294,6 +387,27 @@ mod tests {
         }
         assert!(read("qcow2", &["keep_data_file=on"], "11.0.3").is_ok());
         assert!(Schema::of(b"dmg", &Profile::default()).is_none());
+    }
+
+    #[test]
+    fn what_was_asked_for_is_told_in_the_order_of_the_format() {
+        let shown = |format: &str, lists: &[&str], version: &str| {
+            let profile = Profile::parse(version).unwrap();
+            let entries = Schema::entries(lists.iter().map(|list| list.as_bytes()));
+            let schema = Schema::of(format.as_bytes(), &profile).unwrap();
+            String::from_utf8(schema.shown(&entries, &profile)).unwrap()
+        };
+        assert_eq!(
+            shown("qcow2", &["size=1M,refcount_bits=0x8,lazy_refcounts=y", "nocow=yes,backing_file=a,,b"], "10.0.2"),
+            "cluster_size=65536 extended_l2=off compression_type=zlib size=1048576 backing_file=a,,b lazy_refcounts=y \
+             refcount_bits=8 nocow=yes"
+        );
+        assert_eq!(
+            shown("raw", &["extent_size_hint=1,preallocation=off,size=-0"], "5.2"),
+            "size=0 preallocation=off extent_size_hint=1"
+        );
+        assert_eq!(shown("vmdk", &["nocompat6"], "5.2"), "compat6=off hwversion=undefined");
+        assert_eq!(shown("host_device", &["refcount_bits=3"], "5.2"), "");
     }
 
     #[test]

@@ -28,7 +28,7 @@ const GLOBAL: &str = "help,h version,V trace,T:";
 const OURS: &str = "cell: qemu-version: unsafe-quirks ignore-quirks";
 
 /// Our own options that only the native face takes, before and after the verb.
-const OURS_NATIVE: &str = "allow: verbose,v";
+const OURS_NATIVE: &str = "allow: verbose,v reproducible";
 
 /// Every verb, in the order of the help.
 pub const VERBS: &[Verb] = &[
@@ -120,7 +120,8 @@ pub const VERBS: &[Verb] = &[
         old: "help,h object: ,f:=format ,F:=backing-format ,b:=backing ,o:=options ,q=quiet ,u=backing-unsafe",
         interim: "help,h quiet,q object: format,f: backing,b: backing-format,F: backing-unsafe,u options,o:",
         new: "help,h format,f: options,o: backing,b: backing-format,F: backing-unsafe,u quiet,q object: ,B:=backing",
-        native: "",
+        native: "output: cluster-size: refcount-bits: extended-l2 lazy-refcounts compat: subformat: grain-size: \
+                 block-size: preallocation:",
     },
     Verb {
         name: "dd",

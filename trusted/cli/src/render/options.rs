@@ -1,42 +1,34 @@
 //! `-o help`: what can be asked of a new image.
 
 use crate::Told;
+use crate::args::creation::{Ground, Schema};
 use crate::args::node::drivers;
-use crate::settings::Settings;
-
-const SIZE: (&str, &str) = ("size=<size>", "Virtual disk size");
-/// What can be asked of a plain file.
-const FILE: &[(&str, &str)] = &[
-    ("extent_size_hint=<size>", "Extent size hint for the image file, 0 to disable"),
-    ("nocow=<bool (on/off)>", "Turn off copy-on-write (valid only on btrfs)"),
-    ("preallocation=<str>", "Preallocation mode (allowed values: off, falloc, full)"),
-    SIZE,
-];
-const DEVICE: &[(&str, &str)] = &[("preallocation=<str>", "Preallocation mode (allowed values: off)"), SIZE];
+use crate::settings::{Face, Settings};
 
 /// The list for a format; `named`: of a target that is named, so that what its file can do is listed with it.
 pub(crate) fn told(format: &[u8], named: bool, settings: &Settings) -> Result<Told, Told> {
-    let list = match (format, named) {
-        (b"raw", false) => &[SIZE][..],
-        (b"raw" | b"file", _) => FILE,
-        (b"host_device", _) => DEVICE,
-        _ => {
-            let sentence = match drivers::driver(format, &settings.profile) {
-                Some(_) => [b"Format driver '", format, b"' does not support image creation"].concat(),
-                None => [b"Unknown file format '", format, b"'"].concat(),
-            };
-            return Err(Told::failure(settings, &sentence));
-        }
-    };
-    let format = String::from_utf8_lossy(format);
-    let (head, tail) = match named {
-        true => ("Supported options:\n".to_owned(), ""),
-        false => (
-            format!("Supported {format} options:\n"),
-            "\nThe protocol level may support further options.\n\
-             Specify the target filename to include those options.\n",
-        ),
-    };
-    let lines: String = list.iter().map(|(key, about)| format!("  {key:<22} - {about}\n")).collect();
-    Ok(Told { stdout: [head, lines, tail.to_owned()].concat().into_bytes(), ..Told::default() })
+    list(format, if named { Ground::File } else { Ground::Nowhere }, settings)
+}
+
+/// The list for a format, where it is put.
+pub(crate) fn list(format: &[u8], ground: Ground, settings: &Settings) -> Result<Told, Told> {
+    let profile = &settings.profile;
+    let known = drivers::driver(format, profile).is_some();
+    // A plain file's list is that of the ground it lies on.
+    let ground = if format == b"host_device" && ground == Ground::File { Ground::Device } else { ground };
+    let schema = Schema::on(format, ground, profile).filter(|_| known).ok_or_else(|| {
+        let sentence = match known {
+            true => [b"Format driver '", format, b"' does not support image creation"].concat(),
+            false => [b"Unknown file format '", format, b"'"].concat(),
+        };
+        Told::failure(settings, &crate::stderr_text(settings).show(&sentence))
+    })?;
+    let schema = if settings.face == Face::Native { schema.with_ours() } else { schema };
+    if ground != Ground::Nowhere {
+        return Ok(Told { stdout: schema.help(), ..Told::default() });
+    }
+    let head = [b"Supported ", format, b" options:\n"].concat();
+    let tail = b"\nThe protocol level may support further options.\n\
+                 Specify the target filename to include those options.\n";
+    Ok(Told { stdout: [&head, &schema.lines()[..], tail].concat(), ..Told::default() })
 }

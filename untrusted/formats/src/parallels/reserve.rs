@@ -96,9 +96,9 @@ impl Grow<4> for Disk {
     /// An image that was not closed by others has not been looked through by us: it keeps its mark.
     fn finish(&mut self, drive: &dyn Drive, end: u64, _added: u64) -> Result<()> {
         let file = self.map.grid.file;
-        let put = |at: usize, word: u32| drive.write(Place { file, at: at as u64 }, &word.to_le_bytes());
-        put(offset_of!(Header, flags), self.flags & !EMPTY)?;
+        let put = |at: u64, word: u32| drive.write(Place { file, at }, &word.to_le_bytes());
+        put(offset_of!(Header, flags) as u64, self.flags & !EMPTY)?;
         drive.set_length(file, end)?;
-        put(offset_of!(Header, inuse), self.in_use)
+        put(offset_of!(Header, inuse) as u64, self.in_use)
     }
 }

@@ -164,7 +164,7 @@ fn a_check_survives_damage() {
 }
 
 /// The identifiers.
-const RANDOM: [core::ops::Range<i64>; 1] = [0x188..0x1a8];
+const RANDOM: [core::ops::Range<i64>; 2] = [0x188..0x198, 0x198..0x1a8];
 
 #[test]
 fn images_are_made_as_qemu_img_makes_them() {

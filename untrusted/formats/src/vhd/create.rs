@@ -153,7 +153,7 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         let all = plan.size().saturating_add(FOOTER_LEN);
         return Ok(Measured { required: all, fully_allocated: all, bitmaps: None });
     }
-    let names = recipe.text("backing_file").map_or(0, |name| Below::space(name));
+    let names = recipe.text("backing_file").map_or(0, Below::space);
     let always = plan.table_end().saturating_add(names).saturating_add(FOOTER_LEN);
     let all = overlays(recipe, content);
     Pieces { size: plan.size(), len: BLOCK, stored: BLOCK + BITMAP_LEN, always }.measure(content, all)

@@ -3,6 +3,7 @@
 use super::disk::{Header, Locator};
 use alloc::format;
 use alloc::vec::Vec;
+use instar_image::parent::written;
 use instar_image::text::{from_uuid, to_utf16};
 use instar_image::{Error, Fact, Kind, Recipe, Result, Site};
 
@@ -81,13 +82,10 @@ fn unnamed() -> Error {
 
 /// A name as other systems write it: relative to the disk with backslashes, or the URL of a file.
 fn locator(name: &[u8]) -> Result<([u8; 4], Vec<u8>)> {
-    // A backslash would be read as the end of a directory, and something with a colon in front as a drive.
-    if name.iter().any(|byte| matches!(byte, b'\\' | b':')) {
-        return Err(unnamed());
-    }
-    let (code, text) = if name.starts_with(b"/") {
+    let path = written(name).ok_or_else(unnamed)?;
+    let (code, text) = if path.starts_with(b"/") {
         let mut url = b"file://".to_vec();
-        for byte in name {
+        for byte in &path {
             match byte {
                 b'/' | b'-' | b'.' | b'_' | b'~' => url.push(*byte),
                 byte if byte.is_ascii_alphanumeric() => url.push(*byte),
@@ -96,10 +94,7 @@ fn locator(name: &[u8]) -> Result<([u8; 4], Vec<u8>)> {
         }
         (*b"MacX", url)
     } else {
-        let name = name.strip_prefix(b"./").unwrap_or(name);
-        let dots: &[u8] = if name.starts_with(b"../") { b"" } else { b".\\" };
-        let path: Vec<u8> = name.iter().map(|byte| if *byte == b'/' { b'\\' } else { *byte }).collect();
-        let units = to_utf16(&[dots, &path].concat()).ok_or_else(unnamed)?;
+        let units = to_utf16(&path).ok_or_else(unnamed)?;
         (*b"W2ru", units.into_iter().flat_map(u16::to_le_bytes).collect())
     };
     if text.len() > LOCATOR_MAX { Err(unnamed()) } else { Ok((code, text)) }

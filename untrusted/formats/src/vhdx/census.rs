@@ -6,7 +6,7 @@ mod tests;
 use super::crc32c::of_structure;
 use super::disk::{
     BITMAP_LEN, FULLY_PRESENT, HEADER_LEN, HEADERS_AT, NOT_PRESENT, OFFSET_MASK, PARTIALLY_PRESENT, REGIONS_AT,
-    STATE_MASK, TABLE_LEN, UNDEFINED, UNMAPPED, UNMAPPED_EARLY, ZERO,
+    SECOND_REGIONS_AT, STATE_MASK, TABLE_LEN, UNDEFINED, UNMAPPED, UNMAPPED_EARLY, ZERO,
 };
 use super::log::State;
 use super::open::{Checked, Slot, Slots};
@@ -19,8 +19,6 @@ use instar_image::{Error, Fact, File, Io, Kind, Result, Table};
 
 /// Blocks and regions begin at multiples of this.
 const ALIGNMENT: u64 = 1 << 20;
-/// Where the second region table is.
-const SECOND_REGIONS_AT: u64 = 0x4_0000;
 
 /// An image's census.
 pub struct Roll<'r, 'a> {

@@ -12,6 +12,8 @@ pub const HEADERS_AT: [u64; 2] = [0x1_0000, 0x2_0000];
 pub const HEADER_LEN: usize = 4096;
 /// Where the region table is.
 pub const REGIONS_AT: u64 = 0x3_0000;
+/// Where it is once more.
+pub const SECOND_REGIONS_AT: u64 = 0x4_0000;
 /// Bytes of a region table, and of a metadata table.
 pub const TABLE_LEN: usize = 0x1_0000;
 /// Entries that a region table or a metadata table may have.
@@ -103,8 +105,12 @@ pub struct Item {
     pub reserved: U32,
 }
 
-/// Bit of `Item::flags`.
+/// Bit of `Item::flags`: the item is about the disk and not about the file.
+pub const ITEM_DISK: u32 = 1 << 1;
+/// Bit of `Item::flags`: who does not know it must not open the file.
 pub const ITEM_REQUIRED: u32 = 1 << 2;
+/// Bit of the second word of the file parameters: blocks keep their space.
+pub const LEAVE_ALLOCATED: u32 = 1;
 /// Bit of the second word of the file parameters.
 pub const HAS_PARENT: u32 = 1 << 1;
 
@@ -223,6 +229,8 @@ pub const VIRTUAL_DISK_ID: [u8; 16] = 0xab12_cabe_e6b2_2345_93ef_c309_e000_c746_
 pub const LOGICAL_SECTOR_SIZE: [u8; 16] = 0x1dbf_4181_6fa9_0947_ba47_f233_a8fa_ab5f_u128.to_be_bytes();
 /// Item: bytes of a sector of the disk.
 pub const PHYSICAL_SECTOR_SIZE: [u8; 16] = 0xc748_a3cd_5d44_7144_9cc9_e988_5251_c556_u128.to_be_bytes();
+/// The notation of a parent locator: keys and values.
+pub const LOCATOR_TYPE: [u8; 16] = 0xb7ef_4ab0_9ed1_814a_b789_25b8_e944_5913_u128.to_be_bytes();
 /// Item: where the parent is.
 pub const PARENT_LOCATOR: [u8; 16] = 0x2d5f_d3a8_0bb3_4d45_abf7_d3d8_4834_ab0c_u128.to_be_bytes();
 

@@ -8,7 +8,9 @@ mod locate;
 pub mod log;
 pub mod metadata;
 pub mod open;
+mod parent;
 pub mod replay;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +20,8 @@ use disk::IDENTIFIER;
 use instar_image::probe::Claim;
 use instar_image::text::guid;
 use instar_image::{
-    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, format,
-    info, parent,
+    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, Site,
+    Target, format, info,
 };
 use log::State;
 use open::Checked;
@@ -53,6 +55,10 @@ impl Format for Vhdx {
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         create::measure(recipe, content)
     }
+
+    fn create(&self, recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+        create::create(recipe, site)
+    }
 }
 
 /// An opened VHDX.
@@ -80,6 +86,10 @@ impl Image for VhdxImage<'_> {
         Ok(locate::layer(&self.file, &self.checked))
     }
 
+    fn target(&self) -> Result<Box<dyn Target>> {
+        reserve::target(&self.file, &self.checked)
+    }
+
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
         Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope }))
     }
@@ -89,7 +99,7 @@ impl Image for VhdxImage<'_> {
         if self.checked.metadata.parent.is_none() {
             return Ok(None);
         }
-        let granted = parent::open(&self.file, PATHS.iter().filter_map(|key| self.located(key)))?;
+        let granted = instar_image::parent::open(&self.file, PATHS.iter().filter_map(|key| self.located(key)))?;
         let header = open::head(&File::new(self.file.io(), &granted)).map_err(|error| match error.kind {
             Kind::NotThisFormat => Kind::NotThisFormat.what("the parent of a VHDX is not a VHDX").file(granted.id),
             _ => error.file(granted.id),

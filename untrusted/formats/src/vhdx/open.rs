@@ -63,7 +63,7 @@ pub fn readable(at: u64) -> Result<u64> {
 /// Reads and checks everything.
 pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
     let checked = head(file).and_then(|header| {
-        let (log, overlay) = log::read(file, &header, options.as_qemu)?;
+        let (log, overlay) = log::read(file, &header, options.as_qemu, options.for_writing())?;
         let Some(overlay) = overlay else { return check(file, header, log, options) };
         let view = Replayed { io: file.io(), overlay: &overlay };
         let start = file.place(0);
@@ -90,16 +90,8 @@ fn check(file: &File<'_>, header: Header, log: State, options: &Options) -> Resu
     };
     let metadata = metadata::read(file, readable(metadata_at)?, options.as_qemu)?;
     let block_len = u64::from(metadata.block_len);
-    let chunk_ratio = CHUNK_SECTORS.saturating_mul(metadata.logical_sector.into()) / block_len.max(1);
-    let blocks = metadata.disk_size.div_ceil(block_len.max(1));
-    let chunk = chunk_ratio.max(1);
-    // A disk with a parent has a sector bitmap after every chunk, another only room for it between chunks.
-    let table_count = if metadata.parent.is_some() {
-        blocks.div_ceil(chunk).saturating_mul(chunk.saturating_add(1))
-    } else {
-        // Of an empty disk, qemu-img counts the block before the first, in 32 bits, when it makes the table and here.
-        blocks.saturating_add(blocks.checked_sub(1).unwrap_or(u32::MAX.into()) / chunk)
-    };
+    let chunk = chunk_ratio(block_len, metadata.logical_sector.into());
+    let table_count = table_count(metadata.disk_size, block_len, chunk, metadata.parent.is_some());
     if table_count > table_len / 8 {
         return Err(invalid());
     }
@@ -119,6 +111,22 @@ fn check(file: &File<'_>, header: Header, log: State, options: &Options) -> Resu
         check_table(file, &checked, &regions)?;
     }
     Ok(Checked { regions: regions.taken, ..checked })
+}
+
+/// Blocks between one entry for a sector bitmap and the next.
+pub fn chunk_ratio(block_len: u64, sector: u64) -> u64 {
+    CHUNK_SECTORS.saturating_mul(sector).checked_div(block_len).unwrap_or(0).max(1)
+}
+
+/// Entries of the block table.
+pub fn table_count(size: u64, block_len: u64, chunk: u64, differs: bool) -> u64 {
+    let (blocks, chunk) = (size.div_ceil(block_len.max(1)), chunk.max(1));
+    // A disk with a parent has a sector bitmap after every chunk, another only room for it between chunks.
+    if differs {
+        return blocks.div_ceil(chunk).saturating_mul(chunk.saturating_add(1));
+    }
+    // Of an empty disk, qemu-img counts the block before the first, in 32 bits, when it makes the table and here.
+    blocks.saturating_add(blocks.checked_sub(1).unwrap_or(u32::MAX.into()) / chunk)
 }
 
 /// The header that counts: the newer of those that are sound.

@@ -4,9 +4,10 @@ use super::disk::{LOG_SECTOR, LogDataSector, LogDescriptor};
 use super::log::{Entry, Log};
 use super::open::{invalid, readable};
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::file::Hole;
-use instar_image::{FileId, Granted, Io, Kind, Place, Result, Role};
+use instar_image::{Drive, FileId, Granted, Io, Kind, Place, Result, Role};
 use zerocopy::FromZeros;
 use zerocopy::IntoBytes;
 
@@ -121,8 +122,24 @@ impl Overlay {
         self.end.saturating_sub(start.at)
     }
 
+    /// Makes the file what it is read as.
+    pub fn apply(&self, drive: &dyn Drive) -> Result<()> {
+        for (at, piece) in &self.pieces {
+            let place = Place { file: self.file, at: *at };
+            let len = piece.end.saturating_sub(*at);
+            if let Patch::Zero = piece.patch {
+                drive.zero(place, len, false)?;
+                continue;
+            }
+            let mut bytes = vec![0; usize::try_from(len.min(LOG_SECTOR)).unwrap_or(0)];
+            self.patch(drive, *at, &mut bytes)?;
+            drive.write(place, &bytes)?;
+        }
+        if drive.length(self.file)? < self.end { drive.set_length(self.file, self.end) } else { Ok(()) }
+    }
+
     /// Changes bytes as they lie in the file at `at` into what they are.
-    fn patch(&self, io: &dyn Io, at: u64, buf: &mut [u8]) -> Result<()> {
+    fn patch<I: Io + ?Sized>(&self, io: &I, at: u64, buf: &mut [u8]) -> Result<()> {
         let end = at.saturating_add(buf.len() as u64);
         for (start, piece) in self.pieces.range(..end).rev().take_while(|(_, piece)| piece.end > at) {
             let skip = at.saturating_sub(*start);

@@ -183,7 +183,7 @@ fn converted(folder: &Path, name: &str) -> Vec<u8> {
 }
 
 /// A log for an image of qemu-img's: one sequence of entries somewhere in the ring, perhaps older ones around it.
-fn random_log(image: &[u8], noise: &mut Noise) -> Vec<Entry> {
+pub fn random_log(image: &[u8], noise: &mut Noise) -> Vec<Entry> {
     let len = image.len() as u64;
     let ring = 1 << 20;
     let table: Vec<u8> = image[TABLE..][..4096].to_vec();
