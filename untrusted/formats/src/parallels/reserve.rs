@@ -27,7 +27,10 @@ pub fn target(file: &File<'_>, checked: &Checked, whole_only: bool) -> Result<Bo
     // The last cluster may be longer than the file.
     let mut end = disk.file_end.max(checked.data_at(file.len()).0);
     let mut table = Table::<4>::new(file.io(), file.id());
-    table.each(file.place(size_of::<Header>() as u64).at, checked.table_count.into(), |number, entry| {
+    // Of what the file does not have of the table, nothing is there.
+    let table_at = size_of::<Header>() as u64;
+    let count = u64::from(checked.table_count).min(file.len().saturating_sub(table_at).div_ceil(4));
+    table.each(file.place(table_at).at, count, |number, entry| {
         if let Some(Source::Raw { place, .. }) = disk.block(number, *entry)? {
             end = end.max(place.at.saturating_add(checked.cluster_len()));
         }

@@ -14,7 +14,7 @@ use instar_testkit::folder::Folder;
 use instar_testkit::made::{alike, options};
 use instar_testkit::mem::MemIo;
 use instar_testkit::oracle::{maker, newest};
-use instar_testkit::pen::{Stroke, draw, drawn, holds, read_by, strokes};
+use instar_testkit::pen::{Stroke, draw, drawn, holds, prodded, read_by, strokes};
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{agree, agreed, chain, create, scribble, survives};
 use instar_testkit::workshop::{Order, bytes};
@@ -361,4 +361,15 @@ fn marks_are_as_they_were() {
         assert_eq!(image[64..68], [1, 0, 0, 0]);
         assert_eq!(image.len(), 4096);
     }
+}
+
+#[test]
+fn damaged_disks_are_written_to_or_refused() {
+    let scratch = Scratch::new("parallels-prodded");
+    let mut written = 0;
+    storm(&disk(MAGIC_EXT, 4, 8, &[0, 2, 3, 4, 0, 6], 16 * 512 + 700)[..200], 300, |bytes| {
+        scratch.put("a.par", bytes);
+        written += usize::from(prodded(&Folder::new(scratch.path()), "a.par", &Parallels).is_ok());
+    });
+    assert!(written > 100, "{written}");
 }

@@ -13,7 +13,7 @@ use instar_testkit::folder::Folder;
 use instar_testkit::made::{alike, options};
 use instar_testkit::mem::MemIo;
 use instar_testkit::oracle::{maker, newest};
-use instar_testkit::pen::{Stroke, draw, drawn, holds, read_by, strokes};
+use instar_testkit::pen::{Stroke, draw, drawn, holds, prodded, read_by, strokes};
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{agreed, create, scribble, survives};
 use instar_testkit::workshop::Order;
@@ -234,4 +234,15 @@ fn blocks_in_disorder_and_space_of_old_are_written_to() {
     let strokes = strokes.map(|(at, len, byte)| Stroke { at, len, byte });
     draw(&Folder::new(scratch.path()), "a.vdi", &Vdi, &Options::default(), &none, &strokes).unwrap();
     holds(&[maker(), newest()], scratch.path(), "vdi", "a.vdi", &drawn(&strokes, before));
+}
+
+#[test]
+fn damaged_disks_are_written_to_or_refused() {
+    let scratch = Scratch::new("vdi-prodded");
+    let mut written = 0;
+    storm(&disordered(1)[..1200], 300, |bytes| {
+        scratch.put("a.vdi", bytes);
+        written += usize::from(prodded(&Folder::new(scratch.path()), "a.vdi", &Vdi).is_ok());
+    });
+    assert!(written > 100, "{written}");
 }
