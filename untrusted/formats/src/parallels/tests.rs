@@ -265,7 +265,8 @@ fn a_check_survives_damage() {
 fn images_are_made_as_qemu_img_makes_them() {
     let scratch = Scratch::new("parallels-made");
     let sizes = [0, 1, 513, (1 << 20) - 1, (1 << 20) + 1, 10 << 20, 0x3f_f000_0000, 0x3f_f000_0001];
-    for (oracle, size) in sizes.into_iter().flat_map(|size| [(maker(), size), (newest(), size)]) {
+    for (index, size) in sizes.into_iter().enumerate() {
+        let oracle = if index % 2 == 1 { newest() } else { maker() };
         for words in ["", "cluster_size=64k", "cluster_size=3k", "cluster_size=1", "cluster_size=2147483136"] {
             if size < 1 << 30 || words.is_empty() {
                 assert!(alike(oracle, scratch.path(), &Parallels, words, size, &[]), "{words}");
@@ -367,9 +368,9 @@ fn marks_are_as_they_were() {
 fn damaged_disks_are_written_to_or_refused() {
     let scratch = Scratch::new("parallels-prodded");
     let mut written = 0;
-    storm(&disk(MAGIC_EXT, 4, 8, &[0, 2, 3, 4, 0, 6], 16 * 512 + 700)[..200], 300, |bytes| {
+    noise(&disk(MAGIC_EXT, 4, 8, &[0, 2, 3, 4, 0, 6], 16 * 512 + 700)[..200], 0..120, 5, 300, |bytes| {
         scratch.put("a.par", bytes);
         written += usize::from(prodded(&Folder::new(scratch.path()), "a.par", &Parallels).is_ok());
     });
-    assert!(written > 100, "{written}");
+    assert!((50..590).contains(&written), "{written}");
 }

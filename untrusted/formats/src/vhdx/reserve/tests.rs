@@ -36,9 +36,13 @@ fn images_are_made_as_qemu_img_makes_them() {
         ("block_size=257M", 3),
     ];
     let sizes = [1, 513, 1 << 20, (1 << 20) + 1, (1 << 30) + 1, (100 << 30) + 1];
-    for ((kind, metadata), size) in kinds.into_iter().flat_map(|kind| sizes.map(|size| (kind, size))) {
+    for ((kind, metadata), (index, size)) in
+        kinds.into_iter().flat_map(|kind| sizes.into_iter().enumerate().map(move |size| (kind, size)))
+    {
         let oracle = if size == 513 { newest() } else { maker() };
-        if size < 2 << 30 || !kind.contains("size=1") {
+        // Tables of small blocks are long; of the others each kind meets every second size.
+        let is_due = (index + kind.len()).is_multiple_of(2);
+        if is_due && (size < 2 << 30 || !kind.contains("size=1")) {
             assert!(alike(oracle, scratch.path(), &Vhdx, kind, size, &random(metadata << 20)));
         }
     }
@@ -139,7 +143,7 @@ fn a_log_is_replayed_before_anything_is_written() {
     create(scratch.path(), "-f vhdx -o log_size=1M,block_size=1M disk.vhdx 9437184");
     scribble(scratch.path(), "vhdx", "disk.vhdx", 6 << 20, 3, 12);
     let base = bytes(scratch.path(), "disk.vhdx");
-    for round in 0..6 {
+    for round in 0..4 {
         let mut image = base.clone();
         log(&mut image, &random_log(&base, &mut Noise::new(round)));
         scratch.put("a.vhdx", image);
