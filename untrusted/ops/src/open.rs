@@ -143,16 +143,6 @@ pub fn stack<'a>(
     opened(Descent::new(cx, source, rules, Purpose::Read), tell)
 }
 
-/// The same, of which the first will be written to.
-pub fn stack_to_write<'a>(
-    cx: &Cx<'a>,
-    source: &Source,
-    rules: &Rules,
-    tell: &dyn Fn(op::Step) -> Result<()>,
-) -> Result<Vec<Opened<'a>>> {
-    opened(Descent::new(cx, source, rules, Purpose::Write), tell)
-}
-
 /// The same of images of which only what they say of themselves is of interest: nobody needs a key to them.
 pub fn known<'a>(
     cx: &Cx<'a>,
