@@ -13,7 +13,7 @@ use instar_wire::code::Bytes;
 use instar_wire::io::{FileId, Granted, Related, Role};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, seek};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -94,7 +94,7 @@ struct State {
     ways: Vec<parts::Way>,
     /// The further files made so far.
     parts: Vec<(FileId, Target)>,
-    part_names: BTreeSet<(FileId, Vec<u8>)>,
+    part_names: BTreeMap<(FileId, Vec<u8>), FileId>,
 }
 
 impl State {
@@ -194,6 +194,10 @@ impl Session {
         if self.direct { flags | OFlags::DIRECT } else { flags }
     }
 
+    fn flags_to(&self, write: bool) -> OFlags {
+        if write { (self.flags() - OFlags::RDONLY) | OFlags::RDWR } else { self.flags() }
+    }
+
     /// Lets images use names beyond plain files, if policy is qemu-img's.
     pub fn interpret_names(&mut self, interpret: Interpret) {
         self.interpret = Some(interpret).filter(|_| self.policy.as_qemu);
@@ -247,7 +251,7 @@ impl Session {
 
     /// Opens a file that the user named so that its content may be changed.
     pub fn open_to_write(&mut self, name: &[u8], lock: bool) -> Result<Granted, Mishap> {
-        self.open_named(name, lock, (self.flags() - OFlags::RDONLY) | OFlags::RDWR, true)
+        self.open_named(name, lock, self.flags_to(true), true)
     }
 
     /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
@@ -346,6 +350,9 @@ impl Session {
 
     /// Opens a file that an image names, if policy allows it.
     pub fn open_related(&self, related: &Related) -> Result<Granted, u32> {
+        if let Some(granted) = self.part_there(related.from, &related.name.0) {
+            return Ok(granted);
+        }
         self.try_related(related).map_err(|mishap| self.note(mishap))
     }
 
@@ -371,14 +378,17 @@ impl Session {
         if name.len().max(path.as_os_str().len()) >= PATH_MAX {
             return Err(mishap(&name, Why::System(Errno::NAMETOOLONG)));
         }
-        let file = self.open_admitted(&path).map_err(|why| mishap(&name, why))?;
+        // What is a part of an image that is written to is written to as well.
+        let writable = related.role == Role::Extent && self.is_writable(related.from);
+        let file = self.open_admitted(&path, self.flags_to(writable)).map_err(|why| mishap(&name, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&name, Why::System(e)))?;
         if matches!(related.role, Role::Backing | Role::Parent)
             && self.is_above(related.from, (stat.st_dev, stat.st_ino))
         {
             return Err(refused(&name, Refusal::Cycle));
         }
-        let arrival = Arrival { named_by: Some(related.from), depth: from.depth + 1, ..Arrival::named(&name, path) };
+        let depth = from.depth + 1;
+        let arrival = Arrival { named_by: Some(related.from), depth, writable, ..Arrival::named(&name, path) };
         self.admit_file(file, &stat, arrival).map_err(|why| mishap(&name, why))
     }
 
@@ -390,7 +400,7 @@ impl Session {
         };
         let meant = interpret(&related.role, raw).map_err(|words| mishap(raw, Why::Said(words)))?;
         let path = std::path::absolute(OsStr::from_bytes(&meant.path)).unwrap_or_default();
-        let file = self.open_admitted(&path).map_err(|why| mishap(&meant.shown, why))?;
+        let file = self.open_admitted(&path, self.flags()).map_err(|why| mishap(&meant.shown, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&meant.shown, Why::System(e)))?;
         let depth = self.entry(related.from).map_or(0, |e| e.depth) + 1;
         let arrival = Arrival { named_by: Some(related.from), depth, ..Arrival::named(&meant.shown, path) };
@@ -399,9 +409,9 @@ impl Session {
     }
 
     /// Opens a path that an image leads to; nothing is looked at before policy has spoken.
-    fn open_admitted(&self, path: &Path) -> Result<OwnedFd, Why> {
+    fn open_admitted(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Why> {
         if self.policy.as_qemu {
-            let file = openat(CWD, path, self.flags(), Mode::empty()).map_err(Why::System)?;
+            let file = openat(CWD, path, flags, Mode::empty()).map_err(Why::System)?;
             let kind = FileType::from_raw_mode(fstat(&file).map_err(Why::System)?.st_mode);
             return match kind {
                 FileType::Directory | FileType::Fifo | FileType::Socket => Err(Why::NotRegular),
@@ -409,8 +419,8 @@ impl Session {
             };
         }
         match policy::judge(&self.policy, path).map_err(Why::Refused)? {
-            Admitted::Named(path) => openat(CWD, &path, self.flags(), Mode::empty()).map_err(Why::System),
-            Admitted::Below(root, rest) => open_below(&root, &rest, self.flags()).map_err(|miss| match miss {
+            Admitted::Named(path) => openat(CWD, &path, flags, Mode::empty()).map_err(Why::System),
+            Admitted::Below(root, rest) => open_below(&root, &rest, flags).map_err(|miss| match miss {
                 Miss::Outside => Why::Refused(Refusal::Outside),
                 Miss::Kind => Why::Refused(Refusal::Kind),
                 Miss::System(errno) => Why::System(errno),
