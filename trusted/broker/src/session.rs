@@ -94,7 +94,7 @@ struct State {
     ways: Vec<parts::Way>,
     /// The further files made so far.
     parts: Vec<(FileId, Target)>,
-    part_names: BTreeMap<(FileId, Vec<u8>), FileId>,
+    part_grants: BTreeMap<(FileId, Vec<u8>), FileId>,
 }
 
 impl State {
@@ -194,10 +194,6 @@ impl Session {
         if self.direct { flags | OFlags::DIRECT } else { flags }
     }
 
-    fn flags_to(&self, write: bool) -> OFlags {
-        if write { (self.flags() - OFlags::RDONLY) | OFlags::RDWR } else { self.flags() }
-    }
-
     /// Lets images use names beyond plain files, if policy is qemu-img's.
     pub fn interpret_names(&mut self, interpret: Interpret) {
         self.interpret = Some(interpret).filter(|_| self.policy.as_qemu);
@@ -251,7 +247,7 @@ impl Session {
 
     /// Opens a file that the user named so that its content may be changed.
     pub fn open_to_write(&mut self, name: &[u8], lock: bool) -> Result<Granted, Mishap> {
-        self.open_named(name, lock, self.flags_to(true), true)
+        self.open_named(name, lock, (self.flags() - OFlags::RDONLY) | OFlags::RDWR, true)
     }
 
     /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
@@ -274,7 +270,9 @@ impl Session {
     /// Keeps a promise.
     pub fn fulfil(&self, id: FileId, file: Arc<OwnedFd>) {
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        let identity = fstat(&*file).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
         if let Some(entry) = self.state().entries.get_mut(index) {
+            entry.identity = identity;
             entry.file.get_or_insert(file);
         }
     }
@@ -312,6 +310,10 @@ impl Session {
     fn admit_file(&self, file: OwnedFd, stat: &Stat, arrival: Arrival) -> Result<Granted, Why> {
         let Arrival { name, path, named_by, depth, writable } = arrival;
         let device = FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
+        // What is read must not be written to, and what an image names cannot be asked about.
+        if writable && named_by.is_some() && self.has_open((stat.st_dev, stat.st_ino)) {
+            return Err(Why::Source);
+        }
         let len = match seek(&file, rustix::fs::SeekFrom::End(0)) {
             Ok(len) => len,
             Err(_) if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice => 0,
@@ -322,6 +324,7 @@ impl Session {
         if self.locking {
             match lock::claim(&file, if writable { lock::WRITE } else { self.claim }) {
                 Ok(Ok(lock)) => held = Some(Arc::new(lock)),
+                Ok(Err(c)) if writable && named_by.is_some() => return Err(Why::InUse(c)),
                 Ok(Err(c)) => conflict = Some(c),
                 Err(e) => return Err(Why::System(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
             }
@@ -350,9 +353,6 @@ impl Session {
 
     /// Opens a file that an image names, if policy allows it.
     pub fn open_related(&self, related: &Related) -> Result<Granted, u32> {
-        if let Some(granted) = self.part_there(related.from, &related.name.0) {
-            return Ok(granted);
-        }
         self.try_related(related).map_err(|mishap| self.note(mishap))
     }
 
@@ -362,6 +362,9 @@ impl Session {
         let raw = &related.name.0;
         let refused = |name: &[u8], refusal| mishap(name, Why::Refused(refusal));
         let Some(from) = from else { return Err(refused(raw, Refusal::Empty)) };
+        if let Some(part) = self.part_named(related.from, raw) {
+            return Ok(part);
+        }
         if from.depth >= DEPTH_MAX {
             return Err(refused(raw, Refusal::Depth));
         }
@@ -378,9 +381,8 @@ impl Session {
         if name.len().max(path.as_os_str().len()) >= PATH_MAX {
             return Err(mishap(&name, Why::System(Errno::NAMETOOLONG)));
         }
-        // What is a part of an image that is written to is written to as well.
-        let writable = related.role == Role::Extent && self.is_writable(related.from);
-        let file = self.open_admitted(&path, self.flags_to(writable)).map_err(|why| mishap(&name, why))?;
+        let writable = self.is_written(related);
+        let file = self.open_admitted(&path, writable).map_err(|why| mishap(&name, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&name, Why::System(e)))?;
         if matches!(related.role, Role::Backing | Role::Parent)
             && self.is_above(related.from, (stat.st_dev, stat.st_ino))
@@ -392,6 +394,13 @@ impl Session {
         self.admit_file(file, &stat, arrival).map_err(|why| mishap(&name, why))
     }
 
+    /// Whether the file that an image names will be written to: a part of one that will be.
+    fn is_written(&self, related: &Related) -> bool {
+        let index = usize::try_from(related.from.0).unwrap_or(usize::MAX);
+        let is_part = matches!(related.role, Role::DataFile | Role::Extent);
+        is_part && self.state().grants.get(index).is_some_and(|grant| grant.writable)
+    }
+
     /// Opens what a name beyond plain files means.
     fn open_meant(&self, related: &Related, raw: &[u8]) -> Result<Granted, Mishap> {
         let mishap = |name: &[u8], why| Mishap { name: name.to_vec(), named_by: Some(related.from), why };
@@ -400,16 +409,18 @@ impl Session {
         };
         let meant = interpret(&related.role, raw).map_err(|words| mishap(raw, Why::Said(words)))?;
         let path = std::path::absolute(OsStr::from_bytes(&meant.path)).unwrap_or_default();
-        let file = self.open_admitted(&path, self.flags()).map_err(|why| mishap(&meant.shown, why))?;
+        let writable = self.is_written(related);
+        let file = self.open_admitted(&path, writable).map_err(|why| mishap(&meant.shown, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&meant.shown, Why::System(e)))?;
         let depth = self.entry(related.from).map_or(0, |e| e.depth) + 1;
-        let arrival = Arrival { named_by: Some(related.from), depth, ..Arrival::named(&meant.shown, path) };
+        let arrival = Arrival { named_by: Some(related.from), depth, writable, ..Arrival::named(&meant.shown, path) };
         let granted = self.admit_file(file, &stat, arrival).map_err(|why| mishap(&meant.shown, why))?;
         Ok(Granted { pinned: meant.pinned.map(Bytes), ..granted })
     }
 
     /// Opens a path that an image leads to; nothing is looked at before policy has spoken.
-    fn open_admitted(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Why> {
+    fn open_admitted(&self, path: &Path, writable: bool) -> Result<OwnedFd, Why> {
+        let flags = if writable { (self.flags() - OFlags::RDONLY) | OFlags::RDWR } else { self.flags() };
         if self.policy.as_qemu {
             let file = openat(CWD, path, flags, Mode::empty()).map_err(Why::System)?;
             let kind = FileType::from_raw_mode(fstat(&file).map_err(Why::System)?.st_mode);

@@ -363,9 +363,6 @@ fn further_files_of_an_image_are_made_beside_it_and_nowhere_else() {
         let file = session.file(granted.id).expect("it is open");
         assert_eq!(rustix::io::pwrite(&*file, name.as_bytes(), 0), Ok(name.len()));
         assert_eq!(part(&session, main, name.as_bytes()), Err(Why::System(Errno::EXIST)), "once is enough");
-        let there = related(&session, main, Role::Extent, name.as_bytes()).expect("the image may name it");
-        assert_eq!((there.id, there.len, there.writable), (granted.id, name.len() as u64, true));
-        assert!(related(&session, top, Role::Extent, name.as_bytes()).is_err(), "no other may");
         assert!(!tree.path(&format!("out/{name}")).exists() || name == "disk-used", "nobody sees it yet");
     }
     assert!(session.take_parts(top).is_empty());
@@ -379,25 +376,6 @@ fn further_files_of_an_image_are_made_beside_it_and_nowhere_else() {
     let again = session.open_to_write(tree.text("out/disk-flat.vmdk").as_bytes(), true).expect("a file").id;
     assert_eq!(part(&session, again, b"disk-flat.vmdk-x"), refused);
     assert!(matches!(Target::create(&tree.path("out/disk-dir"), &wish()), Err(Refused::System(Errno::ISDIR))));
-}
-
-#[test]
-fn only_parts_of_what_is_written_to_are_opened_to_be_written_to() {
-    let tree = Tree::new();
-    let (mut session, top) = tree.session(Policy::default());
-    fs::write(tree.path("in/extent"), b"bytes").expect("a file");
-    let extent =
-        |session: &Session, from: FileId, role: Role| related(session, from, role, b"extent").expect("it is there");
-    assert!(!extent(&session, top, Role::Extent).writable);
-    fs::write(tree.path("in/disk"), b"bytes").expect("a file");
-    let disk = session.open_to_write(tree.text("in/disk").as_bytes(), true).expect("a file").id;
-    assert!(!extent(&session, disk, Role::Backing).writable);
-    // The same file is read by others here.
-    fs::rename(tree.path("in/extent"), tree.path("in/before")).expect("another name");
-    fs::write(tree.path("in/extent"), b"bytes").expect("a file");
-    let granted = extent(&session, disk, Role::Extent);
-    assert!(granted.writable && session.with_grants(|grants| grants[granted.id.0 as usize].writable));
-    assert!(related(&session, disk, Role::Extent, b"../out/x").is_err());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::mishap::{Mishap, Why};
 use crate::policy::{self, Refusal};
 use crate::publish::{self, Refused, Target, Wish};
 use instar_wire::io::{FileId, Granted, Part};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -69,7 +69,7 @@ impl Session {
             if state.parts.len() >= PARTS_MAX {
                 return Err(Why::TooMany);
             }
-            if state.part_names.contains_key(&(part.from, name.clone())) {
+            if state.part_grants.contains_key(&(part.from, name.clone())) {
                 return Err(Why::System(Errno::EXIST));
             }
         }
@@ -84,7 +84,7 @@ impl Session {
             return Err(Why::NotRegular);
         }
         let mut state = self.state();
-        if state.part_names.contains_key(&(part.from, name.clone())) {
+        if state.part_grants.contains_key(&(part.from, name.clone())) {
             return Err(Why::System(Errno::EXIST));
         }
         if let Some((_, first)) = state.parts.first() {
@@ -92,24 +92,22 @@ impl Session {
         }
         let shown = beside(&way.shown, name);
         let granted = state.grant_made(&shown, Some(target.file()), 0);
+        state.part_grants.insert((part.from, name.clone()), granted.id);
         state.parts.push((part.from, target));
-        state.part_names.insert((part.from, name.clone()), granted.id);
         Ok(granted)
     }
 
-    /// Whether the file may be written to.
-    pub(super) fn is_writable(&self, id: FileId) -> bool {
-        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        self.state().grants.get(index).is_some_and(|grant| grant.writable)
-    }
-
-    /// The further file of that name which an image has been given and that has no name yet: the image is opened to be
-    /// filled before it stands anywhere.
-    pub(super) fn part_there(&self, from: FileId, name: &[u8]) -> Option<Granted> {
-        let id = *self.state().part_names.get(&(from, name.to_vec()))?;
-        let stat = fstat(&*self.file(id)?).ok()?;
-        let len = u64::try_from(stat.st_size).unwrap_or(0);
-        Some(Granted { id, len, allocated: 0, writable: true, pinned: None, suggested: None })
+    /// The further file of an image in the making that goes by this name, as long as it is now.
+    pub(super) fn part_named(&self, from: FileId, name: &[u8]) -> Option<Granted> {
+        let mut state = self.state();
+        let id = *state.part_grants.get(&(from, name.to_vec()))?;
+        let index = usize::try_from(id.0).ok()?;
+        let file = state.entries.get(index)?.file.clone()?;
+        let len = rustix::fs::fstat(&*file).ok().and_then(|stat| u64::try_from(stat.st_size).ok())?;
+        if let Some(grant) = state.grants.get_mut(index) {
+            grant.len = len;
+        }
+        Some(Granted { id, len, allocated: len, writable: true, pinned: None, suggested: None })
     }
 
     /// The further files that were made of an image, to be published with it.
