@@ -192,11 +192,12 @@ impl<'a> Wanted<'a> {
         Ok(self)
     }
 
-    /// Opens what lies below, if it is looked at.
+    /// Opens what lies below, if it is looked at. A VMDK cannot be made without a look: it tells what it was made on.
     fn backing(&self, session: &mut Session) -> Result<Vec<Opened>, Told> {
-        let Some(name) = self.backing_name().filter(|_| self.looks_below()) else { return Ok(Vec::new()) };
+        let (looks, must) = (self.looks_below(), self.recipe.format.0 == b"vmdk");
+        let Some(name) = self.backing_name().filter(|_| looks || must) else { return Ok(Vec::new()) };
         let place = recipe::beside(&self.plain.path, name);
-        let named = Named { format: self.recipe.text("backing_fmt"), ..Named::plain(&place) };
+        let named = Named { format: self.recipe.text("backing_fmt").filter(|_| looks), ..Named::plain(&place) };
         let opened = opening::open_named(self.asked.parsed, &named, session, self.settings());
         Ok(vec![opened.map_err(|told| self.not_below(&told, &place))?])
     }
@@ -207,7 +208,8 @@ impl<'a> Wanted<'a> {
         let opening = [prefix.as_bytes(), b": Could not open '", &text.show(place), b"': "].concat();
         let line = told.stderr.strip_suffix(b"\n").unwrap_or(&told.stderr);
         let words = line.strip_prefix(&opening[..]).or_else(|| line.strip_prefix(format!("{prefix}: ").as_bytes()));
-        self.say(&[words.unwrap_or(line), b"\nCould not open backing image."].concat())
+        let hint: &[u8] = if self.looks_below() { b"\nCould not open backing image." } else { b"" };
+        self.say(&[words.unwrap_or(line), hint].concat())
     }
 
     /// Makes the image.

@@ -23,6 +23,8 @@ use instar_image::{Cursor, Drive, Error, File, FileId, Kind, Place, Result, Sour
 /// Grains up to this length begin at multiples of it.
 const ALIGN_MAX: u64 = 64 << 10;
 
+/// Bytes of a grain that is packed.
+const PACKED_MAX: u64 = 16 << 20;
 /// Tables whose places are kept until a stream ends: those of 64 TiB.
 const STREAM_MAX: u32 = 2 << 20;
 
@@ -113,6 +115,9 @@ impl Part {
         }
         let grains = Grains::new(extent.file, range.clone(), sparse);
         let len = grains.grid().block_len;
+        if sparse.compressed && len > PACKED_MAX {
+            return refused("packed grains as long as these are read, not written");
+        }
         let packed = sparse.compressed.then_some(Packed { start: range.start, len, marked: sparse.marked });
         let is_over = checked.parent.is_some();
         let file = File::slice(file.io(), extent.file, 0, file.io().len(extent.file));
@@ -126,15 +131,17 @@ impl Part {
     }
 
     fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>> {
+        let grain_len = self.grain_len.unwrap_or(1);
+        let begins = at.saturating_sub(self.range.start).is_multiple_of(grain_len);
+        let is_whole = begins && (len == grain_len || at.saturating_add(len) == self.range.end);
         let found = match &mut self.body {
             Spread::Row(row) => {
                 let place = row.start.ahead(at.saturating_sub(row.range.start));
                 return Ok(Some(Spot { place, tweak: None, rest: Rest::There }));
             }
             Spread::Grains(growing) => growing.reserve(drive, at, len, what),
-            Spread::Stream(stream) => stream.reserve(at, what, drive),
+            Spread::Stream(stream) => stream.reserve(at, is_whole, what, drive),
         };
-        let is_whole = Some(len) == self.grain_len || at.saturating_add(len) == self.range.end;
         match (self.packed, what, found) {
             // A grain of zeroes is packed like any other where they cannot be told of in a shorter way.
             (Some(packed), What::Zeroes, Err(_)) if is_whole => {

@@ -72,15 +72,15 @@ impl Stream {
         Place { file: self.file, at }
     }
 
-    /// Where the grain may go that begins at `at`.
-    pub fn reserve(&mut self, at: u64, what: What, drive: &dyn Drive) -> Result<Option<Spot>> {
+    /// Where the grain may go that has the byte at `at`; `is_whole`: all of it is written.
+    pub fn reserve(&mut self, at: u64, is_whole: bool, what: What, drive: &dyn Drive) -> Result<Option<Spot>> {
         self.begin(drive)?;
-        let (grain, skip, _) = split(at, self.grain_len);
+        let (grain, ..) = split(at, self.grain_len);
         let (number, index, _) = split(grain, self.table.len() as u64);
         let len = match what {
-            What::Packed(len) if skip == 0 => len.next_multiple_of(SECTOR),
+            What::Packed(len) if is_whole => len.next_multiple_of(SECTOR),
             What::Zeroes if !self.is_over => return Ok(None),
-            What::Zeroes if self.zeroable && skip == 0 => 0,
+            What::Zeroes if self.zeroable && is_whole => 0,
             _ => return Err(unpacked(self.file)),
         };
         if number != self.number {

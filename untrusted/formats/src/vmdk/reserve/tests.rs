@@ -5,6 +5,7 @@ use crate::vmdk::create_tests::KINDS;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use instar_image::target::What;
 use instar_image::{Chain, File, Format, Options};
 use instar_testkit::alike::{clean, holds, holds_elsewhere, len, measured, scatter, weathers};
 use instar_testkit::build::mutate::{Noise, noise};
@@ -266,5 +267,31 @@ fn damage_is_survived() {
         noise(&image, 512..900, 4, 50, &mut each);
         noise(&image, 21 * 512..22 * 512, 4, 50, &mut each);
         assert!(sealed > 20, "{sealed}");
+    }
+}
+
+#[test]
+fn a_part_of_a_packed_grain_is_nobodys() {
+    let scratch = Scratch::new("vmdk-part");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    create(path, "-f vmdk base.vmdk 1M");
+    for kind in ["streamOptimized", "streamOptimized,zeroed_grain=on"] {
+        create(path, &format!("-f vmdk -o subformat={kind} -b base.vmdk -F vmdk a.vmdk 1049088"));
+        let granted = folder.open_to_write(b"a.vmdk").unwrap();
+        let image = Vmdk.open(File::new(&folder, &granted), &Options::default()).unwrap();
+        let mut target = image.target().unwrap();
+        assert!(target.is_packed());
+        for (at, len, what, good) in [
+            (0, 65536, What::Data, false),
+            (0, 4096, What::Zeroes, false),
+            (4096, 61440, What::Zeroes, false),
+            (0, 65536, What::Zeroes, true),
+            (65536, 65536, What::Packed(512), true),
+            (65536, 65536, What::Packed(512), false),
+            // The last grain ends with the disk.
+            (1 << 20, 512, What::Zeroes, true),
+        ] {
+            assert_eq!(target.reserve(&folder, at, len, what).is_ok(), good, "{kind} {at} {len} {what:?}");
+        }
     }
 }
