@@ -50,7 +50,7 @@ pub fn draw(
     strokes: &[Stroke],
 ) -> Result<()> {
     let granted = folder.open_to_write(name.as_bytes())?;
-    let options = Options { purpose: Purpose::Read, ..options.clone() };
+    let options = Options { purpose: Purpose::Write, ..options.clone() };
     let image = format.open(File::new(folder, &granted), &options)?;
     let own = Chain { layers: vec![image.layer()?] };
     let mut target = image.target()?;

@@ -13,7 +13,7 @@ use instar_broker::Session;
 use instar_wire::code::{Malformed, decode};
 use instar_wire::error::Error;
 use instar_wire::op;
-use instar_wire::op::convert::{Event, Progress as Counted, Request, Trouble};
+use instar_wire::op::convert::{Bitmaps, Event, Progress as Counted, Request, Trouble};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -80,6 +80,11 @@ fn copy(
         sparse: u32::try_from(sparse).unwrap_or(u32::MAX),
         salvage: parsed.has("salvage"),
         offload: parsed.has("copy-range-offloading"),
+        bitmaps: match (parsed.has("bitmaps"), parsed.has("skip-broken-bitmaps")) {
+            (false, _) => Bitmaps::None,
+            (true, false) => Bitmaps::All,
+            (true, true) => Bitmaps::Sound,
+        },
         progress: if progress.is_shown() { Counted::Moved } else { Counted::Passed },
     };
     let copying = Copying(Asking { session, images: &images, parsed, settings });
@@ -110,6 +115,8 @@ struct Ear {
     is_unmade: bool,
     /// The image to be written to could not be opened.
     is_unopened: bool,
+    /// Bitmaps that are broken.
+    broken: Vec<Vec<u8>>,
     /// The part to be copied begins beyond the end.
     is_beyond: bool,
     /// Why it must not go on.
@@ -152,6 +159,7 @@ impl Copying<'_> {
                 Event::Work(bytes) => progress.expect(bytes),
                 Event::Unmade => ear.is_unmade = true,
                 Event::Unopened => ear.is_unopened = true,
+                Event::Broken(name) => ear.broken.push(name.0),
                 Event::Done(bytes) => progress.advance(bytes),
                 Event::Salvaged(trouble) => ear.salvaged.push(trouble),
                 Event::Unmapped(trouble) => ear.unmapped = Some(trouble),
@@ -166,8 +174,13 @@ impl Copying<'_> {
         };
         let ended = self.0.run(cell, &wrap(request), u64::MAX, &mut hear);
         let notes = self.0.notes(&ear.heard, &wall);
-        let stderr =
-            [notes, self.beyond(&ear), Lost { asking: &self.0, heard: &ear.heard }.lines(&ear.salvaged)].concat();
+        let stderr = [
+            notes,
+            self.passed_over(&ear),
+            self.beyond(&ear),
+            Lost { asking: &self.0, heard: &ear.heard }.lines(&ear.salvaged),
+        ]
+        .concat();
         match ended {
             Ok(()) => Ok(Told { stderr, ..Told::default() }),
             Err(end) => {
@@ -202,6 +215,17 @@ impl Copying<'_> {
         heard.images.first().and_then(|layers| layers.first()).map(|layer| &layer.format.0[..])
     }
 
+    /// Lines about bitmaps that are not copied.
+    fn passed_over(&self, ear: &Ear) -> Vec<u8> {
+        let prefix = self.0.settings.face.prefix().as_bytes();
+        let line = |name: &Vec<u8>| {
+            let name = stderr_text(self.0.settings).show(name).into_owned();
+            [prefix, b": warning: Skipping inconsistent bitmap '", &name, b"'\n"].concat()
+        };
+        let passes = self.0.parsed.has("skip-broken-bitmaps");
+        ear.broken.iter().filter(|_| passes).flat_map(line).collect()
+    }
+
     /// The line about a part that begins beyond the end of the image.
     fn beyond(&self, ear: &Ear) -> Vec<u8> {
         let name = self.0.images.first().map(|image| &image.typed[..]).unwrap_or_default();
@@ -221,6 +245,10 @@ impl Copying<'_> {
         };
         if ear.is_unpicked {
             return Told::failure(settings, &self.0.words(&error));
+        }
+        if let (Some(_), false) = (ear.broken.first(), self.0.parsed.has("skip-broken-bitmaps")) {
+            let hint = b"\nTry --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to delete it";
+            return Told::failure(settings, &[&self.0.words(&error)[..], hint].concat());
         }
         if ear.is_unmade {
             return making.unmade(&self.0, &ear.heard, &error);

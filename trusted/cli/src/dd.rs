@@ -14,7 +14,7 @@ use crate::setup;
 use instar_broker::{Session, spool};
 use instar_wire::fact::Fact;
 use instar_wire::op;
-use instar_wire::op::convert::{Progress as Counted, Request};
+use instar_wire::op::convert::{Bitmaps, Progress as Counted, Request};
 use instar_wire::op::dd::{self, Part};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -41,6 +41,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         sparse: SPARSE,
         salvage: false,
         offload: false,
+        bitmaps: Bitmaps::None,
         progress: Counted::Passed,
     };
     let part = operands.part();

@@ -390,7 +390,8 @@ impl<'a> Making<'a> {
 
     /// Whether bitmaps can be copied into it.
     pub fn keeps_bitmaps(&self) -> bool {
-        self.format() == b"qcow2"
+        let old = |aim: &Aim| aim.options.iter().any(|field| field.name.0 == b"compat" && field.value == "0.10".into());
+        self.format() == b"qcow2" && !self.aim.as_ref().is_ok_and(old)
     }
 
     pub(crate) fn not_opened(&self, words: &[u8]) -> Told {

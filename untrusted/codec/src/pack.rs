@@ -24,8 +24,13 @@ const REACH: usize = 4096;
 const NARROW_LEVEL: u8 = 5;
 /// The same: with all of deflate's window there is more to search, and one level more would cost a quarter of the speed.
 const WIDE_LEVEL: u8 = 4;
-/// As small as what the original library makes at its level 3.
+/// With what follows, as small as what the original library makes at its level 3.
 const ZSTD_LEVEL: i32 = 4;
+/// Steps become longer after so many bits' worth of bytes without a match: later than the level has it, which costs
+/// little time.
+const ZSTD_PATIENCE: u32 = 8;
+/// Tables of so many bits stay in the processor's caches.
+const ZSTD_TABLES_MAX: u32 = 17;
 
 /// A compressor; it can be used again and again.
 pub struct Press {
@@ -79,16 +84,19 @@ fn deflate(encoder: &mut dyn Encoder, bytes: &[u8], most: usize) -> Option<Vec<u
 }
 
 fn zstd(bytes: &[u8], most: usize) -> Option<Vec<u8>> {
-    let mut out = vec![0; most];
-    if let Ok(made) = zrip_encode::compress_into(bytes, &mut out, ZSTD_LEVEL) {
-        out.truncate(made);
-        return Some(out);
+    let mut params = level_params_for_size(ZSTD_LEVEL, bytes.len())?;
+    params.search_strength = ZSTD_PATIENCE;
+    let tables = bytes.len().max(4).ilog2().saturating_sub(1).min(ZSTD_TABLES_MAX);
+    params.hash_log = params.hash_log.min(tables);
+    params.chain_log = params.chain_log.min(tables);
+    let fits = |packed: &Vec<u8>| packed.len() <= most;
+    if let Some(packed) = zrip_encode::compress_with_params(bytes, &params).ok().filter(fits) {
+        return Some(packed);
     }
     // It takes a few samples to see whether bytes are random, and does not look for repetitions if these are. Such
     // samples say that letters are not worth a code, not that nothing comes twice.
-    let mut params = level_params_for_size(ZSTD_LEVEL, bytes.len())?;
     params.force_raw_literals = true;
-    zrip_encode::compress_with_params(bytes, &params).ok().filter(|packed| packed.len() <= most)
+    zrip_encode::compress_with_params(bytes, &params).ok().filter(fits)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What every image format offers.
 
+use crate::bitmap::Bitmap;
 use crate::census::{Census, Scope};
 use crate::file::File;
 use crate::layer::Layer;
@@ -44,6 +45,8 @@ pub enum Purpose {
     DescribeWhole,
     /// To be read: who has no key to it is refused before anything else is looked at.
     Read,
+    /// The same, and to be written to.
+    Write,
     /// To be checked: what is wrong with it need not keep it from being opened.
     Check,
 }
@@ -59,6 +62,11 @@ impl Options {
         self.purpose == Purpose::Check
     }
 
+    /// It will be written to.
+    pub fn for_writing(&self) -> bool {
+        self.purpose == Purpose::Write
+    }
+
     /// Whether the ways of a qemu-img before this version are wanted.
     pub fn is_before(&self, version: u32) -> bool {
         self.as_qemu && (1..version).contains(&self.version)
@@ -67,7 +75,7 @@ impl Options {
     /// Refuses at once who has no key to what is encrypted and will be read; qemu-img's name for the key is `name`.
     pub fn demand_key(&self, file: &File<'_>, name: &'static str) -> Result<()> {
         match (self.purpose, &self.key) {
-            (Purpose::Read | Purpose::Check, None) => Err(no_key(file, name)),
+            (Purpose::Read | Purpose::Write | Purpose::Check, None) => Err(no_key(file, name)),
             _ => Ok(()),
         }
     }
@@ -123,6 +131,15 @@ pub trait Image {
     /// Where its bytes are. Asked once; what it takes to answer is read here and not when the image is opened.
     fn layer(&self) -> Result<Box<dyn Layer>> {
         Err(Kind::Unsupported.what("images of this format are recognised, not read"))
+    }
+    /// Its bitmaps; none if it can have none.
+    fn bitmaps(&self) -> Option<Vec<Bitmap>> {
+        None
+    }
+    /// Fills `bytes` with the bits of a bitmap, from byte `at` of them on.
+    fn bits(&self, number: usize, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let _ = (number, at, bytes);
+        Err(Kind::Unsupported.what("images of this format have no bitmaps"))
     }
     /// Where bytes of its disk may go. Asked once, of an image whose file may be written.
     fn target(&self) -> Result<Box<dyn Target>> {

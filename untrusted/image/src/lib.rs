@@ -4,6 +4,7 @@
 extern crate alloc;
 
 pub mod batch;
+pub mod bitmap;
 pub mod bits;
 pub mod blocks;
 pub mod cache;

@@ -1,12 +1,13 @@
 //! An image that is written to: where the bytes of its disk may go.
 
+use crate::bitmap::Bitmap;
 use crate::file::Drive;
 use crate::source::{Place, Source};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use instar_codec::cipher::Sectors;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 
 /// An image that is open to be written to. It is asked by one lane at a time, and in the order of the disk, so that
 /// what becomes of it depends on nothing but what is written.
@@ -26,6 +27,17 @@ pub trait Target: Send {
 
     /// Where `len` bytes from `at` on may go, which lie in one unit. None: nothing needs to be written.
     fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>>;
+
+    /// Adds bitmaps; `read` fills bytes with the bits of the one with that number, from a byte of them on.
+    fn add_bitmaps(
+        &mut self,
+        drive: &dyn Drive,
+        new: &[Bitmap],
+        read: &mut dyn FnMut(usize, u64, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let _ = (drive, new, read);
+        Err(Kind::Unsupported.what("images of this format have no bitmaps"))
+    }
 
     /// Nothing more will be written: whatever has not been said in the file yet is said now.
     fn seal(&mut self, drive: &dyn Drive) -> Result<()>;

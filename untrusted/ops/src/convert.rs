@@ -8,12 +8,13 @@ use crate::stripes::Stripes;
 use crate::turns::Turns;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use instar_image::bitmap::Bitmap;
 use instar_image::pump::{Carrier, Manner, Pump};
 use instar_image::sector::SECTOR;
 use instar_image::stage::{Facts, Former, Stage};
-use instar_image::{Chain, Error, Found, Io, Place, Reader, Result, Source, Target, Walk};
+use instar_image::{Chain, Drive, Error, Found, Image, Io, Kind, Place, Reader, Result, Source, Target, Walk};
 use instar_wire::code::encode;
-use instar_wire::op::convert::{self, Event, Progress, Request, Trouble};
+use instar_wire::op::convert::{self, Bitmaps, Event, Progress, Request, Trouble};
 use instar_wire::op::dd;
 use spinning_top::Spinlock;
 
@@ -30,12 +31,13 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
 /// Copies the images, or a part of each.
 pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
-    let mut sources = Vec::new();
+    let (mut sources, mut keeper) = (Vec::new(), None);
     for source in &request.sources {
         let stack = stack(cx, source, &request.rules, &|step| tell(Event::Step(step)))?;
         let top = request.snapshot.as_ref().map(|pick| snapshot(&stack, pick)).transpose();
         let top = top.inspect_err(|_| _ = tell(Event::Unpicked))?;
         sources.push(chain(&stack, top)?);
+        keeper = stack.into_iter().next();
     }
     let parts = parts(&sources, part);
     if part.is_some_and(|part| sources.iter().any(|chain| part.from > end(chain, Some(part)))) {
@@ -43,6 +45,10 @@ pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<(
     }
     let total = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len));
     tell(Event::Ready(total))?;
+    let marks = match (&request.bitmaps, &keeper) {
+        (Bitmaps::None, _) | (_, None) => None,
+        (which, Some(keeper)) => Some(Marks::of(&*keeper.image, which, &tell)?),
+    };
     let mut goal = goal::open(&request.target, &request.rules, total, cx, &tell)?;
     let job = Job { request, parts: &parts, total, work: None };
     // The images tell what is where before a byte of a part is asked for, so that nothing needs to be known of it.
@@ -51,6 +57,13 @@ pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<(
     match copied.is_err() && is_looked_through && !request.salvage {
         true => parts.iter().try_for_each(|part| part.look_through(cx, &tell)).and(copied),
         false => copied,
+    }?;
+    match &mut goal.target {
+        Some(target) => {
+            marks.map_or(Ok(()), |marks| marks.copy(&mut **target, cx.drive))?;
+            target.seal(cx.drive)
+        }
+        None => Ok(()),
     }
 }
 
@@ -90,6 +103,43 @@ struct Job<'c> {
     work: Option<u64>,
 }
 
+/// The bitmaps of an image that are copied.
+struct Marks<'i> {
+    image: &'i dyn Image,
+    /// Each with its number in the image.
+    all: Vec<(usize, Bitmap)>,
+}
+
+impl<'i> Marks<'i> {
+    fn of(image: &'i dyn Image, which: &Bitmaps, tell: &dyn Fn(Event) -> Result<()>) -> Result<Marks<'i>> {
+        let lacks = || Kind::Unsupported.what("Source lacks bitmap support");
+        let mut all = Vec::new();
+        for (number, bitmap) in image.bitmaps().ok_or_else(lacks)?.into_iter().enumerate() {
+            if !bitmap.is_broken {
+                all.push((number, bitmap));
+                continue;
+            }
+            tell(Event::Broken(bitmap.name.as_slice().into()))?;
+            if *which == Bitmaps::All {
+                let words = "Cannot copy inconsistent bitmap '{}'";
+                return Err(Kind::Unsupported.what(words).arg(bitmap.name.as_slice()));
+            }
+        }
+        Ok(Marks { image, all })
+    }
+
+    fn copy(&self, target: &mut dyn Target, drive: &dyn Drive) -> Result<()> {
+        let new: Vec<Bitmap> = self.all.iter().map(|(_, bitmap)| bitmap.clone()).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        target.add_bitmaps(drive, &new, &mut |number, at, bytes| match self.all.get(number) {
+            Some((own, _)) => self.image.bits(*own, at, bytes),
+            None => Ok(()),
+        })
+    }
+}
+
 impl Job<'_> {
     /// Copies, after a look through all that is to be copied if there is a use for it: to tell how much it is, or as
     /// nothing is to be written over what stands there if an image does not tell what is where.
@@ -102,10 +152,7 @@ impl Job<'_> {
         self.work.map_or(Ok(()), |work| tell(Event::Work(work)))?;
         let Goal { target, former, rows } = goal;
         match (target, rows) {
-            (target, Some(rows)) => {
-                self.pour(rows, cx)?;
-                target.as_mut().map_or(Ok(()), |target| target.seal(cx.drive))
-            }
+            (_, Some(rows)) => self.pour(rows, cx),
             (Some(target), None) => self.load(&mut **target, former.as_ref(), cx),
             (None, None) => Ok(()),
         }
@@ -180,8 +227,7 @@ impl Job<'_> {
                 self.tell_passed(piece.end.saturating_sub(piece.at), hand)?;
             }
             Ok(())
-        })?;
-        target.into_inner().seal(cx.drive)
+        })
     }
 
     /// Copies a piece: reads it, has its turn, and writes it.

@@ -1,7 +1,7 @@
 //! The image that is written to: made, or opened, and sealed when all is in it.
 
 use crate::cx::Cx;
-use crate::open::{chain, stack};
+use crate::open::{chain, stack, stack_to_write};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -66,7 +66,7 @@ pub fn open(
 
 /// Opens an image that is there.
 fn there(source: &Source, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
-    let stack = stack(cx, source, rules, &|_| Ok(()))?;
+    let stack = stack_to_write(cx, source, rules, &|_| Ok(()))?;
     let target = stack.first().map(|top| top.image.target()).transpose()?;
     let target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
     let mut layers = chain(&stack, None)?.layers.into_iter();
@@ -80,8 +80,9 @@ fn make(new: &New, recipe: &Recipe, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<d
         Some(source) => Some(stack(cx, source, rules, &|_| Ok(()))?),
         None => None,
     };
-    let told = below.as_ref().and_then(|stack| stack.first()).map(|top| &top.told);
-    lay_out(new, recipe, told, rules, cx)?;
+    let top = below.as_ref().and_then(|stack| stack.first());
+    let told = top.map(|top| top.image.describe(true)).transpose()?;
+    lay_out(new, recipe, told.as_ref(), rules, cx)?;
     let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
     let granted = |file: &Granted| Granted { len: cx.drive.len(file.id), ..file.clone() };
     let options = Options {

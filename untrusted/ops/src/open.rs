@@ -76,6 +76,7 @@ impl<'a, 'r> Descent<'a, 'r> {
         // What the user said of the top is said of nothing below.
         let said = core::mem::replace(&mut self.below, Below::AsStored);
         let Options { purpose, as_qemu, version, .. } = self.options;
+        let purpose = if purpose == Purpose::Write { Purpose::Read } else { purpose };
         self.options = Options { purpose, as_qemu, version, ..Options::default() };
         match said {
             Below::None => return Ok(false),
@@ -150,6 +151,16 @@ pub fn known<'a>(
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<Vec<Opened<'a>>> {
     opened(Descent::new(cx, source, rules, Purpose::Describe), tell)
+}
+
+/// The same, of which the first will be written to.
+pub fn stack_to_write<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    tell: &dyn Fn(op::Step) -> Result<()>,
+) -> Result<Vec<Opened<'a>>> {
+    opened(Descent::new(cx, source, rules, Purpose::Write), tell)
 }
 
 /// The same, to be checked: the images may have errors that would keep them from being read.

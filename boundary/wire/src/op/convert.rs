@@ -27,6 +27,8 @@ message! {
         pub salvage: bool,
         /// Bytes are copied by the file system wherever it can, zeroes or not.
         pub offload: bool,
+        /// Bitmaps are copied as well.
+        pub bitmaps: Bitmaps,
         /// What is told as it goes.
         pub progress: Progress,
     }
@@ -129,6 +131,20 @@ message! {
         Unmapped(Trouble) = 9,
         /// The image to be written to could not be opened; the outcome says more.
         Unopened = 10,
+        /// A bitmap is broken; it is passed over, or the outcome says more.
+        Broken(Bytes) = 11,
+    }
+}
+
+message! {
+    /// Which bitmaps are copied.
+    pub enum Bitmaps {
+        /// None.
+        None = 0,
+        /// All; a broken one is an error.
+        All = 1,
+        /// All but the broken ones.
+        Sound = 2,
     }
 }
 

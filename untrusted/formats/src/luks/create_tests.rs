@@ -3,6 +3,7 @@
 use super::Luks;
 use super::disk::Header1;
 use super::unlock::tests::plain_two;
+use crate::qcow2::Qcow2;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -339,4 +340,57 @@ fn long_sectors_are_written_in_parts() {
         want[from as usize..(from + len) as usize].fill(0);
         assert!(content(&former.own, &folder, 3).unwrap() == want, "{len} bytes at {from}");
     }
+}
+
+/// Options of qcow2, and where qemu-img 10.0.2 put the header into an image of 3 MiB; and the length of that.
+const INSIDE: &[(&str, u64, u64)] = &[
+    ("cluster_size=65536", 0x40000, 0x24_0000),
+    ("cluster_size=512", 0xa00, 0x1f_b800),
+    ("cluster_size=4096", 0x4000, 0x1f_d000),
+    ("cluster_size=2097152", 0x80_0000, 0xa0_0000),
+    ("cluster_size=512,refcount_bits=1", 0xa00, 0x1f_9a00),
+    ("preallocation=metadata", 0x35_0000, 0x55_0000),
+    ("preallocation=full", 0x35_0000, 0x55_0000),
+    ("compat=0.10", 0x4_0000, 0x24_0000),
+];
+
+#[test]
+fn a_header_lies_inside_qcow2_where_the_oracle_has_it() {
+    for (words, at, len) in INSIDE {
+        let scratch = Scratch::new("luks-new");
+        let folder = Folder::new(scratch.path());
+        let locked = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=1,encrypt.cipher-alg=aes-256";
+        let order =
+            Order { options: options(&format!("{locked},{words}")), key: key(), ..Order::plain(&Qcow2, 3 << 20) };
+        order.create(&folder, "disk.qcow2").unwrap();
+        let file = bytes(scratch.path(), "disk.qcow2");
+        assert_eq!(file.len() as u64, *len, "{words}");
+        assert_eq!(summary(&file[*at as usize..]), HEADERS[0].1, "{words}");
+        assert_eq!(text(&file[*at as usize..][..4]), "LUKS");
+        for oracle in [maker(), newest()] {
+            let image = "driver=qcow2,encrypt.key-secret=key,file.filename=disk.qcow2";
+            oracle.img().folder(scratch.path()).args(["check", "-q"]).args(OBJECT).args(["--image-opts", image]).must();
+            let io = oracle.io().folder(scratch.path()).args(OBJECT).args(["--image-opts", image]);
+            io.args(["-c", "write -P 5 1M 100k", "-c", "read -P 5 1M 100k"]).must();
+        }
+    }
+}
+
+#[test]
+fn all_that_is_not_random_is_the_same_inside_qcow2() {
+    let scratch = Scratch::new("luks-new");
+    let locked = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=1,cluster_size=512";
+    let order = Order { options: options(locked), key: key(), ..Order::plain(&Qcow2, SIZE) };
+    order.create(&Folder::new(scratch.path()), "ours").unwrap();
+    let create = maker().img().folder(scratch.path()).args(["create", "-q", "-f", "qcow2"]).args(OBJECT);
+    create.args(["-o", locked, "theirs", &SIZE.to_string()]).must();
+    let at = 0x800;
+    let mut both = ["ours", "theirs"].map(|name| bytes(scratch.path(), name));
+    for file in &mut both {
+        assert_eq!(text(&file[at..at + 4]), "LUKS");
+        for (from, len) in [(112, 92), (212, 36), (4096, 256_000)] {
+            file[at + from..at + from + len].fill(0);
+        }
+    }
+    assert!(both[0] == both[1]);
 }

@@ -8,7 +8,7 @@ use super::open::Layout;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use instar_image::num::bounded;
-use instar_image::num::power;
+use instar_image::num::{power, split};
 use instar_image::sector::readable;
 use instar_image::text::until_nul;
 use instar_image::{Error, Fact, File, Kind, Result};
@@ -163,6 +163,26 @@ impl Bitmap {
             auto: entry.flags.get() & BITMAP_AUTO != 0,
             granularity: power(entry.granularity_bits.into()),
         }
+    }
+
+    /// Fills `bytes` with bits, from byte `at` of all of them on; what lies behind the last is zero.
+    pub fn read(&self, file: &File<'_>, layout: &Layout, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let (mut at, mut rest) = (at, bytes);
+        while !rest.is_empty() {
+            let (number, skip, left) = split(at, layout.cluster_len);
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+            let (now, then) = rest.split_at_mut(len);
+            let word = match number < u64::from(self.table_count) {
+                true => file.read_as::<U64>(self.table_at.saturating_add(number.saturating_mul(8)))?.get(),
+                false => 0,
+            };
+            match word & BITMAP_ENTRY_OFFSET {
+                0 => now.fill(if word & BITMAP_ENTRY_ONES != 0 { 0xff } else { 0 }),
+                host => file.read(host.saturating_add(skip), now)?,
+            }
+            (at, rest) = (at.saturating_add(len as u64), then);
+        }
+        Ok(())
     }
 
     /// The table must be sound, and as long as the disk makes it.

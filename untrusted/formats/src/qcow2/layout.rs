@@ -20,6 +20,8 @@ const HEADER_LEN: u32 = 112;
 const BACKING_NAME_MAX: usize = 1023;
 /// No more of the disk is set aside at once, so that counts come where qemu-img puts them.
 const AT_ONCE: u64 = 0x7fff_ffff;
+/// Smaller clusters keep their room for what matters more than names of features.
+const NAMED_MIN: u64 = 8 << 10;
 /// The names of all features: kind, bit, name.
 const FEATURES: [(u8, u8, &str); 8] = [
     (0, 0, "dirty bit"),
@@ -203,8 +205,10 @@ impl Made<'_, '_> {
             }
             Crypt::Luks => {}
         }
-        let made = luks::create::Plan::of(recipe, "encrypt.", self.site.rules.version)?.lock(self.site, false)?;
-        let at = self.clusters.claim(self.site.drive, made.len.div_ceil(self.plan.cluster))?;
+        let made = luks::create::header(recipe, "encrypt.", self.site)?;
+        let len = made.len.next_multiple_of(self.plan.cluster);
+        let at = self.clusters.claim(self.site.drive, len / self.plan.cluster)?;
+        self.site.drive.zero(Place { file: self.site.file, at }, len, false)?;
         self.site.put(at, &made.bytes[..])?;
         self.end = self.end.max(self.clusters.end());
         Ok(Some((at, made.len)))
@@ -334,7 +338,7 @@ impl Parts<'_> {
         if let Some((offset, length)) = self.crypto {
             add(EXT_CRYPTO, Crypto { offset: U64::new(offset), length: U64::new(length) }.as_bytes());
         }
-        if self.plan.is_v3 {
+        if self.plan.is_v3 && self.plan.cluster >= NAMED_MIN {
             add(EXT_FEATURE_NAMES, &feature_names());
         }
         add(0, &[]);

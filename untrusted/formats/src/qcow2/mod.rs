@@ -7,6 +7,7 @@ mod census_tests;
 mod clusters;
 mod create;
 pub mod disk;
+mod edit;
 mod extensions;
 mod layout;
 mod locate;
@@ -30,6 +31,7 @@ use clusters::Clusters;
 use core::cell::OnceCell;
 use core::ops::Range;
 use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
+use edit::Head;
 use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
@@ -137,7 +139,25 @@ impl Image for Qcow2Image<'_> {
         let map = self.whole_map(layout.l1)?;
         let clusters = Clusters::open(&self.file, layout)?;
         let is_over = self.checked.backing.is_some();
-        Ok(Box::new(Writing { map, clusters, is_over, packed_end: None, is_changed: false }))
+        let Checked { extensions, bitmaps, .. } = &self.checked;
+        let head = Head::read(&self.file, layout, extensions.bitmaps.as_ref(), bitmaps)?;
+        Ok(Box::new(Writing { map, clusters, is_over, head, packed_end: None, is_changed: false }))
+    }
+
+    fn bitmaps(&self) -> Option<Vec<instar_image::bitmap::Bitmap>> {
+        let all = self.checked.bitmaps.iter().map(|bitmap| instar_image::bitmap::Bitmap {
+            name: bitmap.name.clone(),
+            granularity: bitmap.granularity,
+            is_enabled: bitmap.auto,
+            is_broken: bitmap.in_use,
+        });
+        (self.checked.layout.version >= 3).then(|| all.collect())
+    }
+
+    fn bits(&self, number: usize, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let bitmap = self.checked.bitmaps.get(number);
+        let bitmap = bitmap.ok_or_else(|| Kind::Unsupported.what("there is no such bitmap").file(self.file.id()))?;
+        bitmap.read(&self.file, &self.checked.layout, at, bytes)
     }
 
     /// Like qemu-img's, a snapshot is as large as the disk is now.

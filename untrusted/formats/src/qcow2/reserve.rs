@@ -2,6 +2,7 @@
 
 use super::clusters::Clusters;
 use super::disk::{L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS};
+use super::edit::Head;
 use super::locate::{Map, packed};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -10,6 +11,7 @@ use alloc::vec::Vec;
 use instar_codec::cipher::Sectors;
 use instar_codec::pack::{Method, Press};
 use instar_codec::unpack::Codec;
+use instar_image::bitmap::Bitmap;
 use instar_image::num::{power, split};
 use instar_image::target::{Packer, Packing, Rest, Spot, What};
 use instar_image::{Drive, Kind, Result, Source, Target};
@@ -20,6 +22,8 @@ pub struct Writing {
     pub map: Map,
     /// Who gives out clusters.
     pub clusters: Clusters,
+    /// Header and bitmaps.
+    pub head: Head,
     /// What lies below shows where it has nothing.
     pub is_over: bool,
     /// Where the next packed cluster may begin, if it fits there.
@@ -318,8 +322,20 @@ impl Target for Writing {
             return Ok(());
         }
         self.clusters.draft.flush(drive)?;
-        let end = self.place(self.clusters.end());
+        // What was packed last may end before its cluster does.
+        let whole = self.clusters.end();
+        let packed = self.packed_end.filter(|end| end.next_multiple_of(self.cluster_len()) == whole);
+        let end = self.place(packed.map_or(whole, |end| end.next_multiple_of(512)));
         if drive.length(self.map.tables.file)? < end { drive.set_length(self.map.tables.file, end) } else { Ok(()) }
+    }
+
+    fn add_bitmaps(
+        &mut self,
+        drive: &dyn Drive,
+        new: &[Bitmap],
+        read: &mut dyn FnMut(usize, u64, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        Writing::add_bitmaps(self, drive, new, read)
     }
 
     fn cipher(&self) -> Option<Arc<Sectors>> {

@@ -52,8 +52,8 @@ impl Entry {
     }
 }
 
-/// Looks through the log; what has to be replayed is found with it. `as_qemu`: it is refused.
-pub fn read(file: &File<'_>, header: &Header, as_qemu: bool) -> Result<(State, Option<Overlay>)> {
+/// Looks through the log; what has to be replayed is found with it. `as_qemu`: it is refused, unless the file is written to.
+pub fn read(file: &File<'_>, header: &Header, as_qemu: bool, to_write: bool) -> Result<(State, Option<Overlay>)> {
     let at = header.log_offset.get();
     let len = u64::from(header.log_length.get());
     if header.log_version.get() != 0 || at < ALIGNMENT || !at.is_multiple_of(ALIGNMENT) {
@@ -66,7 +66,7 @@ pub fn read(file: &File<'_>, header: &Header, as_qemu: bool) -> Result<(State, O
         return Err(invalid());
     }
     let mut log = Log { file, at: readable(at)?, len, guid: header.log_guid, as_qemu, work: 0 };
-    if as_qemu {
+    if as_qemu && !to_write {
         return log.refused().map(|()| (State::Clean, None));
     }
     let Some(entries) = log.active()? else { return Ok((State::Clean, None)) };

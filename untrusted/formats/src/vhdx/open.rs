@@ -63,7 +63,7 @@ pub fn readable(at: u64) -> Result<u64> {
 /// Reads and checks everything.
 pub fn open(file: &File<'_>, options: &Options) -> Result<Checked> {
     let checked = head(file).and_then(|header| {
-        let (log, overlay) = log::read(file, &header, options.as_qemu)?;
+        let (log, overlay) = log::read(file, &header, options.as_qemu, options.for_writing())?;
         let Some(overlay) = overlay else { return check(file, header, log, options) };
         let view = Replayed { io: file.io(), overlay: &overlay };
         let start = file.place(0);

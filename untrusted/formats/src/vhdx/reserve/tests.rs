@@ -154,6 +154,26 @@ fn a_log_is_replayed_before_anything_is_written() {
     }
 }
 
+#[test]
+fn in_the_ways_of_qemu_img_a_log_is_replayed_when_the_image_is_written_to() {
+    let scratch = Scratch::new("vhdx-replayed-as-qemu");
+    let io = Folder::new(scratch.path());
+    let none = Chain { layers: Vec::new() };
+    let disk = vhdx::Vhdx { blocks: Vec::from([(2, b'x')]), ..vhdx::Vhdx::default() };
+    let clean = build(&disk);
+    let at = (clean.len() - (1 << 20)) as u64;
+    scratch.put("a.vhdx", build(&vhdx::Vhdx { dirty: Some(at), ..disk }));
+    scratch.put("b.vhdx", bytes(scratch.path(), "a.vhdx"));
+    let as_qemu = Options { as_qemu: true, ..Options::default() };
+    assert!(chain(&io, "a.vhdx", &[&Vhdx], &as_qemu).is_err());
+    let strokes = [Stroke { at: 0, len: 512, byte: 3 }];
+    draw(&io, "a.vhdx", &Vhdx, &as_qemu, &none, &strokes).unwrap();
+    maker().io().folder(scratch.path()).args(["-f", "vhdx", "-c", "write -P 3 0 512", "b.vhdx"]).must();
+    let theirs = read_by(maker(), scratch.path(), "vhdx", "b.vhdx");
+    assert!(theirs.contains(&b'x') && theirs.contains(&3));
+    holds(&[maker(), newest()], scratch.path(), "vhdx", "a.vhdx", &theirs);
+}
+
 /// What a disk says of itself, with everything.
 fn all_of(io: &Folder, name: &str) -> info::Image {
     let granted = io.open(name.as_bytes()).unwrap();
