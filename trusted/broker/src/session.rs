@@ -250,31 +250,6 @@ impl Session {
         self.open_named(name, lock, (self.flags() - OFlags::RDONLY) | OFlags::RDWR, true)
     }
 
-    /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
-    pub fn promise(&self, name: &[u8]) -> Granted {
-        self.state().grant_made(name, None, 0)
-    }
-
-    /// A promised file will stand there: what its image names is looked for beside it.
-    pub fn place(&mut self, id: FileId, path: &Path) {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let Some((parent, name)) = absolute.parent().zip(absolute.file_name()) else { return };
-        let real = parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf());
-        self.policy.roots.extend([real.clone(), parent.to_path_buf()]);
-        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        if let Some(entry) = self.state().entries.get_mut(index) {
-            entry.path = real.join(name);
-        }
-    }
-
-    /// Keeps a promise.
-    pub fn fulfil(&self, id: FileId, file: Arc<OwnedFd>) {
-        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        if let Some(entry) = self.state().entries.get_mut(index) {
-            entry.file.get_or_insert(file);
-        }
-    }
-
     /// Whether any open file is the one with this device and inode number.
     pub fn has_open(&self, identity: (u64, u64)) -> bool {
         self.state().entries.iter().any(|entry| entry.file.is_some() && entry.identity == identity)

@@ -1,4 +1,4 @@
-//! The further files of images in the making.
+//! Files of images in the making: promised, made, and more than one.
 
 use super::{Session, beside};
 use crate::mishap::{Mishap, Why};
@@ -8,8 +8,10 @@ use instar_wire::io::{FileId, Granted, Part};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Further files of all images that are made: as many as the largest disk in the smallest pieces has.
 const PARTS_MAX: usize = 32_768;
@@ -29,6 +31,31 @@ pub(super) struct Way {
 }
 
 impl Session {
+    /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
+    pub fn promise(&self, name: &[u8]) -> Granted {
+        self.state().grant_made(name, None, 0)
+    }
+
+    /// A promised file will stand there: what its image names is looked for beside it.
+    pub fn place(&mut self, id: FileId, path: &Path) {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let Some((parent, name)) = absolute.parent().zip(absolute.file_name()) else { return };
+        let real = parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf());
+        self.policy.roots.extend([real.clone(), parent.to_path_buf()]);
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        if let Some(entry) = self.state().entries.get_mut(index) {
+            entry.path = real.join(name);
+        }
+    }
+
+    /// Keeps a promise.
+    pub fn fulfil(&self, id: FileId, file: Arc<OwnedFd>) {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        if let Some(entry) = self.state().entries.get_mut(index) {
+            entry.file.get_or_insert(file);
+        }
+    }
+
     /// The image in the making that is opened by this file, which will stand at `path`, may have further files; they are
     /// made as `wish` says.
     pub fn allow_parts(&self, id: FileId, path: &Path, wish: Wish<'static>) {
