@@ -7,7 +7,9 @@ use crate::oracle::Oracle;
 use crate::place::skipped;
 use crate::run::Run;
 use crate::workshop::Order;
-use instar_image::{Format, info};
+use instar_image::measure::Input;
+use instar_image::target::What;
+use instar_image::{Content, File, Format, Options, Purpose, Recipe, info};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -93,7 +95,7 @@ impl<'t> Twin<'t> {
         };
         assert_eq!(names(&ours), names(&theirs), "{title}");
         for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
-            let differs = ours.iter().zip(theirs).position(|(a, b)| a != b);
+            let differs = difference(ours, theirs);
             let near = |bytes: &[u8]| {
                 let from = differs.unwrap_or(0).min(bytes.len());
                 bytes[from..(from + 32).min(bytes.len())].escape_ascii().to_string()
@@ -110,6 +112,15 @@ impl<'t> Twin<'t> {
     }
 }
 
+/// Where bytes differ first.
+fn difference(ours: &[u8], theirs: &[u8]) -> Option<usize> {
+    let len = ours.len().min(theirs.len());
+    if ours[..len] == theirs[..len] {
+        return None;
+    }
+    ours.iter().zip(theirs).position(|(a, b)| a != b)
+}
+
 /// A raw disk with bytes that can be packed, others that cannot, and none in between.
 pub fn scatter(folder: &Path, name: &str, size: u64, seed: u64, count: u64) {
     let mut noise = Noise::new(seed);
@@ -123,7 +134,7 @@ pub fn scatter(folder: &Path, name: &str, size: u64, seed: u64, count: u64) {
         let mut word = [0; 8];
         let mut byte = |index: u64, noise: &mut Noise| match kind {
             0 => {
-                if index % 8 == 0 {
+                if index.is_multiple_of(8) {
                     word = noise.next().to_le_bytes();
                 }
                 word[(index % 8) as usize]
@@ -140,12 +151,28 @@ pub fn scatter(folder: &Path, name: &str, size: u64, seed: u64, count: u64) {
     }
 }
 
+/// How large we say an image becomes that holds what is in the raw file.
+pub fn measured(format: &dyn Format, list: &str, folder: &Path, raw: &str) -> u64 {
+    let bytes = crate::workshop::bytes(folder, raw);
+    let zeroes = vec![0; 4096];
+    let is_data = |piece: &[u8]| piece.chunks(4096).any(|part| part != &zeroes[..part.len()]);
+    let count = |len: u64| Ok(bytes.chunks(len as usize).filter(|piece| is_data(piece)).count() as u64);
+    let content = Content { input: Some(Input { bitmaps: None, count: &count }) };
+    let recipe = Recipe { format: format.name().into(), size: bytes.len() as u64, options: options(list) };
+    format.measure(&recipe, &content).expect("a size").required
+}
+
+/// Bytes of a file.
+pub fn len(folder: &Path, name: &str) -> u64 {
+    folder.join(name).metadata().expect("a file").len()
+}
+
 /// Asserts that qemu-img reads from an image, named by these words, what the raw file holds.
 pub fn holds(oracle: &Oracle, folder: &Path, words: &[&str], raw: &str) {
     let ran = oracle.img().folder(folder).args(["convert", "-O", "raw"]).args(words).arg("alike.raw").go();
     assert_eq!(ran.code(), Some(0), "{} of {words:?}: {}", oracle.version, ran.err());
     let (ours, theirs) = (crate::workshop::bytes(folder, raw), crate::workshop::bytes(folder, "alike.raw"));
-    let differs = ours.iter().zip(&theirs).position(|(a, b)| a != b);
+    let differs = difference(&ours, &theirs);
     assert_eq!((differs, ours.len()), (None, theirs.len()), "{} of {words:?}", oracle.version);
 }
 
@@ -153,6 +180,27 @@ pub fn holds(oracle: &Oracle, folder: &Path, words: &[&str], raw: &str) {
 pub fn clean(oracle: &Oracle, folder: &Path, format: &str, name: &str) {
     let ran = oracle.img().folder(folder).args(["check", "-f", format, name]).go();
     assert_eq!(ran.code(), Some(0), "{}: {}{}", oracle.version, ran.out(), ran.err());
+}
+
+/// Opens an image to be written to and writes to it here and there, whatever comes of it: damage must only be survived.
+/// Whether it could be sealed.
+pub fn weathers(format: &dyn Format, folder: &Folder, name: &str) -> bool {
+    let options = Options { purpose: Purpose::Read, ..Options::default() };
+    let Ok(granted) = folder.open_to_write(name.as_bytes()) else { return false };
+    let Ok(image) = format.open(File::new(folder, &granted), &options) else { return false };
+    let Ok(mut target) = image.target() else { return false };
+    let (unit, size) = (target.unit(), target.size());
+    assert!(unit > 0, "a unit");
+    for (number, what) in
+        [What::Data, What::Zeroes, What::Packed(700), What::Data, What::Zeroes].into_iter().enumerate()
+    {
+        let at = size / 5 * number as u64 / unit * unit;
+        if at < size {
+            _ = target.fixed(at);
+            _ = target.reserve(folder, at, unit.min(size - at), what);
+        }
+    }
+    target.seal(folder).is_ok()
 }
 
 /// What reads an image with a library of others: that library's name, the image and the raw file.

@@ -13,7 +13,7 @@ use instar_wire::code::Bytes;
 use instar_wire::io::{FileId, Granted, Related, Role};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, seek};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -94,7 +94,7 @@ struct State {
     ways: Vec<parts::Way>,
     /// The further files made so far.
     parts: Vec<(FileId, Target)>,
-    part_names: BTreeSet<(FileId, Vec<u8>)>,
+    part_grants: BTreeMap<(FileId, Vec<u8>), FileId>,
 }
 
 impl State {
@@ -250,6 +250,33 @@ impl Session {
         self.open_named(name, lock, (self.flags() - OFlags::RDONLY) | OFlags::RDWR, true)
     }
 
+    /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
+    pub fn promise(&self, name: &[u8]) -> Granted {
+        self.state().grant_made(name, None, 0)
+    }
+
+    /// A promised file will stand there: what its image names is looked for beside it.
+    pub fn place(&mut self, id: FileId, path: &Path) {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let Some((parent, name)) = absolute.parent().zip(absolute.file_name()) else { return };
+        let real = parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf());
+        self.policy.roots.extend([real.clone(), parent.to_path_buf()]);
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        if let Some(entry) = self.state().entries.get_mut(index) {
+            entry.path = real.join(name);
+        }
+    }
+
+    /// Keeps a promise.
+    pub fn fulfil(&self, id: FileId, file: Arc<OwnedFd>) {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        let identity = fstat(&*file).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
+        if let Some(entry) = self.state().entries.get_mut(index) {
+            entry.identity = identity;
+            entry.file.get_or_insert(file);
+        }
+    }
+
     /// Whether any open file is the one with this device and inode number.
     pub fn has_open(&self, identity: (u64, u64)) -> bool {
         self.state().entries.iter().any(|entry| entry.file.is_some() && entry.identity == identity)
@@ -283,6 +310,10 @@ impl Session {
     fn admit_file(&self, file: OwnedFd, stat: &Stat, arrival: Arrival) -> Result<Granted, Why> {
         let Arrival { name, path, named_by, depth, writable } = arrival;
         let device = FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
+        // What is read must not be written to, and what an image names cannot be asked about.
+        if writable && named_by.is_some() && self.has_open((stat.st_dev, stat.st_ino)) {
+            return Err(Why::Source);
+        }
         let len = match seek(&file, rustix::fs::SeekFrom::End(0)) {
             Ok(len) => len,
             Err(_) if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice => 0,
@@ -293,6 +324,7 @@ impl Session {
         if self.locking {
             match lock::claim(&file, if writable { lock::WRITE } else { self.claim }) {
                 Ok(Ok(lock)) => held = Some(Arc::new(lock)),
+                Ok(Err(c)) if writable && named_by.is_some() => return Err(Why::InUse(c)),
                 Ok(Err(c)) => conflict = Some(c),
                 Err(e) => return Err(Why::System(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
             }
@@ -330,6 +362,9 @@ impl Session {
         let raw = &related.name.0;
         let refused = |name: &[u8], refusal| mishap(name, Why::Refused(refusal));
         let Some(from) = from else { return Err(refused(raw, Refusal::Empty)) };
+        if let Some(part) = self.part_named(related.from, raw) {
+            return Ok(part);
+        }
         if from.depth >= DEPTH_MAX {
             return Err(refused(raw, Refusal::Depth));
         }
@@ -346,15 +381,24 @@ impl Session {
         if name.len().max(path.as_os_str().len()) >= PATH_MAX {
             return Err(mishap(&name, Why::System(Errno::NAMETOOLONG)));
         }
-        let file = self.open_admitted(&path).map_err(|why| mishap(&name, why))?;
+        let writable = self.is_written(related);
+        let file = self.open_admitted(&path, writable).map_err(|why| mishap(&name, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&name, Why::System(e)))?;
         if matches!(related.role, Role::Backing | Role::Parent)
             && self.is_above(related.from, (stat.st_dev, stat.st_ino))
         {
             return Err(refused(&name, Refusal::Cycle));
         }
-        let arrival = Arrival { named_by: Some(related.from), depth: from.depth + 1, ..Arrival::named(&name, path) };
+        let depth = from.depth + 1;
+        let arrival = Arrival { named_by: Some(related.from), depth, writable, ..Arrival::named(&name, path) };
         self.admit_file(file, &stat, arrival).map_err(|why| mishap(&name, why))
+    }
+
+    /// Whether the file that an image names will be written to: a part of one that will be.
+    fn is_written(&self, related: &Related) -> bool {
+        let index = usize::try_from(related.from.0).unwrap_or(usize::MAX);
+        let is_part = matches!(related.role, Role::DataFile | Role::Extent);
+        is_part && self.state().grants.get(index).is_some_and(|grant| grant.writable)
     }
 
     /// Opens what a name beyond plain files means.
@@ -365,18 +409,20 @@ impl Session {
         };
         let meant = interpret(&related.role, raw).map_err(|words| mishap(raw, Why::Said(words)))?;
         let path = std::path::absolute(OsStr::from_bytes(&meant.path)).unwrap_or_default();
-        let file = self.open_admitted(&path).map_err(|why| mishap(&meant.shown, why))?;
+        let writable = self.is_written(related);
+        let file = self.open_admitted(&path, writable).map_err(|why| mishap(&meant.shown, why))?;
         let stat = fstat(&file).map_err(|e| mishap(&meant.shown, Why::System(e)))?;
         let depth = self.entry(related.from).map_or(0, |e| e.depth) + 1;
-        let arrival = Arrival { named_by: Some(related.from), depth, ..Arrival::named(&meant.shown, path) };
+        let arrival = Arrival { named_by: Some(related.from), depth, writable, ..Arrival::named(&meant.shown, path) };
         let granted = self.admit_file(file, &stat, arrival).map_err(|why| mishap(&meant.shown, why))?;
         Ok(Granted { pinned: meant.pinned.map(Bytes), ..granted })
     }
 
     /// Opens a path that an image leads to; nothing is looked at before policy has spoken.
-    fn open_admitted(&self, path: &Path) -> Result<OwnedFd, Why> {
+    fn open_admitted(&self, path: &Path, writable: bool) -> Result<OwnedFd, Why> {
+        let flags = if writable { (self.flags() - OFlags::RDONLY) | OFlags::RDWR } else { self.flags() };
         if self.policy.as_qemu {
-            let file = openat(CWD, path, self.flags(), Mode::empty()).map_err(Why::System)?;
+            let file = openat(CWD, path, flags, Mode::empty()).map_err(Why::System)?;
             let kind = FileType::from_raw_mode(fstat(&file).map_err(Why::System)?.st_mode);
             return match kind {
                 FileType::Directory | FileType::Fifo | FileType::Socket => Err(Why::NotRegular),
@@ -384,8 +430,8 @@ impl Session {
             };
         }
         match policy::judge(&self.policy, path).map_err(Why::Refused)? {
-            Admitted::Named(path) => openat(CWD, &path, self.flags(), Mode::empty()).map_err(Why::System),
-            Admitted::Below(root, rest) => open_below(&root, &rest, self.flags()).map_err(|miss| match miss {
+            Admitted::Named(path) => openat(CWD, &path, flags, Mode::empty()).map_err(Why::System),
+            Admitted::Below(root, rest) => open_below(&root, &rest, flags).map_err(|miss| match miss {
                 Miss::Outside => Why::Refused(Refusal::Outside),
                 Miss::Kind => Why::Refused(Refusal::Kind),
                 Miss::System(errno) => Why::System(errno),

@@ -89,7 +89,7 @@ fn copy(
     };
     let copying = Copying(Asking { session, images: &images, parsed, settings });
     let told = copying.run(request, op::Request::Convert, &mut making, progress)?;
-    making.publish()?;
+    making.publish(session)?;
     Ok(told)
 }
 

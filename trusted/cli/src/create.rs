@@ -203,7 +203,7 @@ impl<'a> Wanted<'a> {
     fn make(&self, session: &mut Session, images: Vec<Opened>) -> Result<Told, Told> {
         let Asked { parsed, settings, .. } = self.asked;
         let own = session.promise(&self.plain.path);
-        let data = self.data_file();
+        let data = recipe::data_file(&self.recipe, &self.plain.path, settings);
         let beside = data.as_ref().map(|path| session.promise(path));
         let backing = images.first().map(Opened::content);
         let files = Files { own: own.clone(), beside: beside.clone(), backing };
@@ -233,12 +233,5 @@ impl<'a> Wanted<'a> {
             Ok(page) => Ok(Told { stdout: [line, page].concat(), stderr: notes, ..Told::default() }),
             Err(told) => Err(Told { stdout: line, ..told.after(&notes) }),
         }
-    }
-
-    /// The second file that is made with the image. To qemu-img its name starts from where the user is.
-    fn data_file(&self) -> Option<Vec<u8>> {
-        let name = self.recipe.text("data_file").filter(|name| !name.is_empty() && self.asked.format == b"qcow2")?;
-        let is_native = self.asked.is_native() && !self.settings().unsafe_quirks;
-        Some(if is_native { recipe::beside(&self.plain.path, name) } else { name.to_vec() })
     }
 }

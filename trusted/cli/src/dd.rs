@@ -51,7 +51,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let copying = Copying(Asking { session: &session, images: &images, parsed, settings });
     let wrap = |copy| op::Request::Dd(dd::Request { copy, part });
     let told = copying.run(copy, wrap, &mut making, &mut progress)?;
-    let lens = making.publish()?;
+    let lens = making.publish(&session)?;
     if parsed.bytes("output") != Some(b"json") || operands.writes_out {
         return Ok(told);
     }

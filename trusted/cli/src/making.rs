@@ -1,22 +1,21 @@
 //! The target of a copy: what the user wants made, and its making.
 
-use crate::args::creation::Schema;
-use crate::args::keyval;
+use crate::args::creation::{Ground, Schema};
 use crate::args::node::{Named, describe, drivers};
 use crate::args::number;
 use crate::args::{Complaint, Parsed};
 use crate::asking::{Asking, Heard};
 use crate::opening::{self, Plain};
-use crate::settings::Settings;
+use crate::recipe::{self, Files, PLAIN};
+use crate::settings::{Face, Settings};
 use crate::setup::{mishap_words, system_words};
 use crate::{Told, stderr_text};
-use instar_broker::publish::{FileType, Hints, Refused, Target, Wish};
+use instar_broker::publish::{FileType, Hints, Refused, Target, Wish, publish_all};
 use instar_broker::session::Why;
 use instar_broker::{Mishap, Session};
-use instar_wire::code::Secret;
 use instar_wire::error::{Error, Kind};
 use instar_wire::fact::{Fact, Field};
-use instar_wire::io::Granted;
+use instar_wire::io::{FileId, Granted};
 use instar_wire::op::convert::{Goal, Stream, Target as Asked};
 use instar_wire::op::{New, Recipe, Source};
 use std::ffi::OsStr;
@@ -24,8 +23,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// The names under which a plain file can be written.
-const PLAIN: &[&[u8]] = &[b"raw", b"file", b"host_device"];
 /// The formats that no version can write.
 const READ_ONLY: &[&[u8]] = &[b"bochs", b"cloop", b"dmg"];
 /// Lengths of images are multiples of this.
@@ -53,6 +50,8 @@ pub struct Making<'a> {
     /// The file and its part, or why there can be none; told when its turn has come.
     aim: Result<Aim, Told>,
     target: Option<Target>,
+    /// Further files that appear with it.
+    beside: Vec<Target>,
     /// Where a stream was when it was found, and the bytes it gets.
     base: u64,
     total: u64,
@@ -67,14 +66,21 @@ struct Aim {
     size: Option<u64>,
     /// It has to be a device.
     is_device: bool,
-    /// What the image is that is there.
-    there: Option<Source>,
-    /// The format that is made, and its options.
-    format: Vec<u8>,
-    options: Vec<Field>,
-    backing: Option<Source>,
-    key: Option<Secret>,
+    /// The image that is there, or the one that is made.
+    image: Image,
+    /// A second file: where it will stand, its number, and whether what is there stays.
+    beside: Option<(Vec<u8>, FileId, bool)>,
     hints: Hints,
+}
+
+/// The image that is written to.
+enum Image {
+    /// A file that takes whatever comes.
+    Stream,
+    /// One that is there.
+    There(Box<Source>),
+    /// A new one.
+    New(Box<New>),
 }
 
 impl Aim {
@@ -84,12 +90,25 @@ impl Aim {
             at: 0,
             size: None,
             is_device: false,
-            there: None,
-            format: b"raw".to_vec(),
-            options: Vec::new(),
-            backing: None,
-            key: None,
+            image: Image::Stream,
+            beside: None,
             hints: Hints::default(),
+        }
+    }
+
+    fn recipe(&self) -> Option<&Recipe> {
+        match &self.image {
+            Image::New(new) => Some(&new.recipe),
+            _ => None,
+        }
+    }
+
+    /// Whether its file is the disk and nothing else.
+    fn is_raw(&self) -> bool {
+        match &self.image {
+            Image::Stream => true,
+            Image::There(source) => source.file.pinned == Some("raw".into()),
+            Image::New(new) => new.recipe.format.0 == b"raw",
         }
     }
 }
@@ -105,7 +124,8 @@ impl<'a> Making<'a> {
     pub fn new(wanted: Wanted, parsed: &'a Parsed, session: &mut Session, settings: &'a Settings) -> Self {
         let promised = session.promise(&wanted.name);
         let aim = Err(Told::default());
-        let mut making = Making { wanted, parsed, settings, promised, aim, target: None, base: 0, total: 0 };
+        let mut making =
+            Making { wanted, parsed, settings, promised, aim, target: None, beside: Vec::new(), base: 0, total: 0 };
         making.aim = making.aim(session);
         if let Ok(aim) = &making.aim {
             session.place(making.promised.id, Path::new(OsStr::from_bytes(&aim.path)));
@@ -142,26 +162,12 @@ impl<'a> Making<'a> {
     }
 
     fn goal(&self, aim: Option<&Aim>) -> Goal {
-        let file = self.promised.clone();
-        if self.wanted.is_stream {
-            return Goal::Stream(Stream { file, at: aim.map_or(0, |aim| aim.at) });
+        let at = aim.map_or(0, |aim| aim.at);
+        match aim.map(|aim| &aim.image) {
+            None | Some(Image::Stream) => Goal::Stream(Stream { file: self.promised.clone(), at }),
+            Some(Image::There(source)) => Goal::There(source.clone()),
+            Some(Image::New(new)) => Goal::New(new.clone()),
         }
-        if self.exists() {
-            let source = aim.and_then(|aim| aim.there.clone()).unwrap_or_else(|| Source::whole(file));
-            return Goal::There(Box::new(source));
-        }
-        let name = aim.map(|aim| Path::new(OsStr::from_bytes(&aim.path)).file_name().unwrap_or_default());
-        let options = Fact::Fields(aim.map(|aim| aim.options.clone()).unwrap_or_default());
-        let format = aim.map_or(&b"raw"[..], |aim| &aim.format);
-        Goal::New(Box::new(New {
-            recipe: Recipe { format: format.into(), size: 0, options },
-            file,
-            beside: None,
-            backing: aim.and_then(|aim| aim.backing.clone()),
-            key: aim.and_then(|aim| aim.key.clone()),
-            name: name.unwrap_or_default().as_bytes().into(),
-            seed: seed(),
-        }))
     }
 
     /// Whether it is there already.
@@ -204,7 +210,8 @@ impl<'a> Making<'a> {
         let aim = self.named()?;
         let on_device = is_device(&aim.path);
         let aim = Aim { is_device: aim.is_device || self.format() == b"host_device", ..aim };
-        self.options(aim, on_device)
+        let recipe = Recipe { format: "raw".into(), size: 0, options: Fact::Fields(self.options(on_device)?) };
+        self.new_image(&recipe, aim, session)
     }
 
     /// Refuses a format that cannot be written.
@@ -225,36 +232,47 @@ impl<'a> Making<'a> {
     /// A new image of a format that has options of its own.
     fn image(&self, session: &mut Session) -> Result<Aim, Told> {
         let (format, profile) = (self.format(), &self.settings.profile);
-        let schema = Schema::of(format, profile).ok_or_else(|| self.say(b"Unknown file format"))?;
-        let lists = self.parsed.values("options").map(|list| list.as_bytes());
-        let refuse = |complaint: Complaint| opening::complain(&complaint, self.settings);
-        let Fact::Fields(mut options) = schema.read(lists, profile).0.map_err(refuse)? else { return self.named() };
-        for (key, name) in [("backing", "backing_file"), ("backing-format", "backing_fmt")] {
-            if let Some(value) = self.parsed.bytes(key) {
-                options.retain(|field| field.name.0 != name.as_bytes());
-                options.push(Field { name: name.into(), value: value.into() });
-            }
-        }
-        let recipe = Recipe { format: format.into(), size: 0, options: Fact::Fields(options.clone()) };
         let aim = self.named()?;
-        let hints = Hints { no_copy_on_write: recipe.is_on("nocow"), extent: recipe.number("extent_size_hint") };
-        let backing = match recipe.text("backing_file").filter(|name| !name.is_empty()) {
-            Some(name) => Some(self.backing(name, recipe.text("backing_fmt"), &aim.path, session)?),
-            None => None,
-        };
-        let id = recipe.text("encrypt.key-secret").or_else(|| recipe.text("key-secret"));
-        let secret = id.and_then(|id| self.parsed.objects.secret(id));
-        let key = secret.map(|secret| Secret(secret.bytes.expose().to_vec()));
-        options.retain(|field| !matches!(&field.name.0[..], b"size" | b"nocow" | b"extent_size_hint"));
-        Ok(Aim { format: format.to_vec(), options, backing, key, hints, ..aim })
+        let ground = if is_device(&aim.path) { Ground::Device } else { Ground::File };
+        let schema = Schema::on(format, ground, profile).ok_or_else(|| self.say(b"Unknown file format"))?;
+        let schema = if self.settings.face == Face::Native { schema.with_ours() } else { schema };
+        let mut entries = recipe::entries(self.parsed);
+        let below =
+            [("backing", "backing_file", "Backing file"), ("backing-format", "backing_fmt", "Backing file format")];
+        for (key, option, what) in below {
+            let Some(value) = self.parsed.bytes(key) else { continue };
+            if !schema.has(option) {
+                return Err(self.say(&[what.as_bytes(), b" not supported for file format '", format, b"'"].concat()));
+            }
+            entries.push((option.as_bytes().to_vec(), value.to_vec()));
+        }
+        let refuse = |complaint: Complaint| opening::complain(&complaint, self.settings);
+        let options = schema.facts(&entries, profile).0.map_err(refuse)?;
+        let recipe = Recipe { format: format.into(), size: 0, options };
+        self.new_image(&recipe, aim, session)
     }
 
-    /// The image that the new one stands on, named from where that is.
-    fn backing(&self, name: &[u8], format: Option<&[u8]>, path: &[u8], session: &mut Session) -> Result<Source, Told> {
-        let folder = Path::new(OsStr::from_bytes(path)).parent().unwrap_or(Path::new(""));
-        let place = folder.join(OsStr::from_bytes(name));
-        let named = Named { format, ..Named::plain(place.as_os_str().as_bytes()) };
-        Ok(opening::open_named(self.parsed, &named, session, self.settings)?.content())
+    /// A new image by this recipe.
+    fn new_image(&self, recipe: &Recipe, aim: Aim, session: &mut Session) -> Result<Aim, Told> {
+        let backing = match recipe.text("backing_file").filter(|name| !name.is_empty()) {
+            Some(name) => {
+                let place = recipe::beside(&aim.path, name);
+                let named = Named { format: recipe.text("backing_fmt"), ..Named::plain(&place) };
+                Some(opening::open_named(self.parsed, &named, session, self.settings)?.content())
+            }
+            None => None,
+        };
+        let data = recipe::data_file(recipe, &aim.path, self.settings);
+        let data = data.map(|path| (session.promise(&path), path));
+        let beside = data.as_ref().map(|(granted, _)| granted.clone());
+        let files = Files { own: self.promised.clone(), beside, backing };
+        let new = recipe::new(recipe, files, &aim.path, self.parsed, self.settings)?;
+        Ok(Aim {
+            image: Image::New(Box::new(new)),
+            beside: data.map(|(granted, path)| (path, granted.id, recipe.is_on("keep_data_file"))),
+            hints: recipe::hints(recipe),
+            ..aim
+        })
     }
 
     /// The file that the word names, if it is to be made.
@@ -299,36 +317,35 @@ impl<'a> Making<'a> {
         if let Some(Plain { path, part, is_device }) = plain {
             checked.map_err(|complaint| refuse(complaint.not_opened(name)))?;
             let file = Granted { pinned: Some("raw".into()), ..self.promised.clone() };
-            let there = Some(Source { raw: part.clone(), ..Source::whole(file) });
-            return Ok(Aim { at: part.offset.unwrap_or(0), size: part.size, is_device, there, ..Aim::at(&path) });
+            let image = Image::There(Box::new(Source { raw: part.clone(), ..Source::whole(file) }));
+            return Ok(Aim { at: part.offset.unwrap_or(0), size: part.size, is_device, image, ..Aim::at(&path) });
         }
         let written = opening::written(&node, &self.promised, self.parsed);
         let (path, source) = written.ok_or_else(|| self.not_opened(b"drivers cannot be stacked in this way"))?;
         checked.map_err(|complaint| refuse(complaint.not_opened(name)))?;
-        let format = source.file.pinned.clone().unwrap_or_default().0;
-        Ok(Aim { there: Some(source), format, ..Aim::at(&path) })
+        Ok(Aim { image: Image::There(Box::new(source)), ..Aim::at(&path) })
     }
 
-    /// What `-o` asks for.
-    fn options(&self, mut aim: Aim, on_device: bool) -> Result<Aim, Told> {
-        for list in self.parsed.values("options") {
-            let entries = keyval::options(list.as_bytes(), None, false).entries;
-            for (key, value) in entries {
-                match &key[..] {
-                    // The size is that of what is copied; all the same it has to be one.
-                    b"size" => _ = self.size(&key, &value)?,
-                    b"preallocation" => {
-                        self.check_preallocation(&value, on_device)?;
-                        aim.options.push(Field { name: key[..].into(), value: value[..].into() });
-                    }
-                    _ if on_device => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
-                    b"nocow" => aim.hints.no_copy_on_write = self.flag(&key, &value)?,
-                    b"extent_size_hint" => aim.hints.extent = Some(self.size(&key, &value)?),
-                    _ => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
+    /// What `-o` asks for of a plain file.
+    fn options(&self, on_device: bool) -> Result<Vec<Field>, Told> {
+        let mut fields = Vec::new();
+        for (key, value) in recipe::entries(self.parsed) {
+            let value = match &key[..] {
+                // The size is that of what is copied; all the same it has to be one.
+                b"size" => self.size(&key, &value)?.into(),
+                b"preallocation" => {
+                    self.check_preallocation(&value, on_device)?;
+                    value[..].into()
                 }
-            }
+                _ if on_device => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
+                b"nocow" => self.flag(&key, &value)?.into(),
+                b"extent_size_hint" => self.size(&key, &value)?.into(),
+                _ => return Err(self.say(&[b"Invalid parameter '", &key[..], b"'"].concat())),
+            };
+            fields.retain(|field: &Field| field.name.0 != key);
+            fields.push(Field { name: key[..].into(), value });
         }
-        Ok(aim)
+        Ok(fields)
     }
 
     fn check_preallocation(&self, word: &[u8], on_device: bool) -> Result<(), Told> {
@@ -385,12 +402,13 @@ impl<'a> Making<'a> {
 
     /// Whether it is to stand on another image, which then has what the images that are copied stand on.
     pub fn stands_on_another(&self) -> bool {
-        self.parsed.has("backing") || self.aim.as_ref().is_ok_and(|aim| aim.backing.is_some())
+        let stands = |aim: &Aim| matches!(&aim.image, Image::New(new) if new.backing.is_some());
+        self.parsed.has("backing") || self.aim.as_ref().is_ok_and(stands)
     }
 
     /// Whether bitmaps can be copied into it.
     pub fn keeps_bitmaps(&self) -> bool {
-        let old = |aim: &Aim| aim.options.iter().any(|field| field.name.0 == b"compat" && field.value == "0.10".into());
+        let old = |aim: &Aim| aim.recipe().and_then(|recipe| recipe.text("compat")) == Some(b"0.10");
         self.format() == b"qcow2" && !self.aim.as_ref().is_ok_and(old)
     }
 
@@ -414,6 +432,7 @@ impl<'a> Making<'a> {
             hints: aim.hints,
             is_source: &|identity| session.has_open(identity),
         };
+        let lasting = Wish { is_source: &|_| false, ..wish };
         let path = Path::new(OsStr::from_bytes(&aim.path));
         let target = match self.exists() {
             true => Target::open(path, &wish),
@@ -427,6 +446,18 @@ impl<'a> Making<'a> {
             self.check_made(&target, &aim, total)?;
         }
         session.fulfil(self.promised.id, target.file());
+        if let Some((place, id, keeps)) = &aim.beside {
+            let own = Path::new(OsStr::from_bytes(place));
+            let made = if *keeps { Target::open(own, &wish) } else { Target::create(own, &wish) };
+            let made = if place == &aim.path { Err(Refused::Source) } else { made };
+            let words = |refused| recipe::refusal(&refused, place, *keeps, self.settings);
+            let data = made.map_err(|refused| self.not_made(&words(refused)))?;
+            session.fulfil(*id, data.file());
+            self.beside.push(data);
+        }
+        if matches!(aim.image, Image::New(_)) && target.kind() == FileType::RegularFile {
+            session.allow_parts(self.promised.id, path, lasting);
+        }
         self.target = Some(target);
         Ok(())
     }
@@ -441,7 +472,7 @@ impl<'a> Making<'a> {
             FileType::RegularFile => {}
             _ => return Err(self.not_opened(&words(&why(Why::NotRegular)))),
         }
-        if aim.format != b"raw" {
+        if !aim.is_raw() {
             return Ok(());
         }
         let have = target.len();
@@ -480,59 +511,33 @@ impl<'a> Making<'a> {
     fn check_made(&self, target: &Target, aim: &Aim, total: u64) -> Result<(), Told> {
         let asked = self.wanted.len.unwrap_or(total.saturating_add(self.wanted.seek));
         match target.kind() {
-            FileType::BlockDevice | FileType::CharacterDevice if aim.format == b"raw" && asked > target.len() => {
+            FileType::BlockDevice | FileType::CharacterDevice if aim.is_raw() && asked > target.len() => {
                 Err(self.not_made(b"Cannot grow device files"))
             }
             FileType::BlockDevice | FileType::CharacterDevice => Ok(()),
             _ if aim.is_device => {
                 let mishap = Mishap { name: aim.path.clone(), named_by: None, why: Why::NotDevice };
-                Err(self.no_device(&mishap_words(&mishap, self.settings, stderr_text(self.settings))))
+                let words = mishap_words(&mishap, self.settings, stderr_text(self.settings));
+                Err(self.not_made(&recipe::no_device(&words, self.settings)))
             }
             FileType::RegularFile if target.is_fresh() => Ok(()),
             _ => Err(self.not_made(b"Could not resize file: Invalid argument")),
         }
     }
 
-    /// A device that is to be written to is not there.
-    fn no_device(&self, words: &[u8]) -> Told {
-        let before: &[u8] = match self.settings.profile.device_words() {
-            true => {
-                b"Protocol driver 'host_device' does not support creating new images, so an existing image must be \
-                  selected as the target; however, opening the given target as an existing image failed: "
-            }
-            false => b"Protocol driver 'host_device' does not support image creation, and opening the image failed: ",
-        };
-        self.not_made(&[before, words].concat())
-    }
-
     fn refusal(&self, refused: &Refused, aim: &Aim) -> Told {
-        let name = stderr_text(self.settings).show(&aim.path).into_owned();
         // A device is never made, whether it was asked for by that word or not.
         let on_device = aim.is_device || is_device(&aim.path);
-        let opens = self.exists() || on_device;
-        let act: &[u8] = if opens { b"open" } else { b"create" };
-        let words = match refused {
-            Refused::System(errno) => {
-                [b"Could not ", act, b" '", &name, b"': ", system_words(*errno).as_bytes()].concat()
-            }
-            Refused::InUse(conflict) => {
-                let why = conflict.to_string();
-                [why.as_bytes(), b"\nIs another process using the image [", &name, b"]?"].concat()
-            }
-            Refused::Source => {
-                let why = b"Failed to get \"write\" lock\nIs another process using the image [";
-                [&why[..], &name, b"]?"].concat()
-            }
-        };
+        let words = recipe::refusal(refused, &aim.path, self.exists() || on_device, self.settings);
         match (self.exists(), on_device) {
             (true, _) => self.not_opened(&words),
-            (false, true) => self.no_device(&words),
+            (false, true) => self.not_made(&recipe::no_device(&words, self.settings)),
             (false, false) => self.not_made(&words),
         }
     }
 
     /// Lets it appear.
-    pub fn publish(&mut self) -> Result<Lengths, Told> {
+    pub fn publish(&mut self, session: &Session) -> Result<Lengths, Told> {
         let Some(target) = self.target.take() else { return Ok(Lengths::default()) };
         if self.wanted.is_stream {
             self.end_stream(&target)?;
@@ -541,7 +546,10 @@ impl<'a> Making<'a> {
         let lengths = Lengths { copied: self.total, file: target.len() };
         // Unless asked otherwise, nothing waits for a disk: so it is with qemu-img.
         let durable = !matches!(self.parsed.bytes("target-cache"), None | Some(b"unsafe"));
-        target.publish(durable).map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
+        let mut all = session.take_parts(self.promised.id);
+        all.append(&mut self.beside);
+        all.push(target);
+        publish_all(all, durable).map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
         Ok(lengths)
     }
 
@@ -553,15 +561,6 @@ impl<'a> Making<'a> {
             self.not_made(words.split(" (os error").next().unwrap_or_default().as_bytes())
         })
     }
-}
-
-/// What identifiers and keys are drawn from.
-fn seed() -> Secret {
-    let mut bytes = [0; 32];
-    let read =
-        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
-    debug_assert!(read.is_ok());
-    Secret(bytes.to_vec())
 }
 
 /// What has come of a target.

@@ -76,6 +76,14 @@ pub fn beside(path: &[u8], name: &[u8]) -> Vec<u8> {
     folder.join(OsStr::from_bytes(name)).as_os_str().as_bytes().to_vec()
 }
 
+/// Where the second file of a new image at `path` is made, if there is one. To qemu-img its name starts from where the
+/// user is.
+pub fn data_file(recipe: &Recipe, path: &[u8], settings: &Settings) -> Option<Vec<u8>> {
+    let name = recipe.text("data_file").filter(|name| !name.is_empty() && recipe.format.0 == b"qcow2")?;
+    let is_native = settings.face == Face::Native && !settings.unsafe_quirks;
+    Some(if is_native { beside(path, name) } else { name.to_vec() })
+}
+
 /// The files of a new image.
 pub struct Files {
     /// The one that it is opened by.

@@ -78,11 +78,22 @@ impl Site<'_> {
     }
 
     /// Writes a table of `count` entries.
-    pub fn table<const N: usize>(&self, at: u64, count: u64, mut entry: impl FnMut(u64) -> [u8; N]) -> Result<()> {
+    pub fn table<const N: usize>(&self, at: u64, count: u64, entry: impl FnMut(u64) -> [u8; N]) -> Result<()> {
+        self.table_in(self.file, at, count, entry)
+    }
+
+    /// The same, to another of its files.
+    pub fn table_in<const N: usize>(
+        &self,
+        file: FileId,
+        at: u64,
+        count: u64,
+        mut entry: impl FnMut(u64) -> [u8; N],
+    ) -> Result<()> {
         let entry_len = size_of::<[u8; N]>();
         let room = self.drive.slot_len().checked_div(entry_len).unwrap_or(1).max(1);
         let mut piece = Vec::with_capacity(room.saturating_mul(entry_len));
-        let mut place = Place { file: self.file, at };
+        let mut place = Place { file, at };
         for index in 0..count {
             piece.extend_from_slice(&entry(index));
             if piece.len() >= room.saturating_mul(entry_len) {

@@ -1,4 +1,4 @@
-//! Files of images in the making: promised, made, and more than one.
+//! The further files of images in the making.
 
 use super::{Session, beside};
 use crate::mishap::{Mishap, Why};
@@ -8,10 +8,8 @@ use instar_wire::io::{FileId, Granted, Part};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Further files of all images that are made: as many as the largest disk in the smallest pieces has.
 const PARTS_MAX: usize = 32_768;
@@ -31,31 +29,6 @@ pub(super) struct Way {
 }
 
 impl Session {
-    /// Grants a file that is only made later: by [`Self::fulfil`], before the worker may touch it.
-    pub fn promise(&self, name: &[u8]) -> Granted {
-        self.state().grant_made(name, None, 0)
-    }
-
-    /// A promised file will stand there: what its image names is looked for beside it.
-    pub fn place(&mut self, id: FileId, path: &Path) {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let Some((parent, name)) = absolute.parent().zip(absolute.file_name()) else { return };
-        let real = parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf());
-        self.policy.roots.extend([real.clone(), parent.to_path_buf()]);
-        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        if let Some(entry) = self.state().entries.get_mut(index) {
-            entry.path = real.join(name);
-        }
-    }
-
-    /// Keeps a promise.
-    pub fn fulfil(&self, id: FileId, file: Arc<OwnedFd>) {
-        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
-        if let Some(entry) = self.state().entries.get_mut(index) {
-            entry.file.get_or_insert(file);
-        }
-    }
-
     /// The image in the making that is opened by this file, which will stand at `path`, may have further files; they are
     /// made as `wish` says.
     pub fn allow_parts(&self, id: FileId, path: &Path, wish: Wish<'static>) {
@@ -96,7 +69,7 @@ impl Session {
             if state.parts.len() >= PARTS_MAX {
                 return Err(Why::TooMany);
             }
-            if state.part_names.contains(&(part.from, name.clone())) {
+            if state.part_grants.contains_key(&(part.from, name.clone())) {
                 return Err(Why::System(Errno::EXIST));
             }
         }
@@ -111,7 +84,7 @@ impl Session {
             return Err(Why::NotRegular);
         }
         let mut state = self.state();
-        if !state.part_names.insert((part.from, name.clone())) {
+        if state.part_grants.contains_key(&(part.from, name.clone())) {
             return Err(Why::System(Errno::EXIST));
         }
         if let Some((_, first)) = state.parts.first() {
@@ -119,8 +92,22 @@ impl Session {
         }
         let shown = beside(&way.shown, name);
         let granted = state.grant_made(&shown, Some(target.file()), 0);
+        state.part_grants.insert((part.from, name.clone()), granted.id);
         state.parts.push((part.from, target));
         Ok(granted)
+    }
+
+    /// The further file of an image in the making that goes by this name, as long as it is now.
+    pub(super) fn part_named(&self, from: FileId, name: &[u8]) -> Option<Granted> {
+        let mut state = self.state();
+        let id = *state.part_grants.get(&(from, name.to_vec()))?;
+        let index = usize::try_from(id.0).ok()?;
+        let file = state.entries.get(index)?.file.clone()?;
+        let len = rustix::fs::fstat(&*file).ok().and_then(|stat| u64::try_from(stat.st_size).ok())?;
+        if let Some(grant) = state.grants.get_mut(index) {
+            grant.len = len;
+        }
+        Some(Granted { id, len, allocated: len, writable: true, pinned: None, suggested: None })
     }
 
     /// The further files that were made of an image, to be published with it.

@@ -4,7 +4,7 @@ use super::disk::{Header, MAGIC};
 use super::open::{BACKING_NAME_MAX, L1_COUNT_MAX, READ_MAX};
 use instar_image::measure::overlays;
 use instar_image::sector::SECTOR;
-use instar_image::{Content, Kind, Measured, Recipe, Result, Site};
+use instar_image::{Content, Kind, Measured, Preallocation, Recipe, Result, Site};
 
 const HEADER_LEN: u64 = 48;
 const ENTRY_LEN: u64 = 8;
@@ -29,6 +29,9 @@ struct Plan<'r> {
 impl Plan<'_> {
     fn of<'r>(recipe: &'r Recipe, site: Option<&Site<'_>>) -> Result<Plan<'r>> {
         let format = encryption(recipe, site)?;
+        if site.is_some() {
+            Preallocation::of_file(recipe)?;
+        }
         let size = recipe.size.next_multiple_of(SECTOR);
         if size == 0 {
             return Err(Kind::Unsupported.what("Image size is too small, cannot be zero length"));

@@ -140,7 +140,7 @@ struct Deflating {
 
 impl Packing for Deflating {
     fn unit(&self) -> u64 {
-        self.len as u64
+        u64::try_from(self.len).unwrap_or(u64::MAX)
     }
 
     fn packer(&self) -> Box<dyn Packer> {

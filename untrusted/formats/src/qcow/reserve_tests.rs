@@ -4,13 +4,14 @@ use super::Qcow;
 use alloc::format;
 use alloc::vec::Vec;
 use instar_image::{Format, Secret};
-use instar_testkit::alike::{Twin, holds, scatter};
+use instar_testkit::alike::{Twin, holds, holds_elsewhere, len, measured, scatter, weathers};
+use instar_testkit::build::mutate::noise;
 use instar_testkit::folder::Folder;
 use instar_testkit::made::options;
 use instar_testkit::oracle::{Oracle, maker, newest, version};
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{create, scribble};
-use instar_testkit::workshop::{Order, Pour};
+use instar_testkit::workshop::{Order, Pour, bytes};
 
 const SECRET: [&str; 2] = ["--object", "secret,id=s,data=abc"];
 
@@ -28,7 +29,7 @@ fn new_images_are_those_of_qemu_img() {
                 .compare(scratch.path(), oracle, &|bytes| bytes);
         }
     };
-    for size in [0, 1, 512, 513, 2 << 20, (2 << 20) + 1, (130 << 20) + 512, (1 << 40) - 1] {
+    for size in [0, 1, 512, 513, 2 << 20, (2 << 20) + 1, (130 << 20) + 512, (1 << 33) - 1] {
         same("", size, None);
         same("backing_file=base,backing_fmt=raw", size, None);
     }
@@ -41,6 +42,9 @@ fn new_images_are_those_of_qemu_img() {
     for size in [0, 1 << 20] {
         for list in ["encryption=on,encrypt.key-secret=s", "encrypt.format=aes,encrypt.key-secret=s"] {
             same(list, size, Some("abc"));
+        }
+        for list in ["preallocation=metadata", "preallocation=x,encrypt.format=luks", "preallocation=falloc"] {
+            same(list, size, None);
         }
         for list in ["encryption=on", "encrypt.format=aes", "encrypt.format=luks", "encrypt.format=foo"] {
             same(list, size, None);
@@ -77,8 +81,11 @@ fn what_is_written_is_read_by_qemu_img() {
         // Packing is always said to have failed by the real program, and has not.
         let words = ["convert", "-O", "qcow", if pack { "-c" } else { "-q" }, "in.raw", "theirs.qcow"];
         assert_eq!(maker().img().folder(path).args(words).go().code(), Some(i32::from(pack)));
-        let len = |name: &str| path.join(name).metadata().unwrap().len();
-        assert!(len("a.qcow") <= len("theirs.qcow") * 101 / 100 + 4096, "{} {}", len("a.qcow"), len("theirs.qcow"));
+        let (ours, theirs) = (len(path, "a.qcow"), len(path, "theirs.qcow"));
+        assert!(ours <= theirs * 101 / 100 + 4096, "{ours} {theirs}");
+        let most = measured(&Qcow, "", path, "in.raw");
+        assert!(if pack { ours < most } else { ours == most }, "{ours} {most}");
+        holds_elsewhere("pyqcow", path, "a.qcow", "in.raw");
         all().iter().for_each(|oracle| holds(oracle, path, &["-f", "qcow", "a.qcow"], "in.raw"));
         // Over what is there, packed or not; then over what qemu-img has made.
         for again in [!pack, pack] {
@@ -128,4 +135,21 @@ fn encrypted_images_are_written_with_their_key() {
     Pour { key: key(), ..Pour::there("a.qcow", &[&Qcow], "in.raw") }.go(&folder).unwrap();
     holds(maker(), path, &words, "in.raw");
     assert!(Pour::there("a.qcow", &[&Qcow], "in.raw").go(&folder).is_err());
+}
+
+#[test]
+fn damage_is_survived() {
+    let scratch = Scratch::new("qcow-damage");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    create(path, "-f qcow a.qcow 20M");
+    scribble(path, "qcow", "a.qcow", 20 << 20, 1, 3);
+    let image = bytes(path, "a.qcow");
+    let mut sealed = 0;
+    let mut each = |bytes: Vec<u8>| {
+        scratch.put("b.qcow", bytes);
+        sealed += usize::from(weathers(&Qcow, &folder, "b.qcow"));
+    };
+    noise(&image[..0x4000], 0..48, 3, 150, &mut each);
+    noise(&image[..0x4000], 48..128, 4, 50, &mut each);
+    assert!(sealed > 20, "{sealed}");
 }

@@ -4,7 +4,7 @@ use super::disk::{BACKING_FILE, BACKING_NO_PROBE, Header, MAGIC};
 use super::open::BACKING_NAME_MAX;
 use instar_image::measure::overlays;
 use instar_image::sector::SECTOR;
-use instar_image::{Content, Kind, Measured, Recipe, Result, Site};
+use instar_image::{Content, Kind, Measured, Preallocation, Recipe, Result, Site};
 
 const ENTRY_LEN: u64 = 8;
 const CLUSTER_MIN: u64 = 4 << 10;
@@ -80,6 +80,7 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
 
 /// Writes the header; the table of tables is empty.
 pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
+    Preallocation::of_file(recipe)?;
     let plan = Plan::of(recipe)?;
     let name = recipe.text("backing_file").unwrap_or_default();
     let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).into();

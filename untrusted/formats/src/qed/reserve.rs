@@ -24,8 +24,11 @@ fn sound(file: &File<'_>, checked: &Checked) -> Result<()> {
     let unsound = || Kind::Corrupt.what("the image was not closed properly, and has to be repaired").file(file.id());
     let entries = u64::from(checked.table_clusters).saturating_mul(checked.cluster_len.into()) / 8;
     let (mut first, mut second) = (Table::<8>::new(file.io(), file.id()), Table::<8>::new(file.io(), file.id()));
+    // No more tables than fit into the file, so that none is looked at too often.
+    let mut left = file.len() / checked.clusters.table_len().max(1);
     first.each(file.place(checked.l1_at).at, entries, |_, entry| match u64::from_le_bytes(*entry) {
         0 => Ok(()),
+        _ if left.checked_sub(1).map(|rest| left = rest).is_none() => Err(unsound()),
         at if !checked.clusters.has_table(at) => Err(unsound()),
         at => second.each(file.place(at).at, entries, |_, entry| match u64::from_le_bytes(*entry) {
             0 | ZERO_CLUSTER => Ok(()),

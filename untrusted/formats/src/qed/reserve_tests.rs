@@ -3,7 +3,8 @@
 use super::Qed;
 use alloc::format;
 use instar_image::Format;
-use instar_testkit::alike::{Twin, clean, holds, scatter};
+use instar_testkit::alike::{Twin, clean, holds, len, measured, scatter, weathers};
+use instar_testkit::build::mutate::noise;
 use instar_testkit::folder::Folder;
 use instar_testkit::oracle::{maker, newest, version};
 use instar_testkit::place::Scratch;
@@ -27,7 +28,7 @@ fn new_images_are_those_of_qemu_img() {
         same(list, 1 << 30);
         same(list, (1 << 30) + 512);
     }
-    let bad = "cluster_size=2048;cluster_size=0;cluster_size=134217728;cluster_size=12288;table_size=0;table_size=3;\
+    let bad = "cluster_size=2048;cluster_size=0;cluster_size=134217728;cluster_size=12288;preallocation=metadata;preallocation=x,table_size=3;table_size=0;table_size=3;\
                table_size=32;table_size=9223372036854775808;cluster_size=67108864,table_size=16";
     bad.split(';').for_each(|list| same(list, 1 << 20));
 }
@@ -47,6 +48,7 @@ fn what_is_written_is_read_by_qemu_img() {
             clean(oracle, path, "qed", "a.qed");
             holds(oracle, path, &["-f", "qed", "a.qed"], "in.raw");
         }
+        assert_eq!(measured(&Qed, list, path, "in.raw"), len(path, "a.qed"));
         // Once more, over what is there; then over what qemu-img has made.
         scatter(path, "in.raw", size, seed + 10, 30);
         Pour::there("a.qed", &[&Qed], "in.raw").go(&folder).unwrap();
@@ -109,4 +111,21 @@ fn a_mark_stands_while_an_image_is_written_and_is_heeded() {
     let unsound = instar_testkit::build::mutate::patched(&sound, 65536, &(1u64 << 40).to_le_bytes());
     scratch.put("a.qed", unsound);
     assert!(Pour::there("a.qed", &[&Qed], "in.raw").go(&folder).is_err());
+}
+
+#[test]
+fn damage_is_survived() {
+    let scratch = Scratch::new("qed-damage");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    create(path, "-f qed -o cluster_size=4k,table_size=2 a.qed 20M");
+    scribble(path, "qed", "a.qed", 20 << 20, 1, 3);
+    let image = bytes(path, "a.qed");
+    let mut sealed = 0;
+    let mut each = |bytes: alloc::vec::Vec<u8>| {
+        scratch.put("b.qed", bytes);
+        sealed += usize::from(weathers(&Qed, &folder, "b.qed"));
+    };
+    noise(&image[..0x8000], 0..64, 3, 150, &mut each);
+    noise(&image[..0x8000], 0x1000..0x1020, 4, 50, &mut each);
+    assert!(sealed > 20, "{sealed}");
 }

@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use instar_image::measure::{Pieces, overlays};
 use instar_image::sector::SECTOR;
-use instar_image::{Content, Fact, FileId, Kind, Measured, Place, Recipe, Result, Site, info};
+use instar_image::{Content, Fact, FileId, Kind, Measured, Preallocation, Recipe, Result, Site, info};
 
 const GRAIN_LEN: u64 = 64 << 10;
 const GRAIN_SECTORS: u64 = GRAIN_LEN / SECTOR;
@@ -266,6 +266,8 @@ fn stream(plan: &Plan<'_>, empty: u64, content: &Content<'_>, all: bool) -> Resu
 /// Writes the descriptor and the files of all extents.
 pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
     let plan = Plan::of(recipe, site.rules.version)?;
+    // Whatever it is, it is for files that are made empty.
+    Preallocation::of_file(recipe)?;
     let parent = plan.parent.map(|name| below(site.below).map(|cid| (cid, name))).transpose()?;
     let mut names = Vec::new();
     for (len, number) in plan.extents().zip(1usize..) {
@@ -314,18 +316,10 @@ fn extent(plan: &Plan<'_>, site: &Site<'_>, file: FileId, size: u64) -> Result<(
     site.put_in(file, 0, &plan.header(size))?;
     for directory in [DIRECTORY_SECTOR, areas.first()] {
         let tables = directory.saturating_add(areas.directory());
-        let mut at = directory.saturating_mul(SECTOR);
-        let (mut number, mut piece) = (0u64, Vec::new());
-        while number < areas.tables {
+        site.table_in(file, directory.saturating_mul(SECTOR), areas.tables, |number| {
             let table = tables.saturating_add(number.saturating_mul(TABLE_SECTORS));
-            piece.extend_from_slice(&u32::try_from(table).unwrap_or(u32::MAX).to_le_bytes());
-            number = number.saturating_add(1);
-            if piece.len() >= site.drive.slot_len().min(1 << 16) || number == areas.tables {
-                site.drive.write(Place { file, at }, &piece)?;
-                at = at.saturating_add(piece.len() as u64);
-                piece.clear();
-            }
-        }
+            u32::try_from(table).unwrap_or(u32::MAX).to_le_bytes()
+        })?;
     }
     site.drive.set_length(file, areas.len())
 }

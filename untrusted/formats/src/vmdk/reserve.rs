@@ -23,6 +23,9 @@ use instar_image::{Cursor, Drive, Error, File, FileId, Kind, Place, Result, Sour
 /// Grains up to this length begin at multiples of it.
 const ALIGN_MAX: u64 = 64 << 10;
 
+/// Tables whose places are kept until a stream ends: those of 64 TiB.
+const STREAM_MAX: u32 = 2 << 20;
+
 /// The disk, open to be written to.
 pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
     let mut parts = Vec::new();
@@ -157,7 +160,9 @@ impl Part {
 
 /// Whether an extent of packed grains has none yet.
 fn is_fresh(file: &File<'_>, sparse: &Sparse, grains: &Grains) -> Result<bool> {
-    let is_empty = sparse.compressed && sparse.marked && sparse.footer_at.is_none() && file.len() <= sparse.grains_at;
+    let is_small = sparse.directory_count <= STREAM_MAX;
+    let is_marked = sparse.compressed && sparse.marked && sparse.footer_at.is_none();
+    let is_empty = is_small && is_marked && file.len() <= sparse.grains_at;
     if !is_empty || !sparse.zeroable {
         return Ok(is_empty);
     }

@@ -31,7 +31,7 @@ impl Marker {
 pub struct Stream {
     file: FileId,
     header: Hosted,
-    /// Where the text and the tables end that are in front.
+    /// Where the text ends.
     front_at: u64,
     size: u64,
     grain_len: u64,
@@ -42,7 +42,6 @@ pub struct Stream {
     /// The table that grains are put into now, and its number.
     table: Vec<u32>,
     number: u64,
-    table_count: usize,
     end: u64,
     is_begun: bool,
 }
@@ -64,7 +63,6 @@ impl Stream {
             directory: Vec::new(),
             table: vec![0; table_count],
             number: 0,
-            table_count,
             end: GRAINS_AT.max(text_end),
             is_begun: false,
         })
@@ -78,7 +76,7 @@ impl Stream {
     pub fn reserve(&mut self, at: u64, what: What, drive: &dyn Drive) -> Result<Option<Spot>> {
         self.begin(drive)?;
         let (grain, skip, _) = split(at, self.grain_len);
-        let (number, index, _) = split(grain, self.table_count as u64);
+        let (number, index, _) = split(grain, self.table.len() as u64);
         let len = match what {
             What::Packed(len) if skip == 0 => len.next_multiple_of(SECTOR),
             What::Zeroes if !self.is_over => return Ok(None),
@@ -99,13 +97,12 @@ impl Stream {
         Ok((len > 0).then_some(Spot { place, tweak: None, rest: Rest::There }))
     }
 
-    /// What stands in front of the grains and is not the text goes: nobody looks there any more.
+    /// All behind the text goes: nobody looks there any more, and what is written next to it is in zeroes.
     fn begin(&mut self, drive: &dyn Drive) -> Result<()> {
         if core::mem::replace(&mut self.is_begun, true) {
             return Ok(());
         }
-        let len = GRAINS_AT.saturating_sub(self.front_at);
-        if len == 0 { Ok(()) } else { drive.zero(self.place(self.front_at), len, false) }
+        drive.set_length(self.file, self.front_at)
     }
 
     /// Writes the table if it has grains, and goes on with another.
@@ -115,7 +112,7 @@ impl Stream {
         }
         if self.table.iter().any(|entry| *entry != 0) {
             let bytes: Vec<u8> = self.table.iter().flat_map(|entry| entry.to_le_bytes()).collect();
-            let at = self.part(MARKER_TABLE, &bytes, drive)?;
+            let at = self.part(MARKER_TABLE, &bytes, bytes.len() as u64, drive)?;
             let known = usize::try_from(self.number).unwrap_or(usize::MAX);
             self.directory.resize(known, 0);
             self.directory.push(sector(at).ok_or_else(|| full(self.file))?);
@@ -125,12 +122,12 @@ impl Stream {
         Ok(())
     }
 
-    /// Writes a mark and what belongs to it, in whole sectors; answers where that begins.
-    fn part(&mut self, kind: u32, bytes: &[u8], drive: &dyn Drive) -> Result<u64> {
-        let len = (bytes.len() as u64).next_multiple_of(SECTOR);
+    /// Writes a mark and what belongs to it, which is `len` bytes in whole sectors, perhaps with zeroes at its end;
+    /// answers where that begins.
+    fn part(&mut self, kind: u32, bytes: &[u8], len: u64, drive: &dyn Drive) -> Result<u64> {
+        let len = len.next_multiple_of(SECTOR);
         let mut all = Marker::of(kind, len / SECTOR).as_bytes().to_vec();
         all.extend_from_slice(bytes);
-        all.resize(all.len().next_multiple_of(usize::try_from(SECTOR).unwrap_or(1)), 0);
         drive.write(self.place(self.end), &all)?;
         let at = self.end.saturating_add(SECTOR);
         self.end = at.saturating_add(len);
@@ -141,12 +138,9 @@ impl Stream {
     pub fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
         self.begin(drive)?;
         self.turn(self.number, drive)?;
-        let tables = self.size.div_ceil(self.grain_len.saturating_mul(self.table_count as u64).max(1));
-        let count = usize::try_from(tables).map_err(|_| full(self.file))?;
-        let mut directory = core::mem::take(&mut self.directory);
-        directory.resize(count, 0);
-        let bytes: Vec<u8> = directory.iter().flat_map(|entry| entry.to_le_bytes()).collect();
-        let at = self.part(MARKER_DIRECTORY, &bytes, drive)?;
+        let tables = self.size.div_ceil(self.grain_len.saturating_mul(self.table.len() as u64).max(1));
+        let bytes: Vec<u8> = self.directory.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let at = self.part(MARKER_DIRECTORY, &bytes, tables.saturating_mul(4), drive)?;
         self.header.flags = (self.header.flags.get() & !FLAG_SECOND_DIRECTORY).into();
         self.header.rgd_offset = 0.into();
         self.header.grain_offset = (GRAINS_AT / SECTOR).into();

@@ -5,12 +5,14 @@ use crate::vmdk::create_tests::KINDS;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
-use instar_image::{File, Format, Options};
-use instar_testkit::alike::{clean, holds, holds_elsewhere, scatter};
+use instar_image::{Chain, File, Format, Options};
+use instar_testkit::alike::{clean, holds, holds_elsewhere, len, measured, scatter, weathers};
+use instar_testkit::build::mutate::{Noise, noise};
 use instar_testkit::build::vmdk::{Descriptor, Grain, Hosted, cowd, sparse};
 use instar_testkit::folder::Folder;
 use instar_testkit::made::options;
 use instar_testkit::oracle::{Oracle, maker, newest, version};
+use instar_testkit::pen::{Stroke, draw};
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{create, scribble};
 use instar_testkit::workshop::{Order, Pour, bytes};
@@ -27,6 +29,14 @@ fn good(oracles: &[&Oracle], scratch: &Scratch, name: &str) {
     }
 }
 
+/// Bytes of all files of a disk.
+fn all_len(scratch: &Scratch, stem: &str) -> u64 {
+    let ends = [".vmdk", "-flat.vmdk", "-s001.vmdk", "-f001.vmdk"];
+    let names = ends.iter().map(|end| format!("{stem}{end}"));
+    let there: Vec<_> = names.filter(|name| scratch.path().join(name).exists()).collect();
+    there.iter().map(|name| len(scratch.path(), name)).sum()
+}
+
 fn cid(folder: &Folder, name: &str) -> u64 {
     let granted = folder.open(name.as_bytes()).unwrap();
     let told = Vmdk.open(File::new(folder, &granted), &Options::default()).unwrap().describe(false).unwrap();
@@ -38,10 +48,10 @@ fn cid(folder: &Folder, name: &str) -> u64 {
 
 #[test]
 fn what_is_written_is_read_by_qemu_img() {
-    let scratch = Scratch::new("vmdk-write");
-    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
     for (seed, kind) in (0..).zip(KINDS) {
-        let size = (35 << 20) + 512 * (seed % 2);
+        let size = (6 << 20) + 512 * (seed % 2);
+        let scratch = Scratch::new("vmdk-write");
+        let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
         scatter(path, "in.raw", size, seed, 15);
         let order = Order { options: options(&format!("subformat={kind}")), ..Order::plain(&Vmdk, size) };
         order.create(&folder, "a.vmdk").unwrap();
@@ -50,6 +60,8 @@ fn what_is_written_is_read_by_qemu_img() {
         assert_ne!(cid(&folder, "a.vmdk"), new, "{kind}");
         good(&all(), &scratch, "a.vmdk");
         holds_elsewhere("pyvmdk", path, "a.vmdk", "in.raw");
+        let (ours, most) = (all_len(&scratch, "a"), measured(&Vmdk, &format!("subformat={kind}"), path, "in.raw"));
+        assert!(ours <= most && (kind == "streamOptimized" || most <= ours + 300), "{kind}: {ours} {most}");
         // Once more, over what is there; then over what qemu-img has made.
         let stream = kind == "streamOptimized";
         if !stream {
@@ -111,6 +123,24 @@ fn a_stream_is_one() {
         assert_eq!(at + 512, stream.len());
         assert!(kinds.ends_with(&[2, 3]) && grains.is_empty(), "{kinds:?}");
     }
+}
+
+#[test]
+fn what_cannot_be_packed_becomes_little_longer() {
+    let scratch = Scratch::new("vmdk-noise");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    let mut noise = Noise::new(3);
+    let bytes: Vec<u8> = (0..300_000).flat_map(|_| noise.next().to_le_bytes()).collect();
+    scratch.put("in.raw", &bytes[..36 << 16]);
+    let size = len(path, "in.raw");
+    let list = "subformat=streamOptimized";
+    Order { options: options(list), ..Order::plain(&Vmdk, size) }.create(&folder, "a.vmdk").unwrap();
+    Pour::new("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+    good(&all(), &scratch, "a.vmdk");
+    let (ours, most) = (len(path, "a.vmdk"), measured(&Vmdk, list, path, "in.raw"));
+    assert!(ours <= most && most <= ours * 101 / 100, "{ours} {most}");
+    maker().img().folder(path).args(["convert", "-O", "vmdk", "-o", list, "in.raw", "theirs.vmdk"]).must();
+    assert!(ours <= len(path, "theirs.vmdk") * 101 / 100);
 }
 
 #[test]
@@ -206,12 +236,35 @@ fn split_disks_are_written_in_all_their_parts() {
     let scratch = Scratch::new("vmdk-split");
     let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
     let size = (2u64 << 30) + (3 << 20);
-    scatter(path, "in.raw", size, 1, 5);
-    maker().io().folder(path).args(["-f", "raw", "-c", "write -P 5 2047M 2M", "in.raw"]).must();
+    let writes = ["-c", "write -P 3 0 1M", "-c", "write -P 5 2047M 2M", "-c", "write -P 7 2050M 512"];
+    maker().img().folder(path).args(["create", "-q", "-f", "raw", "in.raw", &format!("{size}")]).must();
+    maker().io().folder(path).args(["-f", "raw"]).args(writes).arg("in.raw").must();
+    let strokes = [(0, 1 << 20, 3), (2047 << 20, 1 << 20, 5), (2048 << 20, 1 << 20, 5), (2050 << 20, 512, 7)];
+    let strokes = strokes.map(|(at, len, byte)| Stroke { at, len, byte });
     for kind in ["twoGbMaxExtentSparse", "twoGbMaxExtentFlat"] {
         let order = Order { options: options(&format!("subformat={kind}")), ..Order::plain(&Vmdk, size) };
         order.create(&folder, "a.vmdk").unwrap();
-        Pour::new("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+        let nothing = Chain { layers: Vec::new() };
+        draw(&folder, "a.vmdk", &Vmdk, &Options::default(), &nothing, &strokes).unwrap();
         maker().img().folder(path).args(["compare", "-f", "raw", "-F", "vmdk", "in.raw", "a.vmdk"]).must();
+    }
+}
+
+#[test]
+fn damage_is_survived() {
+    let scratch = Scratch::new("vmdk-damage");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    for kind in ["monolithicSparse", "streamOptimized,zeroed_grain=on"] {
+        create(path, &format!("-f vmdk -o subformat={kind} a.vmdk 70M"));
+        let image = bytes(path, "a.vmdk");
+        let mut sealed = 0;
+        let mut each = |bytes: Vec<u8>| {
+            scratch.put("b.vmdk", bytes);
+            sealed += usize::from(weathers(&Vmdk, &folder, "b.vmdk"));
+        };
+        noise(&image, 0..80, 3, 150, &mut each);
+        noise(&image, 512..900, 4, 50, &mut each);
+        noise(&image, 21 * 512..22 * 512, 4, 50, &mut each);
+        assert!(sealed > 20, "{sealed}");
     }
 }
