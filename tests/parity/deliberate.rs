@@ -58,6 +58,7 @@ pub const RECORDED: &[Deliberate] = &[
         "convert.zstd-raw",
         "unknown compression",
     ),
+    because("Debian's 5.2 has no zstd; upstream has (versions.md 18)", "5.2", "convert.c-zstd", "Invalid parameter"),
     because(
         "Debian's 5.2 has no parallels; upstream has (versions.md 18)",
         "5.2",

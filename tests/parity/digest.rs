@@ -69,5 +69,26 @@ fn mask(mut bytes: Vec<u8>) -> (Vec<u8>, Option<&'static str>) {
         bytes[392..424].fill(0);
         return (bytes, Some("vdi: image and last-snapshot uuid zeroed"));
     }
+    if bytes.starts_with(b"KDMV") || bytes.starts_with(b"# Disk DescriptorFile") {
+        return (without_cid(bytes), Some("vmdk: CID replaced by 00000000"));
+    }
     (bytes, None)
+}
+
+/// Blanks the random number in a descriptor of a VMware disk. It may have less than eight digits: what follows is moved.
+fn without_cid(mut bytes: Vec<u8>) -> Vec<u8> {
+    let find = |from: usize, what: &[u8]| {
+        let at = bytes[from..].windows(what.len()).position(|window| window == what);
+        at.map(|at| from + at)
+    };
+    let Some(at) = find(0, b"\nCID=").map(|at| at + 5) else { return bytes };
+    let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let short = 8 - digits.min(8);
+    let end = find(at, b"\0");
+    let room = end.filter(|end| bytes[*end..].iter().take(short).all(|byte| *byte == 0));
+    if let Some(room) = room {
+        bytes.drain(room..room + short);
+    }
+    bytes.splice(at..at + digits, *b"00000000");
+    bytes
 }

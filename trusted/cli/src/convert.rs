@@ -215,6 +215,18 @@ impl Copying<'_> {
         heard.images.first().and_then(|layers| layers.first()).map(|layer| &layer.format.0[..])
     }
 
+    /// What is said of a broken bitmap that was to be copied.
+    fn broken(&self, name: &[u8], error: &Error) -> Vec<u8> {
+        if self.0.settings.profile.skips_broken_bitmaps() {
+            let hint = b"\nTry --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to delete it";
+            return [&self.0.words(error)[..], hint].concat();
+        }
+        let name = &stderr_text(self.0.settings).show(name)[..];
+        let hint =
+            b"' is inconsistent and cannot be used\nTry block-dirty-bitmap-remove to delete this bitmap from disk";
+        [b"Failed to populate bitmap ", name, b": Bitmap '", name, hint].concat()
+    }
+
     /// Lines about bitmaps that are not copied.
     fn passed_over(&self, ear: &Ear) -> Vec<u8> {
         let prefix = self.0.settings.face.prefix().as_bytes();
@@ -246,9 +258,8 @@ impl Copying<'_> {
         if ear.is_unpicked {
             return Told::failure(settings, &self.0.words(&error));
         }
-        if let (Some(_), false) = (ear.broken.first(), self.0.parsed.has("skip-broken-bitmaps")) {
-            let hint = b"\nTry --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to delete it";
-            return Told::failure(settings, &[&self.0.words(&error)[..], hint].concat());
+        if let (Some(name), false) = (ear.broken.first(), self.0.parsed.has("skip-broken-bitmaps")) {
+            return Told::failure(settings, &self.broken(name, &error));
         }
         if ear.is_unmade {
             return making.unmade(&self.0, &ear.heard, &error);
