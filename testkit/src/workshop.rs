@@ -55,6 +55,7 @@ impl<'o> Order<'o> {
             below: self.below.as_ref(),
             key: self.key.as_ref(),
             rules: &Rules { as_qemu: self.version > 0, version: self.version },
+            time: 0,
             random: RefCell::new(Random::new(b"seed")),
         };
         let recipe = Recipe { format: self.format.name().into(), size: self.size, options: self.options.clone() };

@@ -11,10 +11,11 @@ use instar_wire::code::{Secret, encode};
 use instar_wire::fact::Fact;
 use instar_wire::io::Granted;
 use instar_wire::op::{New, Recipe, Source};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// The names under which a plain file can be written.
 pub const PLAIN: &[&[u8]] = &[b"raw", b"file", b"host_device", b"host_cdrom"];
@@ -107,7 +108,20 @@ pub fn new(recipe: &Recipe, files: Files, path: &[u8], parsed: &Parsed, settings
     let seed = seed(&recipe, key.is_some(), parsed, settings)?;
     let name = Path::new(OsStr::from_bytes(path)).file_name().unwrap_or_default().as_bytes().into();
     let Files { own, beside, backing } = files;
-    Ok(New { recipe, file: own, beside, backing, key, name, seed })
+    let time = time(parsed, settings);
+    Ok(New { recipe, file: own, beside, backing, key, name, seed, time })
+}
+
+/// The day that the surroundings want everything to be of, if they do.
+fn epoch(settings: &Settings) -> Option<OsString> {
+    std::env::var_os(EPOCH).filter(|_| settings.face == Face::Native)
+}
+
+/// When an image is made: seconds since 1970.
+fn time(parsed: &Parsed, settings: &Settings) -> u64 {
+    let wanted = epoch(settings).and_then(|text| text.to_str()?.parse().ok());
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    wanted.unwrap_or_else(|| if parsed.has("reproducible") { 0 } else { now() })
 }
 
 /// What identifiers and keys are drawn from.
@@ -117,7 +131,7 @@ fn seed(recipe: &Recipe, is_sealed: bool, parsed: &Parsed, settings: &Settings) 
         let sentence = b"--reproducible is not for encrypted images: whoever knows the command would know their keys";
         return Err(Told::failure(settings, sentence));
     }
-    let epoch = std::env::var_os(EPOCH).filter(|_| settings.face == Face::Native);
+    let epoch = epoch(settings);
     if (asked || epoch.is_some()) && !is_sealed {
         let epoch = epoch.unwrap_or_default();
         return Ok(Secret([&encode(recipe)[..], epoch.as_bytes()].concat()));

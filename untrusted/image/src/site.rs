@@ -27,6 +27,8 @@ pub struct Site<'s> {
     pub key: Option<&'s Secret>,
     /// Whose ways count.
     pub rules: &'s Rules,
+    /// When it is made: seconds since 1970.
+    pub time: u64,
     /// What identifiers and keys are drawn from.
     pub random: RefCell<Random>,
 }

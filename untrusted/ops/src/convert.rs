@@ -212,7 +212,7 @@ impl Job<'_> {
         let facts = Facts::of(target, self.request.target.compress);
         let pieces = Pieces::new(facts.unit(), self.request.target.at, self.total, cx);
         // What is brought from below a unit must not be brought over what another lane has written to it.
-        let is_shared = facts.unit() > pieces.len && former.is_some();
+        let is_shared = facts.unit() > pieces.len && (former.is_some() || !self.request.target.is_clean);
         let target = Spinlock::new(target);
         let turns = Turns::default();
         cx.crew.run(&|hand| {

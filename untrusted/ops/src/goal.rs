@@ -107,6 +107,7 @@ pub fn lay_out(new: &New, recipe: &Recipe, below: Option<&Opened<'_>>, rules: &R
         below: below.as_ref(),
         key: new.key.as_ref(),
         rules,
+        time: new.time,
         random: RefCell::new(Random::new(&new.seed.0)),
     };
     format.create(recipe, &site)

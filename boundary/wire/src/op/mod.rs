@@ -208,6 +208,8 @@ message! {
         pub name: Bytes,
         /// What identifiers and keys are drawn from.
         pub seed: Secret,
+        /// When it is made: seconds since 1970.
+        pub time: u64,
     }
 }
 

@@ -9,6 +9,8 @@ use instar_image::measure::{Pieces, overlays};
 use instar_image::{Content, Error, Kind, Measured, Preallocation, Recipe, Result, Site};
 use zerocopy::{FromZeros, IntoBytes};
 
+/// The year 2000, from which time is counted, in seconds since 1970.
+const EPOCH: u64 = 946_684_800;
 const SECTOR: u64 = 512;
 const FOOTER_LEN: u64 = 512;
 const HEADER_LEN: u64 = 1024;
@@ -145,6 +147,7 @@ impl Plan {
         footer.heads = heads;
         footer.sectors = per_track;
         footer.disk_type = kind.into();
+        footer.timestamp = u32::try_from(site.time.saturating_sub(EPOCH)).unwrap_or(u32::MAX).into();
         footer.uuid = site.uuid();
         footer.checksum = checksum(footer.as_bytes(), FOOTER_CHECKSUM_AT).into();
         footer
