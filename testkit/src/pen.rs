@@ -101,6 +101,27 @@ pub fn draw(
     target.seal(folder)
 }
 
+/// Asks an image, sound or not, for places all over its disk, and seals it; answers whether all that could be done.
+pub fn prodded(folder: &Folder, name: &str, format: &dyn Format) -> Result<()> {
+    let granted = folder.open_to_write(name.as_bytes())?;
+    let options = Options { purpose: Purpose::Write, ..Options::default() };
+    let mut target = format.open(File::new(folder, &granted), &options)?.target()?;
+    let (size, unit) = (target.size(), target.unit().max(1));
+    let mut at = 0;
+    for step in 0..32u64 {
+        let what = if step % 5 == 3 { What::Zeroes } else { What::Data };
+        let len = [512, unit, unit / 2][step as usize % 3].min(unit - at % unit).min(size.saturating_sub(at));
+        if len == 0 {
+            break;
+        }
+        if target.fixed(at).is_none() {
+            target.reserve(folder, at, len, what)?;
+        }
+        at += len.max(size / 40 / 512 * 512);
+    }
+    target.seal(folder)
+}
+
 /// The bytes of an image as a version of qemu-img reads them.
 pub fn read_by(oracle: &Oracle, folder: &Path, format: &str, name: &str) -> Vec<u8> {
     let words = ["convert", "-O", "raw", "-f", format, name, "read.raw"];
@@ -112,8 +133,10 @@ pub fn read_by(oracle: &Oracle, folder: &Path, format: &str, name: &str) -> Vec<
 pub fn holds(oracles: &[&Oracle], folder: &Path, format: &str, name: &str, bytes: &[u8]) {
     for oracle in oracles {
         let read = read_by(oracle, folder, format, name);
-        let differs = read.iter().zip(bytes).position(|(a, b)| a != b);
-        assert_eq!((differs, read.len()), (None, bytes.len()), "{} of {name}: first difference", oracle.version);
+        if read != bytes {
+            let differs = read.iter().zip(bytes).position(|(a, b)| a != b);
+            panic!("{} of {name}: {differs:?} is the first difference, {} bytes", oracle.version, read.len());
+        }
         let ran = oracle.img().folder(folder).args(["check", "-f", format, name]).go();
         // Of formats that it cannot check it says so.
         assert!(matches!(ran.code(), Some(0 | 63)), "{} of {name}: {} {}", oracle.version, ran.out(), ran.err());

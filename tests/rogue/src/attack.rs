@@ -27,7 +27,7 @@ pub fn main(lane: &Lane) {
     lane.get(0, &mut bytes);
     let attack = decode::<Request>(&bytes)
         .ok()
-        .and_then(|request| request.files().next()?.pinned.clone())
+        .and_then(|request| request.files().first()?.pinned.clone())
         .and_then(|bytes| decode::<Attack>(&bytes.0).ok())
         .expect("an attack");
     if matches!(attack, Attack::Return) {
@@ -39,7 +39,7 @@ pub fn main(lane: &Lane) {
 
 fn finish(lane: &Lane) {
     let outcome = encode(&Outcome::Done);
-    lane.put(&outcome);
+    lane.put(0, &outcome);
     call(lane, Op::Finish, Call { len: outcome.len() as u64, ..Call::default() });
 }
 
@@ -51,7 +51,7 @@ pub fn call(lane: &Lane, op: Op, call: Call) -> Answer {
 /// Tells the broker's test something.
 pub fn emit(lane: &Lane, bytes: &[u8]) {
     let piece = [&[PIECE_LAST], bytes].concat();
-    lane.put(&piece);
+    lane.put(0, &piece);
     call(lane, Op::Emit, Call { len: piece.len() as u64, ..Call::default() });
 }
 
@@ -102,7 +102,7 @@ pub fn call_of(lane: &Lane, step: &Step) -> Call {
 }
 
 fn take(lane: &Lane, step: &Step) {
-    lane.put(&step.slot.0);
+    lane.put(0, &step.slot.0);
     let answer = lane.call(&call_of(lane, step));
     if let Some(len) = step.tell {
         let mut told = vec![0; len as usize];

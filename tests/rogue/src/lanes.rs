@@ -94,7 +94,7 @@ pub fn race(lane: &Lane, race: &Race) {
         0 => {
             let mut seen = seen.lock();
             for _ in 0..race.rounds {
-                lane.put(&race.call.slot.0);
+                lane.put(0, &race.call.slot.0);
                 let call = call_of(lane, &race.call);
                 let answer = lane.call(&call);
                 // What the number is does not matter, only that it is this call's.

@@ -10,6 +10,7 @@ mod config;
 mod convert;
 mod create;
 mod dd;
+mod founding;
 mod info;
 mod making;
 mod map;

@@ -35,7 +35,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let clean = request.is_clean || recipe.format.0 == RAW.name().as_bytes();
     let ledger = Ledger::new(cx.drive, Some(new.file.id).filter(|_| !clean));
     let Cx { io, crew, emit, .. } = *cx;
-    lay_out(new, &recipe, below.map(|below| &below.told), rules, &Cx { io, drive: &ledger, crew, emit })?;
+    lay_out(new, &recipe, below, rules, &Cx { io, drive: &ledger, crew, emit })?;
     let written = ledger.written();
     tell(Event::Made(Made { written, unit: unit(new, &recipe, rules, cx) }))
 }

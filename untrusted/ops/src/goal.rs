@@ -1,15 +1,13 @@
 //! The image that is written to: made, or opened, and sealed when all is in it.
 
 use crate::cx::Cx;
-use crate::open::{chain, stack, stack_to_write};
+use crate::open::{Opened, chain, stack, stack_to_write};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use instar_formats::by_name;
 use instar_image::stage::Former;
-use instar_image::{
-    Chain, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target, info,
-};
+use instar_image::{Chain, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target};
 use instar_wire::op::convert::{self, Event};
 use instar_wire::op::{New, Rules, Source};
 
@@ -81,8 +79,7 @@ fn make(new: &New, recipe: &Recipe, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<d
         None => None,
     };
     let top = below.as_ref().and_then(|stack| stack.first());
-    let told = top.map(|top| top.image.describe(true)).transpose()?;
-    lay_out(new, recipe, told.as_ref(), rules, cx)?;
+    lay_out(new, recipe, top, rules, cx)?;
     let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
     let granted = |file: &Granted| Granted { len: cx.drive.len(file.id), ..file.clone() };
     let options = Options {
@@ -98,14 +95,16 @@ fn make(new: &New, recipe: &Recipe, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<d
 }
 
 /// Lays out an image that holds nothing.
-pub fn lay_out(new: &New, recipe: &Recipe, below: Option<&info::Image>, rules: &Rules, cx: &Cx<'_>) -> Result<()> {
+pub fn lay_out(new: &New, recipe: &Recipe, below: Option<&Opened<'_>>, rules: &Rules, cx: &Cx<'_>) -> Result<()> {
     let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
+    // It may have to be named by what is otherwise of no interest.
+    let below = below.map(|below| below.image.describe(true)).transpose()?;
     let site = Site {
         drive: cx.drive,
         file: new.file.id,
         beside: new.beside.as_ref().map(|file| file.id),
         name: &new.name.0,
-        below,
+        below: below.as_ref(),
         key: new.key.as_ref(),
         rules,
         random: RefCell::new(Random::new(&new.seed.0)),

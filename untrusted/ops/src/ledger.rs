@@ -131,8 +131,9 @@ impl Drive for Ledger<'_> {
     }
 
     fn store(&self, skip: usize, len: usize, to: Place) -> Result<()> {
-        self.written.set(self.written.get().saturating_add(len as u64));
-        self.note(to, len as u64);
+        let bytes = u64::try_from(len).unwrap_or(u64::MAX);
+        self.written.set(self.written.get().saturating_add(bytes));
+        self.note(to, bytes);
         self.drive.store(skip, len, to)
     }
 

@@ -1,7 +1,7 @@
 //! How a Parallels disk is laid out: a header with the table of clusters, then the clusters.
 
 use super::disk::{Header, MAGIC_EXT, VERSION};
-use super::open::TABLE_MAX;
+use super::open::{TABLE_MAX, first_sector};
 use instar_image::measure::Pieces;
 use instar_image::{Content, Kind, Measured, Preallocation, Recipe, Result, Site};
 use zerocopy::FromZeros;
@@ -41,12 +41,22 @@ impl Plan {
         let head = entries.saturating_mul(ENTRY_LEN).saturating_add(HEADER_LEN);
         Ok(Plan { size, cluster, entries, data_at: head.next_multiple_of(cluster) })
     }
+
+    /// Where the first cluster of data will be: where qemu-img reckons that it can be, which is further back if clusters
+    /// are no power of two.
+    fn first_at(&self) -> u64 {
+        let head = self.entries.saturating_mul(ENTRY_LEN).saturating_add(HEADER_LEN);
+        let reckoned = first_sector(head, self.cluster / SECTOR).saturating_mul(SECTOR);
+        self.data_at.max(reckoned).next_multiple_of(self.cluster)
+    }
 }
 
 /// Header, table, and the clusters that hold data.
 pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
-    let Plan { size, cluster, data_at, .. } = Plan::of(recipe)?;
-    Pieces { size, len: cluster, stored: cluster, always: data_at }.measure(content, false)
+    let plan = Plan::of(recipe)?;
+    let Plan { size, cluster, .. } = plan;
+    let always = plan.first_at();
+    Pieces { size, len: cluster, stored: cluster, always }.measure(content, false)
 }
 
 /// A disk without clusters.

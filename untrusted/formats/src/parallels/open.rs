@@ -48,10 +48,8 @@ impl Checked {
 
     /// Where the data begin in a file of that length, and whether it is as the header says.
     pub fn data_at(&self, file_len: u64) -> (u64, bool) {
-        let after = self.table_end().div_ceil(SECTOR);
-        // The newer layout puts them on a cluster, as qemu-img reckons: rightly where it is a power of two of sectors.
-        let mask = u64::from(self.cluster_sectors).saturating_sub(1);
-        let least = if self.is_old { after } else { after.saturating_add(mask) & !mask }.saturating_mul(SECTOR);
+        let cluster = if self.is_old { 1 } else { self.cluster_sectors.into() };
+        let least = first_sector(self.table_end(), cluster).saturating_mul(SECTOR);
         let said = u64::from(self.data_sector).saturating_mul(SECTOR);
         match () {
             () if self.is_old && said == 0 => (least, true),
@@ -59,6 +57,13 @@ impl Checked {
             () => (least, false),
         }
     }
+}
+
+/// The first sector that data can have behind a table: that of a cluster, as qemu-img reckons, which is right where clusters
+/// are a power of two of sectors.
+pub fn first_sector(table_end: u64, cluster_sectors: u64) -> u64 {
+    let mask = cluster_sectors.saturating_sub(1);
+    table_end.div_ceil(SECTOR).saturating_add(mask) & !mask
 }
 
 /// The first version of qemu-img, times a hundred, that is strict about tables: they must be long enough for the disk,

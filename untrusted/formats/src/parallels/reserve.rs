@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use core::mem::{offset_of, size_of};
 use instar_image::blocks::{Blocks, Grid};
 use instar_image::grow::{self, Frame, Grow, Room, Touch};
-use instar_image::sector::round_up;
+use instar_image::sector::{SECTOR, round_up};
 use instar_image::target::Rest;
 use instar_image::{Drive, File, Kind, Place, Result, Source, Table, Target};
 
@@ -15,8 +15,10 @@ use instar_image::{Drive, File, Kind, Place, Result, Source, Table, Target};
 pub fn target(file: &File<'_>, checked: &Checked, whole_only: bool) -> Result<Box<dyn Target>> {
     let map = locate::map(file, checked, whole_only);
     let header: Header = file.read_as(0)?;
+    let (data_at, is_right) = checked.data_at(file.len());
     let disk = Disk {
-        base: if checked.is_old { checked.data_at(file.len()).0 } else { 0 },
+        base: if checked.is_old { data_at } else { 0 },
+        data_sector: if is_right { None } else { u32::try_from(data_at / SECTOR).ok() },
         file_end: round_up(file.len()),
         flags: header.flags.get(),
         in_use: header.inuse.get(),
@@ -25,9 +27,12 @@ pub fn target(file: &File<'_>, checked: &Checked, whole_only: bool) -> Result<Bo
         map,
     };
     // The last cluster may be longer than the file.
-    let mut end = disk.file_end.max(checked.data_at(file.len()).0);
+    let mut end = disk.file_end.max(data_at);
     let mut table = Table::<4>::new(file.io(), file.id());
-    table.each(file.place(size_of::<Header>() as u64).at, checked.table_count.into(), |number, entry| {
+    // Of what the file does not have of the table, nothing is there.
+    let table_at = size_of::<Header>() as u64;
+    let count = u64::from(checked.table_count).min(file.len().saturating_sub(table_at).div_ceil(4));
+    table.each(file.place(table_at).at, count, |number, entry| {
         if let Some(Source::Raw { place, .. }) = disk.block(number, *entry)? {
             end = end.max(place.at.saturating_add(checked.cluster_len()));
         }
@@ -41,6 +46,8 @@ struct Disk {
     map: Map,
     /// Where clusters are counted from.
     base: u64,
+    /// Where the data begin, if the header says something else.
+    data_sector: Option<u32>,
     /// Where the file ended.
     file_end: u64,
     /// The cluster last given its place.
@@ -98,6 +105,10 @@ impl Grow<4> for Disk {
         let file = self.map.grid.file;
         let put = |at: u64, word: u32| drive.write(Place { file, at }, &word.to_le_bytes());
         put(offset_of!(Header, flags) as u64, self.flags & !EMPTY)?;
+        // So qemu-img does, of clusters that are no power of two also with what it has made itself.
+        if let Some(sector) = self.data_sector {
+            put(offset_of!(Header, data_off) as u64, sector)?;
+        }
         drive.set_length(file, end)?;
         put(offset_of!(Header, inuse) as u64, self.in_use)
     }

@@ -17,24 +17,32 @@ const BLOCK: u64 = BLOCK_LEN as u64;
 /// The disk, to be written to.
 pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
     let map = locate::map(file.id(), checked);
+    let start = file.place(checked.data_at);
+    let was = file.place(file.len()).at;
+    // No block that is sound has such a number, and nothing is there.
+    let lost = was.saturating_sub(start.at).div_ceil(BLOCK).max(checked.block_count.into());
     let (mut is_row, mut used) = (true, 0u64);
     let mut table = Table::<4>::new(file.io(), file.id());
-    table.each(file.place(checked.map_at).at, checked.block_count.into(), |number, entry| {
+    // What the file does not have of the map is zero, which is a block's number.
+    let count = u64::from(checked.block_count);
+    let known = count.min(file.len().saturating_sub(checked.map_at).div_ceil(4));
+    if known < count {
+        (is_row, used) = (false, 1);
+    }
+    table.each(file.place(checked.map_at).at, known, |number, entry| {
         let entry = u32::from_le_bytes(*entry);
         is_row &= u64::from(entry) == number;
-        if entry < DISCARDED {
+        if entry < DISCARDED && u64::from(entry) < lost {
             used = used.max(u64::from(entry).saturating_add(1));
         }
         Ok(())
     })?;
-    let start = file.place(checked.data_at);
     if is_row {
         return Ok(straight::target(Row { start, range: 0..checked.virtual_size }));
     }
     // A file may be longer than it needs to be; what is there then is made zeroes when it gets a use.
     let end = start.ahead(used.saturating_mul(BLOCK)).at;
-    let was = file.place(file.len()).at;
-    let disk = Disk { map, allocated: checked.allocated, old: end..was.max(end) };
+    let disk = Disk { map, allocated: checked.allocated, lost, last: None, old: end..was.max(end) };
     Ok(grow::target_behind(disk, was, end))
 }
 
@@ -43,6 +51,10 @@ struct Disk {
     map: Map,
     /// Blocks that the header counts.
     allocated: u32,
+    /// From this number on blocks are where new ones may be.
+    lost: u64,
+    /// The block last given its place.
+    last: Option<u64>,
     /// What of the file nobody uses.
     old: Range<u64>,
 }
@@ -56,8 +68,10 @@ impl Blocks<4> for Disk {
         None
     }
 
+    /// As the disk is written to in its order, no block is asked for again that got its place before the last one.
     fn block(&self, number: u64, entry: [u8; 4]) -> Result<Option<Source>> {
-        self.map.block(number, entry)
+        let is_lost = u64::from(u32::from_le_bytes(entry)) >= self.lost && self.last != Some(number);
+        if is_lost { Ok(Some(Source::ZERO)) } else { self.map.block(number, entry) }
     }
 }
 
@@ -72,7 +86,8 @@ impl Grow<4> for Disk {
         entry.map(u32::to_le_bytes).ok_or_else(|| Kind::TooBig.what("the file cannot become longer"))
     }
 
-    fn begin(&mut self, drive: &dyn Drive, _number: u64, at: u64) -> Result<()> {
+    fn begin(&mut self, drive: &dyn Drive, number: u64, at: u64) -> Result<()> {
+        self.last = Some(number);
         let end = at.saturating_add(BLOCK).min(self.old.end);
         let place = Place { file: self.map.grid.file, at };
         if at < end { drive.zero(place, end.saturating_sub(at), true) } else { Ok(()) }

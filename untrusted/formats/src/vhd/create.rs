@@ -14,10 +14,11 @@ const FOOTER_LEN: u64 = 512;
 const HEADER_LEN: u64 = 1024;
 /// Where the table of blocks begins.
 const TABLE_AT: u64 = FOOTER_LEN + HEADER_LEN;
-const BLOCK_LEN: u32 = 2 << 20;
-const BLOCK: u64 = BLOCK_LEN as u64;
-/// Bytes in front of a block that say which of its sectors are there.
-const BITMAP_LEN: u64 = 512;
+/// Bytes of a block, unless others are asked for.
+const BLOCK_LEN: u64 = 2 << 20;
+/// Bytes of the smallest block, whose bitmap has a byte for eight sectors, and of the largest.
+const BLOCK_MIN: u64 = 4 << 10;
+const BLOCK_MAX: u64 = 256 << 20;
 const ENTRY_LEN: u64 = 4;
 /// The largest geometry: cylinders, heads, sectors; it also stands for larger disks, and for those of any other size.
 const LARGEST: Geometry = Geometry(65535, 16, 255);
@@ -73,6 +74,8 @@ struct Plan {
     sectors: u64,
     geometry: Geometry,
     creator: &'static [u8; 4],
+    /// Bytes of a block.
+    block: u64,
     is_fixed: bool,
 }
 
@@ -87,27 +90,29 @@ impl Plan {
                 return Err(Kind::Unsupported.what(words).arg(other));
             }
         };
+        let block = block_len(recipe)?;
         let asked = recipe.size.div_ceil(SECTOR);
         if asked > SECTORS_MAX {
             return Err(too_large());
         }
+        let by_size = Plan { sectors: asked, geometry: LARGEST, creator: BY_SIZE, block, is_fixed };
         if recipe.is_on("force_size") {
-            return Ok(Plan { sectors: asked, geometry: LARGEST, creator: BY_SIZE, is_fixed });
+            return Ok(by_size);
         }
         if asked == 0 {
-            return Ok(Plan { sectors: 0, geometry: Geometry(0, 0, 0), creator: BY_GEOMETRY, is_fixed });
+            return Ok(Plan { geometry: Geometry(0, 0, 0), creator: BY_GEOMETRY, ..by_size });
         }
         if asked > LARGEST.sectors() {
-            return Ok(Plan { sectors: asked, geometry: LARGEST, creator: BY_GEOMETRY, is_fixed });
+            return Ok(Plan { creator: BY_GEOMETRY, ..by_size });
         }
         // The smallest geometry that is as large as asked for. A cylinder is never larger than this, so it is not far away.
         let near = (asked..=asked.saturating_add(16 * 255)).map(Geometry::of);
         let geometry = near.into_iter().find(|geometry| geometry.sectors() >= asked).ok_or_else(too_large)?;
         let sectors = geometry.sectors();
         if exact.is_some_and(|size| size == recipe.size && size != sectors.saturating_mul(SECTOR)) {
-            return Ok(Plan { sectors: asked, geometry: LARGEST, creator: BY_SIZE, is_fixed });
+            return Ok(by_size);
         }
-        Ok(Plan { sectors, geometry, creator: BY_GEOMETRY, is_fixed })
+        Ok(Plan { sectors, geometry, creator: BY_GEOMETRY, block, is_fixed })
     }
 
     fn size(&self) -> u64 {
@@ -116,7 +121,7 @@ impl Plan {
 
     /// Entries of the table of blocks.
     fn blocks(&self) -> u64 {
-        self.size().div_ceil(BLOCK)
+        self.size().div_ceil(self.block.max(1))
     }
 
     /// Where the table of blocks ends.
@@ -146,6 +151,16 @@ impl Plan {
     }
 }
 
+/// Bytes of a block, which natively can be asked for.
+fn block_len(recipe: &Recipe) -> Result<u64> {
+    let len = recipe.number("block_size").filter(|len| *len > 0).unwrap_or(BLOCK_LEN);
+    if !len.is_power_of_two() || !(BLOCK_MIN..=BLOCK_MAX).contains(&len) {
+        let words = "Block size must be a power of two from {} to {}";
+        return Err(Kind::Unsupported.what(words).arg(BLOCK_MIN).arg(BLOCK_MAX));
+    }
+    Ok(len)
+}
+
 /// Everything but blocks without data.
 pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
     let plan = Plan::of(recipe, None)?;
@@ -156,7 +171,9 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
     let names = recipe.text("backing_file").map_or(0, Below::space);
     let always = plan.table_end().saturating_add(names).saturating_add(FOOTER_LEN);
     let all = overlays(recipe, content);
-    Pieces { size: plan.size(), len: BLOCK, stored: BLOCK + BITMAP_LEN, always }.measure(content, all)
+    let bitmap = (plan.block / (8 * SECTOR)).next_multiple_of(SECTOR);
+    let stored = plan.block.saturating_add(bitmap);
+    Pieces { size: plan.size(), len: plan.block, stored, always }.measure(content, all)
 }
 
 /// A disk of zeroes, or one that differs from another in nothing.
@@ -179,7 +196,7 @@ pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
     header.table_offset = TABLE_AT.into();
     header.version = VERSION.into();
     header.max_table_entries = u32::try_from(plan.blocks()).unwrap_or(u32::MAX).into();
-    header.block_size = BLOCK_LEN.into();
+    header.block_size = u32::try_from(plan.block).unwrap_or(u32::MAX).into();
     let mut end = plan.table_end();
     if let Some(below) = &below {
         end = below.put(&mut header, end, site)?;

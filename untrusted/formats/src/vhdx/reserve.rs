@@ -36,7 +36,9 @@ pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
     let space = reserved(checked, len).filter(|_| !differs);
     let (mut is_reserved, mut is_empty) = (true, true);
     let mut slots = Slots::of(checked);
-    Table::<8>::new(io, file.id()).each(file.place(checked.table_at).at, checked.table_count, |_, entry| {
+    // Of what the file does not have of the table, nothing is there.
+    let count = checked.table_count.min(len.saturating_sub(checked.table_at).div_ceil(8));
+    Table::<8>::new(io, file.id()).each(file.place(checked.table_at).at, count, |_, entry| {
         let slot = slots.next(u64::from_le_bytes(*entry));
         is_empty &= !slot.is_held;
         is_reserved &= !slot.is_held || space.is_none_or(|space| is_apart(&slot, space, checked));
