@@ -72,9 +72,9 @@ fn what_cannot_be_opened_is_not_made() {
 fn what_is_written_is_read_by_qemu_img() {
     let scratch = Scratch::new("qcow-write");
     let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
-    for seed in 0..4 {
+    for seed in 1..3 {
         let pack = seed > 1;
-        let size = (3 << 20) + 512 * (1 - seed % 2);
+        let size = (2 << 20) + 512 * (1 - seed % 2);
         scatter(path, "in.raw", size, seed, 20);
         Order::plain(&Qcow, size).create(&folder, "a.qcow").unwrap();
         Pour { pack, ..Pour::new("a.qcow", &[&Qcow], "in.raw") }.go(&folder).unwrap();
@@ -103,7 +103,7 @@ fn what_is_written_is_read_by_qemu_img() {
 fn what_lies_below_shows_through_or_is_hidden() {
     let scratch = Scratch::new("qcow-over");
     let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
-    let size = 3 << 20;
+    let size = 1 << 20;
     scatter(path, "base.raw", size, 7, 40);
     for seed in 0..4 {
         scatter(path, "in.raw", size, seed, 10);

@@ -39,7 +39,7 @@ fn what_is_written_is_read_by_qemu_img() {
     let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
     let lists = ["", "cluster_size=4096,table_size=2", "cluster_size=1048576,table_size=16"];
     for (seed, list) in (0..).zip(lists) {
-        let size = (9 << 20) + 512 * (1 - seed % 2);
+        let size = (5 << 20) + 512 * (1 - seed % 2);
         scatter(path, "in.raw", size, seed, 30);
         let order = Order { options: instar_testkit::made::options(list), ..Order::plain(&Qed, size) };
         order.create(&folder, "a.qed").unwrap();

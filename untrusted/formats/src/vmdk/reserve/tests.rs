@@ -148,7 +148,7 @@ fn what_cannot_be_packed_becomes_little_longer() {
 fn what_lies_below_shows_through_or_is_hidden() {
     let scratch = Scratch::new("vmdk-over");
     let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
-    let size = 6 << 20;
+    let size = 3 << 20;
     scatter(path, "base.raw", size, 7, 40);
     maker().img().folder(path).args(["convert", "-O", "vmdk", "base.raw", "base.vmdk"]).must();
     let kinds = [
@@ -159,7 +159,7 @@ fn what_lies_below_shows_through_or_is_hidden() {
         "subformat=streamOptimized,zeroed_grain=on",
     ];
     for (seed, kind) in (0..).zip(kinds) {
-        for is_new in [true, false] {
+        for is_new in [seed % 2 == 0, false] {
             // The disk may be larger than what lies below it.
             let size = if is_new { size } else { size + 512 };
             scatter(path, "in.raw", size, seed, 8);
