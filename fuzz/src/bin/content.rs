@@ -17,9 +17,9 @@ mod target {
     use instar_fuzz::files::Files;
     use instar_image::source::Piece;
     use instar_image::tally::check_in_windows;
-    use instar_image::{Chain, Found, Granted, Io, Kind, Reader, Result, Scope, Walk};
+    use instar_image::{Chain, Found, Granted, Io, Kind, Purpose, Reader, Result, Scope, Walk};
     use instar_ops::cx::{Alone, Cx};
-    use instar_ops::open::{chain, stack, suspects};
+    use instar_ops::open::{chain, stack, stack_for};
     use instar_testkit::read_only::ReadOnly;
     use instar_wire::code::Secret;
     use instar_wire::op::{Rules, Source};
@@ -59,7 +59,7 @@ mod target {
 
     /// Whatever is wrong in it is found in the same way twice, and in parts of the file as in the whole.
     fn checked(cx: &Cx<'_>, top: &Source, rules: &Rules) {
-        let Ok(stack) = suspects(cx, top, rules, &|_| Ok(())) else { return };
+        let Ok(stack) = stack_for(cx, top, rules, Purpose::Check, &|_| Ok(())) else { return };
         let scope = Scope { as_qemu: rules.as_qemu, version: rules.version };
         for census in stack.iter().flat_map(|opened| opened.image.censuses(scope)) {
             let find = |window: u64| {

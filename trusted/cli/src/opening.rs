@@ -181,7 +181,7 @@ impl Opener<'_> {
                 return Err(Complaint::new(&[b"Block node is read-only"]));
             }
         }
-        let key = stack.format.and_then(|format| self.key.clone().or_else(|| self.secret(format)));
+        let key = stack.format.and_then(|format| self.key.clone().or_else(|| secret(format, self.parsed)));
         let source = |format| Source { key, beside: beside.clone(), ..source(format, stack.part, &file) };
         let source = stack.format.map(source);
         Ok(Opened { typed: self.typed.to_vec(), source, file, beside, node, below: Vec::new(), notes: Vec::new() })
@@ -210,12 +210,6 @@ impl Opener<'_> {
         let below = self.below(&format.backing, format, opened)?;
         opened.source.iter_mut().for_each(|source| source.below = below.clone());
         Ok(())
-    }
-
-    /// The passphrase that is named for an image.
-    fn secret(&self, format: &Node) -> Option<Secret> {
-        let secret = secret_name(format).and_then(|id| self.parsed.objects.secret(&id));
-        secret.map(|secret| Secret(secret.bytes.expose().to_vec()))
     }
 
     /// Without its secret no sealed image can be read.
@@ -249,7 +243,7 @@ impl Opener<'_> {
             node.check_values(&self.settings.profile, &self.parsed.objects)?;
             let below = self.below(&node.backing, &node, opened)?;
             let said = source(&node, None, &opened.file);
-            let over = Over { format: said.file.pinned, raw: said.raw, key: self.secret(&node), below };
+            let over = Over { format: said.file.pinned, raw: said.raw, key: secret(&node, self.parsed), below };
             return Ok(Below::Over(Box::new(over)));
         }
         let mut own = self.open(node.clone())?;
@@ -294,9 +288,7 @@ pub fn written(node: &Node, promised: &Granted, parsed: &Parsed) -> Option<(Vec<
     let stack = Stack::of(node).filter(|s| s.filters.is_empty() && s.part.is_none() && s.shims.is_empty())?;
     let Some(Leaf::File(path) | Leaf::HostDevice(path)) = stack.leaf.leaf() else { return None };
     let format = stack.format?;
-    let secret = secret_name(format).and_then(|id| parsed.objects.secret(&id));
-    let key = secret.map(|secret| Secret(secret.bytes.expose().to_vec()));
-    Some((path.to_vec(), Source { key, ..source(format, None, promised) }))
+    Some((path.to_vec(), Source { key: secret(format, parsed), ..source(format, None, promised) }))
 }
 
 /// Refuses what cannot be meant of an image that is written to.
@@ -356,6 +348,12 @@ fn key_in_file(parsed: &Parsed, settings: &Settings) -> Result<Option<Secret>, T
         bytes.pop();
     }
     Ok(Some(Secret(bytes)))
+}
+
+/// The passphrase that is named for an image.
+fn secret(format: &Node, parsed: &Parsed) -> Option<Secret> {
+    let secret = secret_name(format).and_then(|id| parsed.objects.secret(&id));
+    secret.map(|secret| Secret(secret.bytes.expose().to_vec()))
 }
 
 /// The secret that an image is said to be opened with.

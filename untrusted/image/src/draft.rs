@@ -1,6 +1,7 @@
 //! The tables of an image as they will be: read where they are needed, changed here, and written when their turn comes.
 
 use crate::file::Drive;
+use crate::num::wide;
 use crate::source::Place;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -56,7 +57,7 @@ impl Draft {
             let len = have.len().min(rest.len());
             let (now, then) = rest.split_at_mut(len);
             now.iter_mut().zip(have).for_each(|(to, from)| *to = *from);
-            (at, rest) = (at.saturating_add(len as u64), then);
+            (at, rest) = (at.saturating_add(wide(len)), then);
         }
         Ok(())
     }
@@ -69,7 +70,7 @@ impl Draft {
             let len = page.from(at).len().min(rest.len());
             let (now, then) = rest.split_at_checked(len).unwrap_or_default();
             page.change(at, now);
-            (at, rest) = (at.saturating_add(len as u64), then);
+            (at, rest) = (at.saturating_add(wide(len)), then);
         }
         Ok(())
     }
@@ -81,7 +82,7 @@ impl Draft {
         while at < end {
             let len = usize::try_from(end.saturating_sub(at)).unwrap_or(ZEROES.len()).min(ZEROES.len());
             self.put(drive, at, ZEROES.get(..len).unwrap_or_default())?;
-            at = at.saturating_add(len as u64);
+            at = at.saturating_add(wide(len));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crate::blocks::{Blocks, Root};
 use crate::draft::Draft;
 use crate::file::Drive;
-use crate::num::split;
+use crate::num::{split, wide};
 use crate::source::{Place, Source};
 use crate::target::{Rest, Spot, Target, What};
 use alloc::boxed::Box;
@@ -201,7 +201,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
 
     /// Where the entry of a block stands; none if there is no table for it, unless it is to be made.
     fn slot(&mut self, drive: &dyn Drive, number: u64, make: bool) -> Result<Option<Slot>> {
-        let size = N as u64;
+        let size = wide(N);
         let entry_at = |at: u64, index: u64| at.saturating_add(index.saturating_mul(size));
         let number = self.blocks.index(number);
         let (at, count, entries) = match self.blocks.grid().root {

@@ -30,3 +30,13 @@ pub fn split(at: u64, unit: u64) -> (u64, u64, u64) {
     let (number, skip) = (at.checked_div(unit).unwrap_or(0), at.checked_rem(unit).unwrap_or(0));
     (number, skip, unit.saturating_sub(skip))
 }
+
+/// A length in memory as one in a file.
+pub fn wide(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// A length in a file as one in memory; whoever bounds it first loses nothing.
+pub fn narrow(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

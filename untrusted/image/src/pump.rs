@@ -2,6 +2,7 @@
 
 use crate::chain::Found;
 use crate::file::{Drive, Zeroes};
+use crate::num::wide;
 use crate::read::Reader;
 use crate::source::{Place, Source};
 use alloc::vec;
@@ -156,10 +157,6 @@ impl<'c> Pump<'c> {
             some => self.drive.write(to.ahead(wide(from)), some),
         }
     }
-}
-
-fn wide(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// How long the granules from `at` on are all zero, or all not. They lie where the target has its blocks.

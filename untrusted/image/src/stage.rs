@@ -3,11 +3,11 @@
 
 use crate::chain::{Chain, Found};
 use crate::file::Drive;
-use crate::num::split;
+use crate::num::{narrow, split, wide};
 use crate::pump::{Carrier, Manner, is_zero};
 use crate::read::Reader;
 use crate::source::{Piece, Place, Source};
-use crate::target::{Packer, Packing, Rest, Spot, Target, What};
+use crate::target::{Facts, Packer, Rest, Spot, Target, What};
 use crate::walk::Walk;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -85,27 +85,6 @@ pub struct Former {
     pub own: Chain<'static>,
     /// What lies below it.
     pub below: Chain<'static>,
-}
-
-/// What all lanes have to know of a target.
-pub struct Facts {
-    size: u64,
-    unit: u64,
-    cipher: Option<Arc<Sectors>>,
-    packing: Option<Box<dyn Packing>>,
-}
-
-impl Facts {
-    /// Of this target; `pack`: its units are to be made shorter.
-    pub fn of(target: &dyn Target, pack: bool) -> Facts {
-        let packing = if pack || target.is_packed() { target.packing() } else { None };
-        Facts { size: target.size(), unit: target.unit().max(1), cipher: target.cipher(), packing }
-    }
-
-    /// What gets its place, or is packed, as one.
-    pub fn unit(&self) -> u64 {
-        self.packing.as_ref().map_or(self.unit, |packing| packing.unit())
-    }
 }
 
 /// A lane's stage.
@@ -499,12 +478,4 @@ impl Carrier for Stage<'_> {
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }
-}
-
-fn wide(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}
-
-fn narrow(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -9,6 +9,9 @@ use alloc::vec::Vec;
 use instar_codec::cipher::Sectors;
 use instar_wire::error::{Kind, Result};
 
+/// Fills bytes with the bits of the bitmap with that number, from a byte of them on.
+pub type ReadBits<'r> = &'r mut dyn FnMut(usize, u64, &mut [u8]) -> Result<()>;
+
 /// An image that is open to be written to. It is asked by one lane at a time, and in the order of the disk, so that
 /// what becomes of it depends on nothing but what is written.
 pub trait Target: Send {
@@ -29,12 +32,7 @@ pub trait Target: Send {
     fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>>;
 
     /// Adds bitmaps; `read` fills bytes with the bits of the one with that number, from a byte of them on.
-    fn add_bitmaps(
-        &mut self,
-        drive: &dyn Drive,
-        new: &[Bitmap],
-        read: &mut dyn FnMut(usize, u64, &mut [u8]) -> Result<()>,
-    ) -> Result<()> {
+    fn add_bitmaps(&mut self, drive: &dyn Drive, new: &[Bitmap], read: ReadBits<'_>) -> Result<()> {
         let _ = (drive, new, read);
         Err(Kind::Unsupported.what("images of this format have no bitmaps"))
     }
@@ -105,4 +103,25 @@ pub trait Packing: Sync {
 pub trait Packer {
     /// What the unit at `at` is written as; none if that would not be shorter. `bytes` ends with the disk.
     fn pack(&mut self, at: u64, bytes: &[u8]) -> Option<Vec<u8>>;
+}
+
+/// What all lanes have to know of a target.
+pub struct Facts {
+    pub(crate) size: u64,
+    pub(crate) unit: u64,
+    pub(crate) cipher: Option<Arc<Sectors>>,
+    pub(crate) packing: Option<Box<dyn Packing>>,
+}
+
+impl Facts {
+    /// Of this target; `pack`: its units are to be made shorter.
+    pub fn of(target: &dyn Target, pack: bool) -> Facts {
+        let packing = if pack || target.is_packed() { target.packing() } else { None };
+        Facts { size: target.size(), unit: target.unit().max(1), cipher: target.cipher(), packing }
+    }
+
+    /// What gets its place, or is packed, as one.
+    pub fn unit(&self) -> u64 {
+        self.packing.as_ref().map_or(self.unit, |packing| packing.unit())
+    }
 }

@@ -1,10 +1,10 @@
 //! `check`: takes the census of an image and tells what does not fit together.
 
 use crate::cx::Cx;
-use crate::open::{Opened, suspects};
+use crate::open::{Opened, stack_for};
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use instar_image::{Result, Scope, tally};
+use instar_image::{Purpose, Result, Scope, tally};
 use instar_wire::code::encode;
 use instar_wire::op::Rules;
 use instar_wire::op::check::{Event, Finding, Request, Summary};
@@ -15,7 +15,7 @@ const BATCH: usize = 256;
 /// Checks the top layer, or all of them.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
-    let stack = suspects(cx, &request.top, &request.rules, &|step| tell(Event::Step(step)))?;
+    let stack = stack_for(cx, &request.top, &request.rules, Purpose::Check, &|step| tell(Event::Step(step)))?;
     tell(Event::Ready)?;
     let wanted = if request.chain { stack.len() } else { 1 };
     let Rules { as_qemu, version } = request.rules;

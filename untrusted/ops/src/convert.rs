@@ -2,17 +2,18 @@
 
 use crate::cx::{Cx, Hand};
 use crate::goal::{self, Goal, row_at};
+use crate::marks::Marks;
 use crate::open::{chain, snapshot, stack};
 use crate::rows::told;
 use crate::stripes::Stripes;
 use crate::turns::Turns;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use instar_image::bitmap::Bitmap;
 use instar_image::pump::{Carrier, Manner, Pump};
 use instar_image::sector::SECTOR;
-use instar_image::stage::{Facts, Former, Stage};
-use instar_image::{Chain, Drive, Error, Found, Image, Io, Kind, Place, Reader, Result, Source, Target, Walk};
+use instar_image::stage::{Former, Stage};
+use instar_image::target::Facts;
+use instar_image::{Chain, Error, Found, Io, Place, Reader, Result, Source, Target, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::convert::{self, Bitmaps, Event, Progress, Request, Trouble};
 use instar_wire::op::dd;
@@ -101,43 +102,6 @@ struct Job<'c> {
     total: u64,
     /// How much of that has to be moved, if it was asked.
     work: Option<u64>,
-}
-
-/// The bitmaps of an image that are copied.
-struct Marks<'i> {
-    image: &'i dyn Image,
-    /// Each with its number in the image.
-    all: Vec<(usize, Bitmap)>,
-}
-
-impl<'i> Marks<'i> {
-    fn of(image: &'i dyn Image, which: &Bitmaps, tell: &dyn Fn(Event) -> Result<()>) -> Result<Marks<'i>> {
-        let lacks = || Kind::Unsupported.what("Source lacks bitmap support");
-        let mut all = Vec::new();
-        for (number, bitmap) in image.bitmaps().ok_or_else(lacks)?.into_iter().enumerate() {
-            if !bitmap.is_broken {
-                all.push((number, bitmap));
-                continue;
-            }
-            tell(Event::Broken(bitmap.name.as_slice().into()))?;
-            if *which == Bitmaps::All {
-                let words = "Cannot copy inconsistent bitmap '{}'";
-                return Err(Kind::Unsupported.what(words).arg(bitmap.name.as_slice()));
-            }
-        }
-        Ok(Marks { image, all })
-    }
-
-    fn copy(&self, target: &mut dyn Target, drive: &dyn Drive) -> Result<()> {
-        let new: Vec<Bitmap> = self.all.iter().map(|(_, bitmap)| bitmap.clone()).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        target.add_bitmaps(drive, &new, &mut |number, at, bytes| match self.all.get(number) {
-            Some((own, _)) => self.image.bits(*own, at, bytes),
-            None => Ok(()),
-        })
-    }
 }
 
 impl Job<'_> {

@@ -23,7 +23,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let reads = rules.as_qemu && rules.version < KEYLESS;
     let stack = match &new.backing {
         Some(source) if reads => open::stack(cx, &truthful(source, rules, cx)?, rules, &step)?,
-        Some(source) => open::known(cx, &truthful(source, rules, cx)?, rules, &step)?,
+        Some(source) => open::stack_for(cx, &truthful(source, rules, cx)?, rules, Purpose::Describe, &step)?,
         None => alloc::vec::Vec::new(),
     };
     let below = stack.first();

@@ -1,7 +1,7 @@
 //! The image that is written to: made, or opened, and sealed when all is in it.
 
 use crate::cx::Cx;
-use crate::open::{Opened, chain, stack, stack_to_write};
+use crate::open::{Opened, chain, stack, stack_for};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -64,7 +64,7 @@ pub fn open(
 
 /// Opens an image that is there.
 fn there(source: &Source, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
-    let stack = stack_to_write(cx, source, rules, &|_| Ok(()))?;
+    let stack = stack_for(cx, source, rules, Purpose::Write, &|_| Ok(()))?;
     let target = stack.first().map(|top| top.image.target()).transpose()?;
     let target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
     let mut layers = chain(&stack, None)?.layers.into_iter();

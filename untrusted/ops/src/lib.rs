@@ -14,6 +14,7 @@ pub mod goal;
 pub mod info;
 pub mod ledger;
 pub mod map;
+pub mod marks;
 pub mod measure;
 pub mod open;
 pub mod rows;

@@ -143,34 +143,15 @@ pub fn stack<'a>(
     opened(Descent::new(cx, source, rules, Purpose::Read), tell)
 }
 
-/// The same of images of which only what they say of themselves is of interest: nobody needs a key to them.
-pub fn known<'a>(
+/// The same, of which the first is opened for another purpose than to be read.
+pub fn stack_for<'a>(
     cx: &Cx<'a>,
     source: &Source,
     rules: &Rules,
+    purpose: Purpose,
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<Vec<Opened<'a>>> {
-    opened(Descent::new(cx, source, rules, Purpose::Describe), tell)
-}
-
-/// The same, of which the first will be written to.
-pub fn stack_to_write<'a>(
-    cx: &Cx<'a>,
-    source: &Source,
-    rules: &Rules,
-    tell: &dyn Fn(op::Step) -> Result<()>,
-) -> Result<Vec<Opened<'a>>> {
-    opened(Descent::new(cx, source, rules, Purpose::Write), tell)
-}
-
-/// The same, to be checked: the images may have errors that would keep them from being read.
-pub fn suspects<'a>(
-    cx: &Cx<'a>,
-    source: &Source,
-    rules: &Rules,
-    tell: &dyn Fn(op::Step) -> Result<()>,
-) -> Result<Vec<Opened<'a>>> {
-    opened(Descent::new(cx, source, rules, Purpose::Check), tell)
+    opened(Descent::new(cx, source, rules, purpose), tell)
 }
 
 fn opened<'a>(mut descent: Descent<'a, '_>, tell: &dyn Fn(op::Step) -> Result<()>) -> Result<Vec<Opened<'a>>> {

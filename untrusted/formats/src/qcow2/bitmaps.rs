@@ -8,7 +8,7 @@ use super::open::Layout;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use instar_image::num::bounded;
-use instar_image::num::{power, split};
+use instar_image::num::{power, split, wide};
 use instar_image::sector::readable;
 use instar_image::text::until_nul;
 use instar_image::{Error, Fact, File, Kind, Result};
@@ -180,7 +180,7 @@ impl Bitmap {
                 0 => now.fill(if word & BITMAP_ENTRY_ONES != 0 { 0xff } else { 0 }),
                 host => file.read(host.saturating_add(skip), now)?,
             }
-            (at, rest) = (at.saturating_add(len as u64), then);
+            (at, rest) = (at.saturating_add(wide(len)), then);
         }
         Ok(())
     }

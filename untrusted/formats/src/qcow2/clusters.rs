@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 use instar_image::draft::Draft;
-use instar_image::num::{bounded, power};
+use instar_image::num::{bounded, power, wide};
 use instar_image::{Drive, Error, File, FileId, Kind, Result};
 
 /// Counts that are written at once.
@@ -193,7 +193,7 @@ impl Clusters {
             while left > 0 {
                 let (byte, shift, _) = self.bit(index);
                 if shift == 0 && left >= per_byte {
-                    let bytes = (left / per_byte).min(PIECE as u64);
+                    let bytes = (left / per_byte).min(wide(PIECE));
                     let run = vec![u8::try_from(same).unwrap_or(0); usize::try_from(bytes).unwrap_or(0)];
                     self.draft.put(drive, block.saturating_add(byte), &run)?;
                     let counts = bytes.saturating_mul(per_byte);
@@ -212,9 +212,9 @@ impl Clusters {
         let word = value.to_be_bytes();
         let one = word.get(8usize.saturating_sub(width)..).unwrap_or_default();
         while left > 0 {
-            let counts = left.min((PIECE / width.max(1)) as u64);
+            let counts = left.min(wide(PIECE / width.max(1)));
             let run = one.repeat(usize::try_from(counts).unwrap_or(0));
-            self.draft.put(drive, block.saturating_add(index.saturating_mul(width as u64)), &run)?;
+            self.draft.put(drive, block.saturating_add(index.saturating_mul(wide(width))), &run)?;
             (index, left) = (index.saturating_add(counts), left.saturating_sub(counts));
         }
         Ok(())
@@ -264,7 +264,7 @@ impl Clusters {
         self.draft.blank(drive, at, clusters.saturating_mul(self.len()))?;
         let words: Vec<u8> = self.blocks.iter().flat_map(|at| at.to_be_bytes()).collect();
         self.draft.put(drive, at, &words)?;
-        let field = |offset: usize| self.start.saturating_add(offset as u64);
+        let field = |offset: usize| self.start.saturating_add(wide(offset));
         let (place, len) =
             (field(offset_of!(Header, refcount_table_offset)), field(offset_of!(Header, refcount_table_clusters)));
         self.draft.put(drive, place, &self.table_at.to_be_bytes())?;
@@ -280,8 +280,8 @@ fn used(file: &File<'_>, layout: &Layout, blocks: &[u64]) -> Result<u64> {
     for (number, at) in blocks.iter().enumerate().rev().filter(|(_, at)| **at != 0) {
         let bytes = file.read_vec(*at, bounded(layout.cluster_len, LEN_MAX, full)?)?;
         if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-            let counts = ((last as u64).saturating_add(1).saturating_mul(8) >> layout.refcount_order).max(1);
-            return Ok((number as u64).saturating_mul(per_block).saturating_add(counts));
+            let counts = (wide(last).saturating_add(1).saturating_mul(8) >> layout.refcount_order).max(1);
+            return Ok(wide(number).saturating_mul(per_block).saturating_add(counts));
         }
     }
     Ok(0)

@@ -10,6 +10,8 @@ use super::reserve::Writing;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::bitmap::Bitmap;
+use instar_image::num::wide;
+use instar_image::target::ReadBits;
 use instar_image::{Drive, Error, File, Kind, Place, Result};
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -92,7 +94,7 @@ impl Head {
         add(magic, content);
         add(0, &[]);
         if !name.is_empty() {
-            header.backing_file_offset = U64::new((self.extensions_at.saturating_add(behind.len())) as u64);
+            header.backing_file_offset = U64::new(wide(self.extensions_at.saturating_add(behind.len())));
         }
         change(&mut header);
         let mut bytes = own.to_vec();
@@ -109,12 +111,7 @@ impl Head {
 
 impl Writing {
     /// Adds bitmaps; `read` fills bytes with the bits of the one with that number, from a byte on.
-    pub fn add_bitmaps(
-        &mut self,
-        drive: &dyn Drive,
-        new: &[Bitmap],
-        read: &mut dyn FnMut(usize, u64, &mut [u8]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn add_bitmaps(&mut self, drive: &dyn Drive, new: &[Bitmap], read: ReadBits<'_>) -> Result<()> {
         if !self.head.is_v3 {
             return Err(Kind::Unsupported.what("Format driver 'qcow2' does not support bitmaps"));
         }

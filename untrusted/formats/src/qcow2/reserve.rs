@@ -13,7 +13,7 @@ use instar_codec::pack::{Method, Press};
 use instar_codec::unpack::Codec;
 use instar_image::bitmap::Bitmap;
 use instar_image::num::{power, split};
-use instar_image::target::{Packer, Packing, Rest, Spot, What};
+use instar_image::target::{Packer, Packing, ReadBits, Rest, Spot, What};
 use instar_image::{Drive, Kind, Result, Source, Target};
 
 /// An image that is written to.
@@ -329,12 +329,7 @@ impl Target for Writing {
         if drive.length(self.map.tables.file)? < end { drive.set_length(self.map.tables.file, end) } else { Ok(()) }
     }
 
-    fn add_bitmaps(
-        &mut self,
-        drive: &dyn Drive,
-        new: &[Bitmap],
-        read: &mut dyn FnMut(usize, u64, &mut [u8]) -> Result<()>,
-    ) -> Result<()> {
+    fn add_bitmaps(&mut self, drive: &dyn Drive, new: &[Bitmap], read: ReadBits<'_>) -> Result<()> {
         Writing::add_bitmaps(self, drive, new, read)
     }
 
