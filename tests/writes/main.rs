@@ -8,6 +8,6 @@ mod formats;
 mod judge;
 //mod lanes;
 mod matrix;
-//mod options;
+mod options;
 //mod sizes;
 //mod standing;
