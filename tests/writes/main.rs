@@ -2,12 +2,12 @@
 //! on it; and whatever goes wrong on the way leaves the user's files as they were.
 #![allow(missing_docs)]
 
-//mod broken;
-//mod clashes;
+mod broken;
+mod clashes;
 mod formats;
 mod judge;
-//mod lanes;
+mod lanes;
 mod matrix;
 mod options;
 //mod sizes;
-//mod standing;
+mod standing;
