@@ -80,6 +80,10 @@ impl Kitchen {
         if self.run(create(&options)).is_err() {
             self.run(create(&[]))?;
         }
+        // The real program makes some that it cannot open.
+        if self.run(maker().img().arg("info").args(format.words("target"))).is_err() {
+            self.run(create(&[]))?;
+        }
         self.scribble(format, "target", self.len, 8);
         if format.packed == Some("") && !backed && self.dice.once_in(3) {
             let run = maker().img().args(["convert", "-c", "-f", format.name, "-O", format.name]);
