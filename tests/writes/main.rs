@@ -9,5 +9,5 @@ mod judge;
 mod lanes;
 mod matrix;
 mod options;
-//mod sizes;
+mod sizes;
 mod standing;
