@@ -1,0 +1,13 @@
+//! Writing: what is made or copied holds what it should, in every format and with every option, however many lanes work
+//! on it; and whatever goes wrong on the way leaves the user's files as they were.
+#![allow(missing_docs)]
+
+mod broken;
+mod clashes;
+mod formats;
+mod judge;
+mod lanes;
+mod matrix;
+mod options;
+mod sizes;
+mod standing;
