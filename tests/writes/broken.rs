@@ -33,7 +33,8 @@ pub fn state(folder: &Path) -> State {
 
 /// What is different now.
 pub fn changed(before: &State, now: &State) -> Option<String> {
-    let names: Vec<&String> = before.keys().chain(now.keys()).filter(|name| before.get(*name) != now.get(*name)).collect();
+    let names: Vec<&String> =
+        before.keys().chain(now.keys()).filter(|name| before.get(*name) != now.get(*name)).collect();
     (!names.is_empty()).then(|| format!("  {names:?} are not what they were"))
 }
 

@@ -67,7 +67,13 @@ pub const FORMATS: &[Format] = &[
         options: &[
             (
                 "subformat",
-                &["monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized"],
+                &[
+                    "monolithicSparse",
+                    "monolithicFlat",
+                    "twoGbMaxExtentSparse",
+                    "twoGbMaxExtentFlat",
+                    "streamOptimized",
+                ],
             ),
             ("adapter_type", &["ide", "lsilogic", "buslogic", "legacyESX"]),
             ("hwversion", &["4", "10", "2147483647"]),

@@ -68,14 +68,19 @@ impl Case {
         std::fs::create_dir_all(&place).expect("a folder");
         let mut run = program().native(cell).env("INSTAR_UNSAFE_QUIRKS", "1").folder(folder);
         run = run.args(["convert", "--reproducible", "-m", lanes, "-O", self.format.name]);
-        run = run.args(self.packed.then_some("-c")).args(self.format.asked(&self.options)).args(source).arg("made/made");
+        run =
+            run.args(self.packed.then_some("-c")).args(self.format.asked(&self.options)).args(source).arg("made/made");
         let ran = run.go();
         if ran.code() != Some(0) {
             return Err(format!("  {}\n  {}", run.line(), ran.err()));
         }
         let entries = std::fs::read_dir(&place).expect("a folder").flatten();
         let named = entries.map(|e| (e.file_name().to_string_lossy().into_owned(), std::fs::read(e.path())));
-        Ok(named.map(|(name, bytes)| (name, bytes.expect("its bytes"))).collect::<BTreeMap<_, _>>().into_iter().collect())
+        Ok(named
+            .map(|(name, bytes)| (name, bytes.expect("its bytes")))
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect())
     }
 
     fn judge(&self, folder: &Path) -> Result<bool, String> {

@@ -37,7 +37,8 @@ impl Case {
     fn all(first: u64, wanted: u64) -> Vec<Case> {
         let mut all = Vec::new();
         for format in FORMATS {
-            let alone = format.options.iter().flat_map(|(key, values)| values.iter().map(move |v| format!("{key}={v}")));
+            let alone =
+                format.options.iter().flat_map(|(key, values)| values.iter().map(move |v| format!("{key}={v}")));
             let alone: Vec<String> = alone.collect();
             for options in std::iter::once(Vec::new()).chain(alone.into_iter().map(|option| vec![option])) {
                 all.push(Case::new(format, options, first + all.len() as u64));
@@ -50,7 +51,8 @@ impl Case {
             let seed = first + all.len() as u64;
             let mut dice = Dice::new(seed);
             // The more there is to ask for, the more often it is asked; keys take the real program seconds to make.
-            let of = ["qcow2", "qcow2", "qcow2", "vmdk", "vmdk", "vhdx", "vhdx", "qed", "vpc", "parallels", "vdi", "raw"];
+            let of =
+                ["qcow2", "qcow2", "qcow2", "vmdk", "vmdk", "vhdx", "vhdx", "qed", "vpc", "parallels", "vdi", "raw"];
             let name = dice.one(&of);
             let format = FORMATS.iter().find(|format| format.name == name).expect("a format");
             let options = format.some(&mut dice, 3);
@@ -85,7 +87,8 @@ impl Case {
 
     /// The words after the name of the program.
     fn line(&self) -> Vec<String> {
-        let mut words: Vec<String> = if self.empty { vec!["create".into(), "-q".into()] } else { vec!["convert".into()] };
+        let mut words: Vec<String> =
+            if self.empty { vec!["create".into(), "-q".into()] } else { vec!["convert".into()] };
         if self.is_sealed() && self.format.name != "luks" {
             words.extend(["--object".into(), SECRET.into()]);
         }

@@ -181,7 +181,8 @@ fn the_shortest_disks_are_copied() {
         report.tried();
         let words = ["convert", "-f", "raw", "-O", format.name];
         // Keys take the real program seconds to make, and none of these can be refused.
-        let theirs = (format.name != "luks").then(|| maker().img().folder(&folder).args(words).args(["in.raw", "theirs"]).go());
+        let theirs =
+            (format.name != "luks").then(|| maker().img().folder(&folder).args(words).args(["in.raw", "theirs"]).go());
         let judged = match theirs {
             Some(theirs) if theirs.code() != Some(0) => {
                 let got = run.go();

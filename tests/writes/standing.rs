@@ -145,7 +145,11 @@ impl Kitchen {
         let got = theirs(&words)?;
         if got != want {
             let at = got.iter().zip(&want).position(|(got, want)| got != want);
-            return Err(format!("  the content differs at {at:?}: {} bytes, {} of them copied", want.len(), disk.len()));
+            return Err(format!(
+                "  the content differs at {at:?}: {} bytes, {} of them copied",
+                want.len(),
+                disk.len()
+            ));
         }
         for (name, kept) in snapshots.iter().zip(&kept) {
             if theirs(&picked(name))? != *kept {

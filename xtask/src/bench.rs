@@ -39,7 +39,7 @@ pub fn run(arguments: &[String]) -> Done {
     let wanted = |row: &&Row| request.verbs.is_empty() || request.verbs.iter().any(|verb| verb == row.verb);
     for row in ROWS.iter().filter(wanted) {
         let image = (row.image)(&place)?;
-        let contenders = contenders(&request, row, &image.to_string_lossy(), &place.made());
+        let contenders = contenders(&request, row, &image.to_string_lossy(), &place.made(&image));
         // What takes long is measured less often.
         let rounds = if row.moves { request.rounds.div_ceil(HEAVY_SHARE) } else { request.rounds };
         let times = race(&contenders, rounds, if row.moves { 1 } else { WARM_UP });

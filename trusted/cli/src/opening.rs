@@ -293,8 +293,7 @@ pub fn written(node: &Node, promised: &Granted, parsed: &Parsed) -> Option<(Vec<
 
 /// Refuses what cannot be meant of an image that is written to.
 pub fn check_written(node: &Node, parsed: &Parsed, settings: &Settings) -> Result<(), Complaint> {
-    let Some(stack) = Stack::of(node) else { return Ok(()) };
-    for node in stack.above_leaf().chain([stack.leaf]) {
+    for node in Stack::of(node).iter().flat_map(|stack| stack.above_leaf().chain([stack.leaf])) {
         node.check_values(&settings.profile, &parsed.objects)?;
         node.check_known(&settings.profile, true)?;
         if matches!(node.text("read-only").as_deref(), Some(b"on")) {

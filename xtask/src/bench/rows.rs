@@ -38,6 +38,9 @@ const fn heavy(
 const COPY: &[(&str, f64)] = &[("process", 0.7), ("kvm", 0.875)];
 const HALF: &[(&str, f64)] = &[("process", 0.5), ("kvm", 0.625)];
 const CHECK: &[(&str, f64)] = &[("process", 0.4), ("kvm", 0.5)];
+const ZSTD: &[(&str, f64)] = &[("process", 0.6), ("kvm", 0.75)];
+const STREAM: &[(&str, f64)] = &[("process", 0.3), ("kvm", 0.375)];
+const SHARED: &[(&str, f64)] = &[("process", 0.05), ("kvm", 0.0625)];
 const WALK: &[(&str, f64)] = &[("process", 0.3), ("kvm", 0.375)];
 
 /// All questions.
@@ -72,6 +75,46 @@ pub const ROWS: &[Row] = &[
     heavy("convert", "qcow2 to raw, half full", half_qcow2, &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"], COPY),
     heavy("convert", "qcow2 zlib to raw", packed_zlib, &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"], HALF),
     heavy("convert", "qcow2 zstd to raw", packed_zstd, &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"], HALF),
+    heavy("convert", "raw to qcow2, half full", half, &["convert", "-f", "raw", "-O", "qcow2", "{}", ">"], COPY),
+    heavy("convert", "raw to vmdk, half full", half, &["convert", "-f", "raw", "-O", "vmdk", "{}", ">"], COPY),
+    heavy("convert", "raw to vhdx, half full", half, &["convert", "-f", "raw", "-O", "vhdx", "{}", ">"], COPY),
+    heavy("convert", "raw to vdi, half full", half, &["convert", "-f", "raw", "-O", "vdi", "{}", ">"], COPY),
+    heavy("convert", "raw to qcow2 zlib", system, &["convert", "-c", "-f", "raw", "-O", "qcow2", "{}", ">"], HALF),
+    heavy(
+        "convert",
+        "raw to qcow2 zstd",
+        system,
+        &["convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd", "{}", ">"],
+        ZSTD,
+    ),
+    heavy(
+        "convert",
+        "raw to a stream of vmdk",
+        system,
+        &["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", "{}", ">"],
+        STREAM,
+    ),
+    heavy(
+        "convert",
+        "raw to raw, half full, on XFS",
+        half_on_xfs,
+        &["convert", "-f", "raw", "-O", "raw", "{}", ">"],
+        SHARED,
+    ),
+    heavy(
+        "convert",
+        "qcow2 to raw, half full, on XFS",
+        half_qcow2_on_xfs,
+        &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"],
+        SHARED,
+    ),
+    heavy(
+        "create",
+        "qcow2 of 1 TiB with all its tables",
+        nothing,
+        &["create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", ">", "1T"],
+        STREAM,
+    ),
     heavy(
         "compare",
         "equal raw and qcow2, half full",
@@ -91,9 +134,22 @@ pub struct Place {
 }
 
 impl Place {
-    /// The file that a row makes.
-    pub fn made(&self) -> PathBuf {
-        self.path("made")
+    /// The file that a row makes of an image: beside it.
+    pub fn made(&self, image: &Path) -> PathBuf {
+        image.with_file_name("made")
+    }
+
+    /// A file system whose files can share what they hold, as long as this value lives.
+    fn xfs(&self) -> Result<PathBuf, String> {
+        let (disk, folder) = (self.path("xfs.img"), self.path("xfs"));
+        if !folder.exists() {
+            let file = std::fs::File::create(&disk).map_err(|e| e.to_string())?;
+            file.set_len((data_mib() * 6).max(1024) << 20).map_err(|e| e.to_string())?;
+            std::fs::create_dir(&folder).map_err(|e| e.to_string())?;
+            shell::output(Command::new("mkfs.xfs").args(["-q", "-f", "-m", "reflink=1"]).arg(&disk))?;
+            shell::output(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(&folder))?;
+        }
+        Ok(folder)
     }
 
     /// An empty one.
@@ -115,6 +171,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.path("xfs").exists() {
+            let _ = shell::output(Command::new("umount").arg(self.path("xfs")));
+        }
         // What is left behind lies among the temporary files.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -165,8 +224,30 @@ fn pair(place: &Place) -> Result<PathBuf, String> {
     Ok(raw)
 }
 
-/// What a system is made of, compressed.
-fn packed(place: &Place, name: &str, kind: &str) -> Result<PathBuf, String> {
+/// A name for an image that a row does not need.
+fn nothing(place: &Place) -> Result<PathBuf, String> {
+    Ok(place.path("nothing"))
+}
+
+/// The same as elsewhere, where files can share what they hold.
+fn half_on_xfs(place: &Place) -> Result<PathBuf, String> {
+    on_xfs(place, pair(place)?)
+}
+
+fn half_qcow2_on_xfs(place: &Place) -> Result<PathBuf, String> {
+    on_xfs(place, half_qcow2(place)?)
+}
+
+fn on_xfs(place: &Place, image: PathBuf) -> Result<PathBuf, String> {
+    let copy = place.xfs()?.join(image.file_name().unwrap_or_default());
+    if !copy.exists() {
+        shell::output(Command::new("cp").arg("--sparse=always").arg(&image).arg(&copy))?;
+    }
+    Ok(copy)
+}
+
+/// What a system is made of.
+fn system(place: &Place) -> Result<PathBuf, String> {
     let raw = place.path("system.raw");
     if !raw.exists() {
         let mut bytes = Vec::new();
@@ -184,6 +265,12 @@ fn packed(place: &Place, name: &str, kind: &str) -> Result<PathBuf, String> {
         bytes.truncate(usize::try_from(data_mib() << 18).unwrap_or(usize::MAX) / 512 * 512);
         std::fs::write(&raw, bytes).map_err(|e| e.to_string())?;
     }
+    Ok(raw)
+}
+
+/// The same, compressed.
+fn packed(place: &Place, name: &str, kind: &str) -> Result<PathBuf, String> {
+    system(place)?;
     let option = format!("compression_type={kind}");
     place.make(&["convert", "-c", "-f", "raw", "-O", "qcow2", "-o", &option, "system.raw", name])?;
     Ok(place.path(name))
