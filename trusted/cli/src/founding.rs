@@ -298,6 +298,9 @@ impl<'f, 'a> Founding<'f, 'a> {
         let words = self.asking.words(error);
         let mishap = error.cause.and_then(|number| self.asking.session.mishap(number));
         let is_too_long = mishap.is_some_and(|mishap| mishap.why == Why::System(Errno::FBIG));
+        if is_too_long && wanted.asked.format == b"luks" {
+            return wanted.say(b"The requested file size is too large");
+        }
         if is_too_long || error.kind == Kind::TooBig && words.starts_with(b"The image size is too large") {
             let hint: &[u8] =
                 if wanted.schema.has("cluster_size") { b" (try using a larger cluster size)" } else { b"" };

@@ -9,6 +9,8 @@ use instar_image::{Content, Error, Kind, Measured, Preallocation, Recipe, Result
 const ENTRY_LEN: u64 = 8;
 /// The longest L1 table.
 const L1_MAX: u64 = 32 << 20;
+/// The longest disk that qemu-img's block layer has.
+const SIZE_MAX: u64 = i64::MAX.unsigned_abs() & !((1 << 30) - 1);
 const CLUSTER_MIN: u64 = 512;
 const CLUSTER_MAX: u64 = 2 << 20;
 /// The smallest cluster that can have subclusters.
@@ -191,6 +193,11 @@ fn refuse(recipe: &Recipe) -> Result<()> {
 /// A new image that holds nothing.
 pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
     refuse(recipe)?;
+    let size = recipe.size.checked_next_multiple_of(512).unwrap_or(u64::MAX);
+    if size > SIZE_MAX {
+        let words = "Could not resize image: offset({}) exceeds maximum({})";
+        return Err(Kind::TooBig.what(words).arg(size).arg(SIZE_MAX));
+    }
     let plan = Plan::new(recipe)?;
     lay_out(recipe, &plan, &Asked::new(recipe, &plan)?, site)
 }
