@@ -190,6 +190,11 @@ impl Target {
         fstat(&*self.file).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
     }
 
+    /// Whether nobody sees it before it is published.
+    pub fn is_unseen(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// Whether nothing has been in it.
     pub fn is_fresh(&self) -> bool {
         self.place.is_some() || self.is_emptied

@@ -158,6 +158,7 @@ impl<'a> Desk<'a> {
                 let runs = plane::holes(&*self.file(r)?, r.at, r.len, RUNS_MAX.min(turn.slot_len() / 8));
                 self.outcome(r.file, runs.map(|runs| tell_runs(&runs, turn)))
             }
+            Admitted::Flush(id) if self.session.is_unseen(id) => Ok((0, 0)),
             Admitted::Flush(id) => {
                 let file = self.session.file(id).ok_or(Violation::File)?;
                 done(plane::flush(&file), id)

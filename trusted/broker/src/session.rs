@@ -66,6 +66,8 @@ struct Entry {
     depth: usize,
     conflict: Option<Conflict>,
     faults: Vec<Fault>,
+    /// Nobody sees it before it is published, and then whatever matters is made to last.
+    unseen: bool,
     _lock: Option<Arc<lock::Held>>,
 }
 
@@ -111,6 +113,7 @@ impl State {
             depth: 0,
             conflict: None,
             faults: Vec::new(),
+            unseen: false,
             _lock: None,
         });
         self.grants.push(Grant { len, writable: true, has_parts: false });
@@ -268,13 +271,20 @@ impl Session {
     }
 
     /// Keeps a promise.
-    pub fn fulfil(&self, id: FileId, file: Arc<OwnedFd>) {
+    pub fn fulfil(&self, id: FileId, target: &Target) {
+        let file = target.file();
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);
         let identity = fstat(&*file).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
         if let Some(entry) = self.state().entries.get_mut(index) {
-            entry.identity = identity;
+            (entry.identity, entry.unseen) = (identity, target.is_unseen());
             entry.file.get_or_insert(file);
         }
+    }
+
+    /// Whether nobody sees what is in the file before it is published.
+    pub fn is_unseen(&self, id: FileId) -> bool {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        self.state().entries.get(index).is_some_and(|entry| entry.unseen)
     }
 
     /// Whether any open file is the one with this device and inode number.
@@ -345,6 +355,7 @@ impl Session {
             depth,
             conflict,
             faults: Vec::new(),
+            unseen: false,
             _lock: held,
         });
         state.grants.push(Grant { len, writable, has_parts: false });

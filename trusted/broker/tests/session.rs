@@ -319,7 +319,7 @@ fn further_files_of_an_image_are_made_beside_it_and_nowhere_else() {
     let refused = Err(Why::Refused(Refusal::Part));
     assert!(!session.has_parts(main) && part(&session, main, b"disk-flat.vmdk") == refused, "nobody allowed it");
     let target = Target::create(&path, &wish()).expect("a target");
-    session.fulfil(main, target.file());
+    session.fulfil(main, &target);
     session.allow_parts(main, &path, wish());
     assert!(session.has_parts(main) && !session.has_parts(top) && !session.has_parts(FileId(99)));
     assert!(session.with_grants(|grants| grants[main.0 as usize].has_parts));

@@ -92,7 +92,7 @@ impl<'f, 'a> Founding<'f, 'a> {
         let main =
             self.file(&wanted.plain.path, wanted.plain.is_device || wanted.asked.format == b"host_device", wish)?;
         self.check_made(&main)?;
-        session.fulfil(self.files.own.id, main.file());
+        session.fulfil(self.files.own.id, &main);
         if let (Some(path), Some(beside)) = (self.files.data.clone(), self.files.beside.clone()) {
             if path == wanted.plain.path {
                 return Err(wanted.say(&recipe::refusal(&Refused::Source, &path, false, self.settings())));
@@ -101,7 +101,7 @@ impl<'f, 'a> Founding<'f, 'a> {
                 true => self.standing(&path, wish)?,
                 false => self.file(&path, false, wish)?,
             };
-            session.fulfil(beside.id, data.file());
+            session.fulfil(beside.id, &data);
             self.targets.push(data);
         }
         if main.kind() == FileType::RegularFile {

@@ -189,7 +189,7 @@ impl<'a> Making<'a> {
         if self.wanted.is_stream {
             self.check_format()?;
             let (target, at) = Target::stream().map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
-            session.fulfil(self.promised.id, target.file());
+            session.fulfil(self.promised.id, &target);
             (self.target, self.base) = (Some(target), at);
             return Ok(Aim { at, ..Aim::at(b"") });
         }
@@ -446,14 +446,14 @@ impl<'a> Making<'a> {
         } else {
             self.check_made(&target, &aim, total)?;
         }
-        session.fulfil(self.promised.id, target.file());
+        session.fulfil(self.promised.id, &target);
         if let Some((place, id, keeps)) = &aim.beside {
             let own = Path::new(OsStr::from_bytes(place));
             let made = if *keeps { Target::open(own, &wish) } else { Target::create(own, &wish) };
             let made = if place == &aim.path { Err(Refused::Source) } else { made };
             let words = |refused| recipe::refusal(&refused, place, *keeps, self.settings);
             let data = made.map_err(|refused| self.not_made(&words(refused)))?;
-            session.fulfil(*id, data.file());
+            session.fulfil(*id, &data);
             self.beside.push(data);
         }
         if matches!(aim.image, Image::New(_)) && target.kind() == FileType::RegularFile {
