@@ -26,6 +26,8 @@ use std::path::Path;
 
 /// The formats that no version can write.
 const READ_ONLY: &[&[u8]] = &[b"bochs", b"cloop", b"dmg"];
+/// The formats that can be compressed.
+const PACKED: &[&[u8]] = &[b"qcow2", b"qcow", b"vmdk"];
 /// Lengths of images are multiples of this.
 const SECTOR: u64 = 512;
 
@@ -250,7 +252,21 @@ impl<'a> Making<'a> {
         let refuse = |complaint: Complaint| opening::complain(&complaint, self.settings);
         let options = schema.facts(&entries, profile).0.map_err(refuse)?;
         let recipe = Recipe { format: format.into(), size: 0, options };
+        self.check_packed(&recipe)?;
         self.new_image(&recipe, aim, session)
+    }
+
+    /// Refuses what nobody can have of an image that is packed.
+    fn check_packed(&self, recipe: &Recipe) -> Result<(), Told> {
+        let is_sealed = recipe.is_on("encryption") || recipe.text("encrypt.format").is_some();
+        let is_prepared = recipe.text("preallocation").is_some_and(|how| how != b"off");
+        let wrong = [
+            (!PACKED.contains(&&recipe.format.0[..]), "Compression not supported for this file format"),
+            (is_sealed, "Compression and encryption not supported at the same time"),
+            (is_prepared, "Compression and preallocation not supported at the same time"),
+        ];
+        let wrong = wrong.iter().find(|(is_so, _)| *is_so && self.parsed.has("compress"));
+        wrong.map_or(Ok(()), |(_, sentence)| Err(self.say(sentence.as_bytes())))
     }
 
     /// A new image by this recipe.

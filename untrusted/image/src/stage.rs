@@ -185,6 +185,11 @@ impl<'c> Stage<'c> {
         }
     }
 
+    /// Whether the piece holds nothing but zeroes that are not written where it can be avoided.
+    pub fn is_blank(&self) -> bool {
+        self.parts.iter().all(|part| part.hold == Hold::Zero)
+    }
+
     /// The units that the piece has something of: their ranges, and the parts that lie in them.
     fn units(&self, len: u64) -> Vec<(Range<u64>, Range<usize>)> {
         let mut units: Vec<(Range<u64>, Range<usize>)> = Vec::new();

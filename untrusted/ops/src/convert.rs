@@ -4,11 +4,13 @@ use crate::cx::{Cx, Hand};
 use crate::goal::{self, Goal, row_at};
 use crate::marks::Marks;
 use crate::open::{chain, snapshot, stack};
+use crate::pieces::{Piece, Pieces, blank};
 use crate::rows::told;
 use crate::stripes::Stripes;
 use crate::turns::Turns;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use instar_image::holes::Holes;
 use instar_image::pump::{Carrier, Manner, Pump};
 use instar_image::sector::SECTOR;
 use instar_image::stage::{Former, Stage};
@@ -114,10 +116,10 @@ impl Job<'_> {
             self.work = counts.then_some(work);
         }
         self.work.map_or(Ok(()), |work| tell(Event::Work(work)))?;
-        let Goal { target, former, rows } = goal;
+        let Goal { target, former, rows, is_blank } = goal;
         match (target, rows) {
             (_, Some(rows)) => self.pour(rows, cx),
-            (Some(target), None) => self.load(&mut **target, former.as_ref(), cx),
+            (Some(target), None) => self.load(&mut **target, former.as_ref(), *is_blank, cx),
             (None, None) => Ok(()),
         }
     }
@@ -172,11 +174,12 @@ impl Job<'_> {
     }
 
     /// Copies into an image that gives its places out: in the order of the disk, whoever reads and writes meanwhile.
-    fn load(&self, target: &mut dyn Target, former: Option<&Former>, cx: &Cx<'_>) -> Result<()> {
+    fn load(&self, target: &mut dyn Target, former: Option<&Former>, is_blank: bool, cx: &Cx<'_>) -> Result<()> {
         let facts = Facts::of(target, self.request.target.compress);
-        let pieces = Pieces::new(facts.unit(), self.request.target.at, self.total, cx);
+        let pieces = Pieces::new(Stage::piece_len(facts.unit(), cx.drive), self.request.target.at, self.total);
         // What is brought from below a unit must not be brought over what another lane has written to it.
-        let is_shared = facts.unit() > pieces.len && (former.is_some() || !self.request.target.is_clean);
+        let is_shared = facts.unit() > pieces.len() && (former.is_some() || !self.request.target.is_clean);
+        let may_skip = is_blank && self.request.sparse > 0 && self.request.target.is_zero;
         let target = Spinlock::new(target);
         let turns = Turns::default();
         cx.crew.run(&|hand| {
@@ -188,10 +191,25 @@ impl Job<'_> {
             while let Some(piece) = pieces.next().filter(|_| !turns.is_stopped()) {
                 let done = self.piece(&mut lanes, &mut stage, &piece, &turns, &target);
                 done.inspect_err(|_| turns.stop())?;
-                self.tell_passed(piece.end.saturating_sub(piece.at), hand)?;
+                let skipped = if may_skip && stage.is_blank() { self.skip(&pieces, piece.end, &mut lanes) } else { 0 };
+                self.tell_passed(piece.end.saturating_sub(piece.at).saturating_add(skipped), hand)?;
             }
             Ok(())
         })
+    }
+
+    /// Passes over the pieces from `at` on of which it is known that they hold nothing; answers how many bytes they are.
+    fn skip(&self, pieces: &Pieces, at: u64, lanes: &mut [Lane<'_>]) -> u64 {
+        let ends = |lane: &Lane<'_>| lane.part.to.saturating_add(lane.part.len);
+        let Some(lane) = lanes.iter_mut().find(|lane| ends(lane) > at) else { return 0 };
+        let (from, end) = lane.part.within(at, ends(lane));
+        lane.walk.aim(from, end);
+        // What cannot be told will be met again by whoever comes there.
+        let (len, hollow) = blank(&mut lane.walk, &mut lane.holes).unwrap_or_default();
+        let skipped = pieces.skip(at.saturating_add(len));
+        // Holes were counted as bytes that are to be moved.
+        _ = lane.tell_moved(skipped.min(hollow), SHARES);
+        skipped
     }
 
     /// Copies a piece: reads it, has its turn, and writes it.
@@ -211,7 +229,7 @@ impl Job<'_> {
         let Some(lane) = lanes.iter().find(|lane| lane.part.to.saturating_add(lane.part.len) > piece.at) else {
             return Ok(());
         };
-        if !turns.wait(piece.number, lane.hand.drive)? {
+        if !turns.wait(piece.turn, lane.hand.drive)? {
             return Ok(());
         }
         let reserved = stage.reserve(&mut **target.lock());
@@ -236,6 +254,7 @@ impl Job<'_> {
         let lane = |part: &'h Part<'h>| Lane {
             part,
             walk: Walk::new(part.chain, hand.drive, 0, 0),
+            holes: Holes::new(hand.drive),
             reader: Reader::new(part.chain, hand.drive),
             hand,
             request: self.request,
@@ -253,42 +272,11 @@ impl Job<'_> {
     }
 }
 
-/// The pieces of a copy in their order, cut where the target has its units.
-struct Pieces {
-    next: AtomicU64,
-    /// Bytes of a piece.
-    len: u64,
-    /// Bytes of the first piece that lie before what is copied.
-    before: u64,
-    total: u64,
-}
-
-/// A piece: its number, and where it begins and ends among all that is copied.
-struct Piece {
-    number: u64,
-    at: u64,
-    end: u64,
-}
-
-impl Pieces {
-    fn new(unit: u64, at: u64, total: u64, cx: &Cx<'_>) -> Pieces {
-        let len = Stage::piece_len(unit, cx.drive).max(1);
-        Pieces { next: AtomicU64::new(0), len, before: at % len, total }
-    }
-
-    fn next(&self) -> Option<Piece> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let start = number.checked_mul(self.len)?;
-        let end = start.checked_add(self.len)?.saturating_sub(self.before).min(self.total);
-        let at = start.saturating_sub(self.before);
-        (at < self.total).then_some(Piece { number, at, end })
-    }
-}
-
 /// A lane at work on one source.
 struct Lane<'c> {
     part: &'c Part<'c>,
     walk: Walk<'c>,
+    holes: Holes<'c>,
     reader: Reader<'c>,
     hand: &'c Hand<'c>,
     request: &'c Request,

@@ -19,6 +19,8 @@ pub struct Goal {
     pub former: Option<Former>,
     /// If all bytes of its disk have their place: the bytes of the disk, and the place of the first.
     pub rows: Option<Vec<(u64, u64, Place)>>,
+    /// It is new, and reads as zeroes wherever it has been given nothing: zeroes leave no trace in it.
+    pub is_blank: bool,
 }
 
 /// Parts of which a disk can consist whose bytes all have their place.
@@ -35,13 +37,12 @@ pub fn open(
     let (target, former) = match &request.goal {
         convert::Goal::Stream(stream) => {
             let place = Place { file: stream.file.id, at: stream.at };
-            return Ok(Goal { target: None, former: None, rows: Some(Vec::from([(0, u64::MAX, place)])) });
+            return Ok(Goal { target: None, former: None, rows: Some(Vec::from([(0, u64::MAX, place)])), is_blank: false });
         }
         convert::Goal::New(new) => {
             let needed = request.at.saturating_add(total).next_multiple_of(512);
             let recipe = Recipe { size: request.len.unwrap_or(needed), ..new.recipe.clone() };
-            let made = make(new, &recipe, rules, cx);
-            let (target, below) = made.inspect_err(|_| _ = tell(Event::Unmade))?;
+            let (target, below) = make(new, &recipe, rules, cx, tell)?;
             let former = below.map(|below| Former { own: Chain { layers: Vec::new() }, below });
             (target, former)
         }
@@ -59,7 +60,11 @@ pub fn open(
         return Err(Kind::Unsupported.what("Compression not supported for this file format"));
     }
     let rows = rows(&*target);
-    Ok(Goal { target: Some(target), former, rows })
+    // What is encrypted, or has its space already, may have to be told that it is zero.
+    let is_bare = |new: &New| new.recipe.text("preallocation").is_none_or(|how| how == b"off");
+    let is_new = matches!(&request.goal, convert::Goal::New(new) if new.backing.is_none() && is_bare(new));
+    let is_blank = is_new && target.cipher().is_none();
+    Ok(Goal { target: Some(target), former, rows, is_blank })
 }
 
 /// Opens an image that is there.
@@ -73,13 +78,17 @@ fn there(source: &Source, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<dyn Target>
 }
 
 /// Makes an image, and opens it; and what lies below it.
-fn make(new: &New, recipe: &Recipe, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Option<Chain<'static>>)> {
-    let below = match &new.backing {
-        Some(source) => Some(stack(cx, source, rules, &|_| Ok(()))?),
-        None => None,
-    };
+fn make(
+    new: &New,
+    recipe: &Recipe,
+    rules: &Rules,
+    cx: &Cx<'_>,
+    tell: &dyn Fn(Event) -> Result<()>,
+) -> Result<(Box<dyn Target>, Option<Chain<'static>>)> {
+    let below = new.backing.as_ref().map(|source| stack(cx, source, rules, &|_| Ok(()))).transpose();
+    let below = below.inspect_err(|_| _ = tell(Event::Unmade))?;
     let top = below.as_ref().and_then(|stack| stack.first());
-    lay_out(new, recipe, top, rules, cx)?;
+    lay_out(new, recipe, top, rules, cx).inspect_err(|_| _ = tell(Event::Unmade))?;
     let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
     let granted = |file: &Granted| Granted { len: cx.drive.len(file.id), ..file.clone() };
     let options = Options {
@@ -90,7 +99,8 @@ fn make(new: &New, recipe: &Recipe, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<d
         beside: new.beside.as_ref().map(granted),
         ..Options::default()
     };
-    let image = format.open(File::new(cx.drive, &granted(&new.file)), &options)?;
+    let image = format.open(File::new(cx.drive, &granted(&new.file)), &options);
+    let image = image.inspect_err(|_| _ = tell(Event::Unopened))?;
     Ok((image.target()?, below.map(|below| chain(&below, None)).transpose()?))
 }
 

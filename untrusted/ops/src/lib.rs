@@ -17,6 +17,7 @@ pub mod map;
 pub mod marks;
 pub mod measure;
 pub mod open;
+pub mod pieces;
 pub mod rows;
 pub mod snapshot;
 pub mod state;

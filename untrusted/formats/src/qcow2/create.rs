@@ -48,8 +48,8 @@ impl Plan {
         let extended = recipe.is_on("extended_l2");
         let cluster = cluster(recipe, extended)?;
         let is_v3 = match recipe.text("compat") {
-            None | Some(b"1.1") => true,
-            Some(b"0.10") => false,
+            None | Some(b"1.1" | b"v3") => true,
+            Some(b"0.10" | b"v2") => false,
             Some(other) => return Err(invalid("Invalid compatibility level: '{}'").arg(other)),
         };
         let refcount_bits = refcount_bits(recipe, is_v3)?;
@@ -141,6 +141,10 @@ fn refcount_bits(recipe: &Recipe, is_v3: bool) -> Result<u64> {
 
 /// Everything with all of the disk, and with what is known to be written.
 pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
+    // The other names of the two levels are only known to those who make images.
+    if let Some(level @ (b"v2" | b"v3")) = recipe.text("compat") {
+        return Err(invalid("Invalid compatibility level: '{}'").arg(level));
+    }
     let plan = Plan::new(recipe)?;
     let fully_allocated = plan.whole();
     let written = match &content.input {
