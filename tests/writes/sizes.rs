@@ -22,6 +22,9 @@ const LINES: &[&str] = &[
     "qcow2 x 1",
     "qcow2 -o cluster_size=512 x 137438953472",
     "qcow2 -o cluster_size=512 x 137438953473",
+    "qcow2 -o cluster_size=512 x 513M",
+    "qcow2 -o cluster_size=512,refcount_bits=64 x 1G",
+    "qcow2 -o cluster_size=1k,refcount_bits=32 x 9G",
     "qcow2 -o cluster_size=512,extended_l2=on x 1M",
     "qcow2 x 2251799813685248",
     "qcow2 x 2251799813685249",
@@ -107,10 +110,17 @@ fn the_largest_can_be_made_and_one_more_cannot() {
         }
         let len = |folder: &std::path::Path| std::fs::metadata(folder.join("x")).ok().map(|about| about.len());
         let (theirs, ours) = (len(&places[0]), len(&places[1]));
-        if want.code() == Some(0) && theirs != ours {
+        // Where tables of counts have to grow, others leave more behind.
+        let is_less = line.starts_with("qcow2") && ours.is_some() && ours < theirs;
+        if want.code() == Some(0) && theirs != ours && !is_less {
             differs += &format!("  {ours:?} bytes, not {theirs:?}\n");
         } else if want.code() != Some(0) && ours.is_some() {
             differs += "  something is left over\n";
+        }
+        if got.code() == Some(0) && (line.starts_with("qcow2") || line.starts_with("qed")) {
+            let format = &line[..line.find(' ').expect("a blank")];
+            let ran = maker().img().folder(&places[1]).args(["check", "-f", format, "x"]).go();
+            differs += if ran.code() == Some(0) { "" } else { "  it is not clean\n" };
         }
         if !differs.is_empty() {
             report.fault(format!("{line}\n  {}\n{differs}", run.line()));

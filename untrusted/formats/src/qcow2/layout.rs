@@ -135,7 +135,9 @@ pub fn lay_out(recipe: &Recipe, plan: &Plan, asked: &Asked<'_>, site: &Site<'_>)
     let mut l1_at = 0;
     if l1_len > 0 {
         l1_at = clusters.claim(site.drive, l1_len.div_ceil(plan.cluster))?;
-        end = end.max(l1_at.saturating_add(l1_len));
+        let behind = l1_at.saturating_add(l1_len.next_multiple_of(plan.cluster));
+        // The counts of a long table lie behind it.
+        end = if clusters.end() > behind { clusters.end() } else { end.max(l1_at.saturating_add(l1_len)) };
     }
     let mut made = Made { clusters, plan, site, l1_at, size, end };
     let space = match (plan.space, asked.is_raw) {
