@@ -14,6 +14,8 @@ use std::sync::Mutex;
 
 /// So many random images are the sources.
 const IMAGES: u64 = 64;
+/// Longer disks show nothing more, and take their time.
+const LEN_MAX: usize = 20 << 20;
 /// What has to be among them, else the seed is no good.
 const SOURCES: &[&str] = &["raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "parallels", "luks", "bochs"];
 
@@ -37,7 +39,8 @@ impl Source {
         let _ = std::fs::remove_file(&raw);
         let ran = maker().img().folder(&made.folder).args(["convert", "-O", "raw"]).args(&words).arg("truth.raw").go();
         // Now and then the real program fails at its own images.
-        let truth = std::fs::read(raw).ok().filter(|_| ran.code() == Some(0))?;
+        let truth = std::fs::read(&raw).ok().filter(|truth| ran.code() == Some(0) && truth.len() <= LEN_MAX)?;
+        let _ = std::fs::remove_file(raw);
         Some(Source { words, folder: made.folder.clone(), truth, about: made.story.join("\n    ") })
     }
 }

@@ -112,7 +112,9 @@ fn the_largest_can_be_made_and_one_more_cannot() {
         let (theirs, ours) = (len(&places[0]), len(&places[1]));
         // Where tables of counts have to grow, others leave more behind.
         let is_less = line.starts_with("qcow2") && ours.is_some() && ours < theirs;
-        if want.code() == Some(0) && theirs != ours && !is_less {
+        // Descriptors are as long as the numbers in them.
+        let is_text = line.starts_with("vmdk") && theirs.is_some_and(|len| len < 1024);
+        if want.code() == Some(0) && theirs != ours && !is_less && !is_text {
             differs += &format!("  {ours:?} bytes, not {theirs:?}\n");
         } else if want.code() != Some(0) && ours.is_some() {
             differs += "  something is left over\n";

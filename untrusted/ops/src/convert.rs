@@ -178,7 +178,7 @@ impl Job<'_> {
         let facts = Facts::of(target, self.request.target.compress);
         let pieces = Pieces::new(Stage::piece_len(facts.unit(), cx.drive), self.request.target.at, self.total);
         // What is brought from below a unit must not be brought over what another lane has written to it.
-        let is_shared = facts.unit() > pieces.len() && (former.is_some() || !self.request.target.is_clean);
+        let is_shared = facts.unit() > pieces.piece_len() && (former.is_some() || !self.request.target.is_clean);
         let may_skip = is_blank && self.request.sparse > 0 && self.request.target.is_zero;
         let target = Spinlock::new(target);
         let turns = Turns::default();

@@ -37,7 +37,12 @@ pub fn open(
     let (target, former) = match &request.goal {
         convert::Goal::Stream(stream) => {
             let place = Place { file: stream.file.id, at: stream.at };
-            return Ok(Goal { target: None, former: None, rows: Some(Vec::from([(0, u64::MAX, place)])), is_blank: false });
+            return Ok(Goal {
+                target: None,
+                former: None,
+                rows: Some(Vec::from([(0, u64::MAX, place)])),
+                is_blank: false,
+            });
         }
         convert::Goal::New(new) => {
             let needed = request.at.saturating_add(total).next_multiple_of(512);

@@ -39,7 +39,7 @@ impl Pieces {
     }
 
     /// Bytes of a piece.
-    pub fn len(&self) -> u64 {
+    pub fn piece_len(&self) -> u64 {
         self.len
     }
 
@@ -57,7 +57,8 @@ impl Pieces {
     /// Passes over the pieces that nobody has taken and that end before `until`; answers how many bytes they have.
     pub fn skip(&self, until: u64) -> u64 {
         let until = until.saturating_add(self.before);
-        let whole = if until >= self.total.saturating_add(self.before) { until.div_ceil(self.len) } else { until / self.len };
+        let whole =
+            if until >= self.total.saturating_add(self.before) { until.div_ceil(self.len) } else { until / self.len };
         let mut next = self.next.lock();
         if whole <= next.number {
             return 0;
