@@ -136,7 +136,7 @@ fn cases(classes: &Classes, first: u64) -> Vec<Case<'_>> {
                 for packed in [false, true].into_iter().filter(|packed| !packed || target.packed.is_some()) {
                     // What is special about the source has nothing to do with how the target is pressed.
                     let turn = first + all.len() as u64;
-                    if packed && class.1 != "plain" && turn % 3 != 0 {
+                    if packed && class.1 != "plain" && !turn.is_multiple_of(3) {
                         continue;
                     }
                     let source = &sources[((turn + round) % sources.len() as u64) as usize];
