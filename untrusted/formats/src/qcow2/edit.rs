@@ -4,7 +4,7 @@ use super::bitmaps;
 use super::disk::{
     BITMAP_AUTO, BITMAP_ENTRY_ONES, BITMAPS, Bitmap as DiskBitmap, Bitmaps, EXT_BITMAPS, Extension, Header,
 };
-use super::extensions::Directory;
+use super::extensions::{self, Directory};
 use super::open::Layout;
 use super::reserve::Writing;
 use alloc::vec;
@@ -84,12 +84,7 @@ impl Head {
         let name = if name_at == 0 { &[] } else { self.bytes.get(name_at..).unwrap_or_default() };
         let name = name.get(..name_len).unwrap_or_default();
         let mut behind = Vec::new();
-        let mut add = |magic: u32, content: &[u8]| {
-            let len = U32::new(u32::try_from(content.len()).unwrap_or(u32::MAX));
-            behind.extend_from_slice(Extension { magic: U32::new(magic), len }.as_bytes());
-            behind.extend_from_slice(content);
-            behind.resize(behind.len().next_multiple_of(8), 0);
-        };
+        let mut add = |magic: u32, content: &[u8]| extensions::add(&mut behind, magic, content);
         self.extensions().iter().filter(|(known, _)| *known != magic).for_each(|(magic, content)| add(*magic, content));
         add(magic, content);
         add(0, &[]);

@@ -15,7 +15,7 @@ use instar_image::num::power;
 use instar_image::sector::readable;
 use instar_image::text::until_nul;
 use instar_image::{Error, File, Kind, Options, Result};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// The longest name of a backing file's format, and the byte behind it.
 const FORMAT_LEN_END: u64 = 16;
@@ -104,6 +104,14 @@ pub fn unknown_features(file: &File<'_>, layout: &Layout) -> Result<Vec<u8>> {
         tell(format!("Unknown incompatible feature: {mask:x}").as_bytes());
     }
     Ok(told)
+}
+
+/// Puts an extension behind others.
+pub fn add(bytes: &mut Vec<u8>, magic: u32, content: &[u8]) {
+    let len = u32::try_from(content.len()).unwrap_or(u32::MAX).into();
+    bytes.extend_from_slice(Extension { magic: magic.into(), len }.as_bytes());
+    bytes.extend_from_slice(content);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
 }
 
 impl Extensions {

@@ -4,8 +4,9 @@ use super::clusters::Clusters;
 use super::create::Plan;
 use super::disk::{
     COMPRESSION, Crypto, DATA_FILE, DATA_FILE_RAW, EXT_BACKING_FORMAT, EXT_CRYPTO, EXT_DATA_FILE, EXT_FEATURE_NAMES,
-    EXTENDED_L2, Extension, FeatureName, HEADER2_LEN, Header, L2_COPIED, LAZY_REFCOUNTS, MAGIC,
+    EXTENDED_L2, FeatureName, HEADER2_LEN, Header, L2_COPIED, LAZY_REFCOUNTS, MAGIC,
 };
+use super::extensions;
 use super::open::{Crypt, L1_LEN_MAX};
 use crate::luks;
 use alloc::vec;
@@ -325,12 +326,7 @@ impl Parts<'_> {
 
     fn extensions(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut add = |magic: u32, content: &[u8]| {
-            let len = U32::new(u32::try_from(content.len()).unwrap_or(u32::MAX));
-            bytes.extend_from_slice(Extension { magic: U32::new(magic), len }.as_bytes());
-            bytes.extend_from_slice(content);
-            bytes.resize(bytes.len().next_multiple_of(8), 0);
-        };
+        let mut add = |magic: u32, content: &[u8]| extensions::add(&mut bytes, magic, content);
         if let Some(format) = self.asked.backing_format {
             add(EXT_BACKING_FORMAT, format);
         }
