@@ -14,8 +14,9 @@ use std::sync::Mutex;
 
 /// So many random images are the sources.
 const IMAGES: u64 = 64;
-/// Longer disks show nothing more, and take their time.
+/// Longer disks take too much time, and these are better.
 const LEN_MAX: usize = 20 << 20;
+const LEN_GOOD: usize = 6 << 20;
 /// What has to be among them, else the seed is no good.
 const SOURCES: &[&str] = &["raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "parallels", "luks", "bochs"];
 
@@ -75,6 +76,12 @@ fn sources(scratch: &Scratch, first: u64) -> Classes {
         add((name, "plain"), Source::of(&made, None));
     }
     let mut classes = classes.into_inner().expect("the list");
+    // Where there are short ones, the long ones show nothing more.
+    for sources in classes.values_mut() {
+        if sources.iter().any(|source| source.truth.len() <= LEN_GOOD) {
+            sources.retain(|source| source.truth.len() <= LEN_GOOD);
+        }
+    }
     // In the order in which they came, a seed would not say which source is meant.
     classes.values_mut().for_each(|sources| sources.sort_by(|a, b| a.folder.cmp(&b.folder)));
     classes
