@@ -14,6 +14,8 @@ use std::sync::Mutex;
 
 /// So many random images are the sources.
 const IMAGES: u64 = 64;
+/// So many times more of them are made until every format is among them.
+const ROUNDS_MAX: u64 = 6;
 /// Longer disks take too much time, and these are better.
 const LEN_MAX: usize = 20 << 20;
 const LEN_GOOD: usize = 6 << 20;
