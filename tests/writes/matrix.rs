@@ -14,10 +14,13 @@ use std::sync::Mutex;
 
 /// So many random images are the sources.
 const IMAGES: u64 = 64;
-/// Longer disks show nothing more, and take their time.
+/// So many times more of them are made until every format is among them.
+const ROUNDS_MAX: u64 = 6;
+/// Longer disks take too much time, and these are better.
 const LEN_MAX: usize = 20 << 20;
+const LEN_GOOD: usize = 6 << 20;
 /// What has to be among them, else the seed is no good.
-const SOURCES: &[&str] = &["raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "parallels", "luks", "bochs"];
+const SOURCES: &[&str] = &["raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "vhdx", "parallels", "luks"];
 
 /// Something to copy.
 struct Source {
@@ -50,8 +53,7 @@ fn sources(scratch: &Scratch, first: u64) -> Classes {
     let add = |class, source: Option<Source>| {
         source.into_iter().for_each(|source| classes.lock().expect("the list").entry(class).or_default().push(source));
     };
-    let seeds: Vec<u64> = (0..IMAGES).map(|n| first + n).collect();
-    each(&seeds, |_, seed| {
+    let make_of = |_: usize, seed: &u64| {
         let folder = scratch.folder(&format!("source{seed}"));
         let Ok(made) = make(&folder, *seed) else { return };
         let is_chain = made.id.contains(" < ");
@@ -59,7 +61,15 @@ fn sources(scratch: &Scratch, first: u64) -> Classes {
         if let Some(snapshot) = made.snapshots.first() {
             add((made.format, "snapshot"), Source::of(&made, Some(snapshot)));
         }
-    });
+    };
+    let lacks = |name: &&str| !classes.lock().expect("the list").contains_key(&(*name, "plain"));
+    for round in 0..ROUNDS_MAX {
+        let seeds: Vec<u64> = (0..IMAGES).map(|n| first + round * IMAGES + n).collect();
+        each(&seeds, make_of);
+        if !SOURCES.iter().any(|name| lacks(name)) {
+            break;
+        }
+    }
     for (name, bytes) in foreign() {
         let folder = scratch.folder(name);
         std::fs::write(folder.join("disk"), bytes).expect("an image");
@@ -75,6 +85,12 @@ fn sources(scratch: &Scratch, first: u64) -> Classes {
         add((name, "plain"), Source::of(&made, None));
     }
     let mut classes = classes.into_inner().expect("the list");
+    // Where there are short ones, the long ones show nothing more.
+    for sources in classes.values_mut() {
+        if sources.iter().any(|source| source.truth.len() <= LEN_GOOD) {
+            sources.retain(|source| source.truth.len() <= LEN_GOOD);
+        }
+    }
     // In the order in which they came, a seed would not say which source is meant.
     classes.values_mut().for_each(|sources| sources.sort_by(|a, b| a.folder.cmp(&b.folder)));
     classes

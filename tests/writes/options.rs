@@ -164,6 +164,13 @@ impl Case {
                 None => Ok(()),
             };
         }
+        let sealed = self.is_sealed();
+        let opens =
+            |place: &Path| sealed || maker().img().folder(place).arg("info").args(self.words()).go().code() == Some(0);
+        if !opens(theirs) {
+            // The real program makes some that it cannot open.
+            return if opens(ours) { Err("  theirs cannot be opened".into()) } else { Ok(()) };
+        }
         self.told(theirs, ours)?;
         self.space(theirs, ours)?;
         let words = self.words();
