@@ -66,7 +66,7 @@ fn sources(scratch: &Scratch, first: u64) -> Classes {
     for round in 0..ROUNDS_MAX {
         let seeds: Vec<u64> = (0..IMAGES).map(|n| first + round * IMAGES + n).collect();
         each(&seeds, make_of);
-        if !SOURCES.iter().any(|name| lacks(name)) {
+        if !SOURCES.iter().any(&lacks) {
             break;
         }
     }
