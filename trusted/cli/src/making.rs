@@ -420,7 +420,8 @@ impl<'a> Making<'a> {
     /// Whether it is to stand on another image, which then has what the images that are copied stand on.
     pub fn stands_on_another(&self) -> bool {
         let stands = |aim: &Aim| matches!(&aim.image, Image::New(new) if new.backing.is_some());
-        self.parsed.has("backing") || self.aim.as_ref().is_ok_and(stands)
+        let asked = self.parsed.has("backing") && (self.exists() || self.aim.is_ok());
+        asked || self.aim.as_ref().is_ok_and(stands)
     }
 
     /// Whether bitmaps can be copied into it.
