@@ -1,7 +1,7 @@
 //! `create`: makes an image that holds nothing yet.
 
 use crate::args::creation::{Entry, Ground, Schema};
-use crate::args::node::{Named, describe, drivers};
+use crate::args::node::{Named, drivers};
 use crate::args::{Complaint, Parsed};
 use crate::asking::Asking;
 use crate::founding::{Founding, Promised};
@@ -78,21 +78,8 @@ impl<'a> Asked<'a> {
 
     /// The file that the word names.
     fn place(&self) -> Result<Plain, Told> {
-        let plain = |path: &[u8]| Plain { path: path.to_vec(), part: op::Part::default(), is_device: false };
-        if self.name.is_empty() {
-            return Ok(plain(b""));
-        }
-        if self.name.starts_with(b"json:") {
-            return Err(self.say(b"Unknown protocol 'json'"));
-        }
-        let named = Named { format: Some(b"raw"), ..Named::plain(self.name) };
-        let described = describe(&named, &self.settings.profile).map_err(|complaint| {
-            // Nothing is opened: what is wrong is wrong with the name.
-            let opening = Complaint::new(&[b""]).not_opened(self.name).sentence;
-            let sentence = complaint.sentence.strip_prefix(&opening[..]).map(<[u8]>::to_vec);
-            self.complain(Complaint { sentence: sentence.unwrap_or(complaint.sentence.clone()), ..complaint })
-        })?;
-        opening::plain_file(&described.node).ok_or_else(|| self.say(b"the protocol does not make files"))
+        let plain = recipe::place(self.name, self.settings).map_err(|complaint| self.complain(complaint))?;
+        plain.ok_or_else(|| self.say(b"the protocol does not make files"))
     }
 
     /// Reads what was asked for.
@@ -116,15 +103,8 @@ impl<'a> Asked<'a> {
             }
             entries.push((b"size".to_vec(), size.to_string().into_bytes()));
         }
-        let below =
-            [("backing", "backing_file", "Backing file"), ("backing-format", "backing_fmt", "Backing file format")];
-        for (key, option, what) in below {
-            let Some(value) = parsed.bytes(key) else { continue };
-            if !schema.has(option) {
-                return Err(self.say(&[what.as_bytes(), b" not supported for file format '", format, b"'"].concat()));
-            }
-            entries.push((option.as_bytes().to_vec(), value.to_vec()));
-        }
+        let below = recipe::below(parsed, Some(&schema), format);
+        entries.extend(below.map_err(|complaint| self.complain(complaint))?);
         let (facts, notes) = schema.facts(&entries, profile);
         let options = facts.map_err(|complaint| self.complain(complaint))?;
         let lines: Vec<Vec<u8>> = notes.iter().map(|note| note.line(settings.face.prefix())).collect();

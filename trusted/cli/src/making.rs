@@ -205,11 +205,8 @@ impl<'a> Making<'a> {
         if self.parsed.has("compress") {
             return Err(self.say(b"Compression not supported for this file format"));
         }
-        let what = [("backing", "Backing file"), ("backing-format", "Backing file format")];
-        if let Some((_, what)) = what.iter().find(|(key, _)| self.parsed.has(key)) {
-            let sentence = [what.as_bytes(), b" not supported for file format '", self.format(), b"'"];
-            return Err(self.say(&sentence.concat()));
-        }
+        let below = recipe::below(self.parsed, None, self.format());
+        below.map_err(|complaint| opening::complain(&complaint, self.settings))?;
         let aim = self.named()?;
         let on_device = is_device(&aim.path);
         let aim = Aim { is_device: aim.is_device || self.format() == b"host_device", ..aim };
@@ -240,16 +237,8 @@ impl<'a> Making<'a> {
         let schema = Schema::on(format, ground, profile).ok_or_else(|| self.say(b"Unknown file format"))?;
         let schema = if self.settings.face == Face::Native { schema.with_ours() } else { schema };
         let mut entries = recipe::entries(self.parsed);
-        let below =
-            [("backing", "backing_file", "Backing file"), ("backing-format", "backing_fmt", "Backing file format")];
-        for (key, option, what) in below {
-            let Some(value) = self.parsed.bytes(key) else { continue };
-            if !schema.has(option) {
-                return Err(self.say(&[what.as_bytes(), b" not supported for file format '", format, b"'"].concat()));
-            }
-            entries.push((option.as_bytes().to_vec(), value.to_vec()));
-        }
         let refuse = |complaint: Complaint| opening::complain(&complaint, self.settings);
+        entries.extend(recipe::below(self.parsed, Some(&schema), format).map_err(refuse)?);
         let options = schema.facts(&entries, profile).0.map_err(refuse)?;
         let recipe = Recipe { format: format.into(), size: 0, options };
         self.check_packed(&recipe)?;
@@ -294,24 +283,8 @@ impl<'a> Making<'a> {
 
     /// The file that the word names, if it is to be made.
     fn named(&self) -> Result<Aim, Told> {
-        let name = &self.wanted.name[..];
-        if name.is_empty() {
-            return Ok(Aim::at(name));
-        }
-        if name.starts_with(b"json:") {
-            return Err(self.say(b"Unknown protocol 'json'"));
-        }
-        let described = describe(&Named { format: Some(b"raw"), ..Named::plain(name) }, &self.settings.profile)
-            .map_err(|complaint| {
-                // Nothing is opened: what is wrong is wrong with the name.
-                let opening = Complaint::new(&[b""]).not_opened(name).sentence;
-                let sentence = complaint.sentence.strip_prefix(&opening[..]).map(<[u8]>::to_vec);
-                opening::complain(
-                    &Complaint { sentence: sentence.unwrap_or(complaint.sentence.clone()), ..complaint },
-                    self.settings,
-                )
-            })?;
-        let plain = opening::plain_file(&described.node);
+        let plain = recipe::place(&self.wanted.name, self.settings);
+        let plain = plain.map_err(|complaint| opening::complain(&complaint, self.settings))?;
         let Plain { path, is_device, .. } = plain.ok_or_else(|| self.not_made(b"the protocol does not make files"))?;
         Ok(Aim { is_device, ..Aim::at(&path) })
     }

@@ -2,7 +2,9 @@
 
 use crate::Told;
 use crate::args::creation::{Entry, Schema};
+use crate::args::node::{Named, describe};
 use crate::args::{Complaint, Parsed, number};
+use crate::opening::{self, Plain};
 use crate::settings::{Face, Settings};
 use crate::setup::system_words;
 use crate::stderr_text;
@@ -10,7 +12,7 @@ use instar_broker::publish::{Hints, Refused, Wish};
 use instar_wire::code::{Secret, encode};
 use instar_wire::fact::Fact;
 use instar_wire::io::Granted;
-use instar_wire::op::{New, Recipe, Source};
+use instar_wire::op::{New, Part, Recipe, Source};
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -45,6 +47,38 @@ pub fn entries(parsed: &Parsed) -> Vec<Entry> {
     });
     let lists = parsed.values("options").map(|list| list.as_bytes());
     short.chain(Schema::entries(lists)).collect()
+}
+
+/// What was asked for of the image below, as options of a format.
+pub fn below(parsed: &Parsed, schema: Option<&Schema>, format: &[u8]) -> Result<Vec<Entry>, Complaint> {
+    let words = [("backing", "backing_file", "Backing file"), ("backing-format", "backing_fmt", "Backing file format")];
+    let mut entries = Vec::new();
+    for (key, option, what) in words {
+        let Some(value) = parsed.bytes(key) else { continue };
+        if !schema.is_some_and(|schema| schema.has(option)) {
+            return Err(Complaint::new(&[what.as_bytes(), b" not supported for file format '", format, b"'"]));
+        }
+        entries.push((option.as_bytes().to_vec(), value.to_vec()));
+    }
+    Ok(entries)
+}
+
+/// The file that a word names in which an image is to be made; none if what it names does not make files.
+pub fn place(name: &[u8], settings: &Settings) -> Result<Option<Plain>, Complaint> {
+    if name.is_empty() {
+        return Ok(Some(Plain { path: Vec::new(), part: Part::default(), is_device: false }));
+    }
+    if name.starts_with(b"json:") {
+        return Err(Complaint::new(&[b"Unknown protocol 'json'"]));
+    }
+    let named = Named { format: Some(b"raw"), ..Named::plain(name) };
+    let described = describe(&named, &settings.profile).map_err(|complaint| {
+        // Nothing is opened: what is wrong is wrong with the name.
+        let opening = Complaint::new(&[b""]).not_opened(name).sentence;
+        let sentence = complaint.sentence.strip_prefix(&opening[..]).map(<[u8]>::to_vec);
+        Complaint { sentence: sentence.unwrap_or(complaint.sentence.clone()), ..complaint }
+    })?;
+    Ok(opening::plain_file(&described.node))
 }
 
 /// Refuses a grain that cannot be had.

@@ -187,11 +187,6 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         Growing { blocks, draft, end, added: 0, is_started: false, is_changed: false }
     }
 
-    /// The disk.
-    pub fn blocks(&mut self) -> &mut B {
-        &mut self.blocks
-    }
-
     /// Space at the end of the file.
     pub fn claim(&mut self, align: u64, base: u64, len: u64) -> Result<u64> {
         let at = claim(&mut self.end, align, base, len)?;
@@ -277,7 +272,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
     }
 
     /// Sets the entry of a block; what became of it is the caller's business.
-    pub fn set_entry(&mut self, drive: &dyn Drive, number: u64, entry: &[u8; N]) -> Result<()> {
+    fn set_entry(&mut self, drive: &dyn Drive, number: u64, entry: &[u8; N]) -> Result<()> {
         match self.slot(drive, number, true)? {
             Some(slot) => self.set(drive, &slot, entry),
             None => Ok(()),
@@ -362,9 +357,4 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
     fn cipher(&self) -> Option<Arc<Sectors>> {
         self.blocks.sealer()
     }
-}
-
-/// A place in a block's file.
-pub fn place<B: Blocks<N>, const N: usize>(blocks: &B, at: u64) -> Place {
-    Place { file: blocks.grid().file, at }
 }
