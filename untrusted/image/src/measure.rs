@@ -1,7 +1,7 @@
 //! What an image that is not there yet would hold, as far as its size depends on it.
 
 use alloc::vec::Vec;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 use instar_wire::op::Recipe;
 use instar_wire::op::measure::Measured;
 
@@ -66,4 +66,13 @@ impl Pieces {
 /// Whether everything must be expected to be written: how much of an overlay its backing file has cannot be known.
 pub fn overlays(recipe: &Recipe, content: &Content<'_>) -> bool {
     content.input.is_some() && recipe.text("backing_file").is_some()
+}
+
+/// Whether a recipe wants all of the disk to have its place from the beginning; of formats with just these two kinds.
+pub fn is_fixed(recipe: &Recipe) -> Result<bool> {
+    match recipe.text("subformat") {
+        None | Some(b"dynamic") => Ok(false),
+        Some(b"fixed") => Ok(true),
+        Some(other) => Err(Kind::Unsupported.what("Parameter 'subformat' does not accept value '{}'").arg(other)),
+    }
 }

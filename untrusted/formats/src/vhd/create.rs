@@ -5,7 +5,7 @@ use super::disk::{
 };
 use super::open::checksum;
 use super::parent::Below;
-use instar_image::measure::{Pieces, overlays};
+use instar_image::measure::{Pieces, is_fixed, overlays};
 use instar_image::{Content, Error, Kind, Measured, Preallocation, Recipe, Result, Site};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -84,14 +84,7 @@ struct Plan {
 impl Plan {
     /// `exact`: a size that must not be rounded, as there is another disk of that size.
     fn of(recipe: &Recipe, exact: Option<u64>) -> Result<Plan> {
-        let is_fixed = match recipe.text("subformat") {
-            None | Some(b"dynamic") => false,
-            Some(b"fixed") => true,
-            Some(other) => {
-                let words = "Parameter 'subformat' does not accept value '{}'";
-                return Err(Kind::Unsupported.what(words).arg(other));
-            }
-        };
+        let is_fixed = is_fixed(recipe)?;
         let block = block_len(recipe)?;
         let asked = recipe.size.div_ceil(SECTOR);
         if asked > SECTORS_MAX {

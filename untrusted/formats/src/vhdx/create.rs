@@ -11,7 +11,7 @@ use super::open;
 use super::parent::Below;
 use alloc::vec;
 use alloc::vec::Vec;
-use instar_image::measure::{Pieces, overlays};
+use instar_image::measure::{Pieces, is_fixed, overlays};
 use instar_image::{Content, Kind, Measured, Preallocation, Recipe, Result, Site};
 use zerocopy::little_endian::U32;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -55,14 +55,7 @@ struct Plan {
 
 impl Plan {
     fn of(recipe: &Recipe, sector: u64, differs: bool) -> Result<Plan> {
-        let is_fixed = match recipe.text("subformat") {
-            None | Some(b"dynamic") => false,
-            Some(b"fixed") => true,
-            Some(other) => {
-                let words = "Parameter 'subformat' does not accept value '{}'";
-                return Err(Kind::Unsupported.what(words).arg(other));
-            }
-        };
+        let is_fixed = is_fixed(recipe)?;
         if recipe.size > SIZE_MAX {
             return Err(Kind::TooBig.what("Image size too large; max of 64TB"));
         }
