@@ -202,56 +202,42 @@ fn a_write_that_fails_leaves_the_users_files() {
     if Run::new("sh").args(["-c", "strace -qq true"]).go().end != End::Code(0) {
         return skipped("writes that fail: strace is not here or may not trace");
     }
-    let scratch = Scratch::new("writes-failing");
-    let report = Report::new("writes failing");
-    let bytes = content(&mut Dice::new(seed()), 1 << 20);
-    put(&scratch.path().join("in.raw"), &bytes);
-    let source = scratch.path().join("in.raw");
-    let ways = ways();
-    let turns: Vec<u64> = (0..count(150)).map(|n| seed() + n).collect();
-    each(&turns, |_, turn| {
-        let mut dice = Dice::new(*turn);
-        let way = &ways[dice.below(ways.len() as u64) as usize];
+    hindered("writes failing", 0, (1 << 20, 150), &|dice, run| {
         let call = dice.one(CALLS);
-        let place = scratch.folder(&format!("place{turn}"));
-        furnish(&place, &mut dice);
-        let before = state(&place);
         // One of them, or all from there on.
         let when = format!("{}{}", 1 + dice.below(6), dice.one(&["", "+"]));
         let (calls, _) = call.split_once(':').expect("a call");
         let (trace, inject) = (format!("trace={calls}"), format!("inject={call}:when={when}"));
-        let run = way.run(ours(*turn), &source, &place);
         let run = run.through(["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
-        let run = run.called("qemu-img");
-        let ran = run.go();
-        report.tried();
-        if let Err(why) = judge(way, &ran, &before, &place, &bytes, *turn) {
-            report.fault(format!("{}, {turn}\n  {}\n{why}", way.about(), run.line()));
-        }
-        let _ = fs::remove_dir_all(place);
+        run.called("qemu-img")
     });
-    report.end();
 }
 
 #[test]
 fn a_limit_of_length_leaves_the_users_files() {
-    let scratch = Scratch::new("writes-limited");
-    let report = Report::new("writes limited");
-    let bytes = content(&mut Dice::new(seed()), 3 << 20);
+    hindered("writes limited", 0x77, (3 << 20, 60), &|dice, run| {
+        let most = [4096, 1 << 16, 1 << 20, 4 << 20][dice.below(4) as usize];
+        let limit = format!("--fsize={}", dice.below(most));
+        run.through(["prlimit", &limit, "--"]).in_shell("trap '' XFSZ; exec \"$@\"")
+    });
+}
+
+/// So many ways to write a disk of that length, each with something in its way.
+fn hindered(title: &'static str, salt: u64, (len, turns): (u64, u64), hinder: &(dyn Fn(&mut Dice, Run) -> Run + Sync)) {
+    let scratch = Scratch::new(&title.replace(' ', "-"));
+    let report = Report::new(title);
+    let bytes = content(&mut Dice::new(seed()), len);
     put(&scratch.path().join("in.raw"), &bytes);
     let source = scratch.path().join("in.raw");
     let ways = ways();
-    let turns: Vec<u64> = (0..count(60)).map(|n| seed() + n).collect();
+    let turns: Vec<u64> = (0..count(turns)).map(|n| seed() + n).collect();
     each(&turns, |_, turn| {
-        let mut dice = Dice::new(turn ^ 0x77);
+        let mut dice = Dice::new(turn ^ salt);
         let way = &ways[dice.below(ways.len() as u64) as usize];
         let place = scratch.folder(&format!("place{turn}"));
         furnish(&place, &mut dice);
         let before = state(&place);
-        let most = [4096, 1 << 16, 1 << 20, 4 << 20][dice.below(4) as usize];
-        let limit = format!("--fsize={}", dice.below(most));
-        let run = way.run(ours(*turn), &source, &place);
-        let run = run.through(["prlimit", &limit, "--"]).in_shell("trap '' XFSZ; exec \"$@\"");
+        let run = hinder(&mut dice, way.run(ours(*turn), &source, &place));
         let ran = run.go();
         report.tried();
         if let Err(why) = judge(way, &ran, &before, &place, &bytes, *turn) {
