@@ -3,7 +3,7 @@
 use crate::batch::Batch;
 use crate::file::Io;
 use crate::layer::{Cursor, Layer};
-use crate::num::split;
+use crate::num::{split, wide};
 use crate::source::{Piece, Source};
 use crate::table::Table;
 use alloc::boxed::Box;
@@ -89,8 +89,8 @@ pub struct BlockCursor<'c, B, const N: usize> {
     blocks: &'c B,
     directory: Table<'c, N>,
     table: Table<'c, N>,
-    /// The entry of the directory last looked at, and where it leads.
-    known: Option<(u64, Option<u64>)>,
+    /// The entries of the directory last looked at, which are alike, and where they lead.
+    known: Option<(Range<u64>, Option<u64>)>,
 }
 
 /// What the tables have for a block and those behind it.
@@ -122,26 +122,31 @@ impl<'c, B: Blocks<N>, const N: usize> BlockCursor<'c, B, N> {
             Root::Table { at, count } => return Ok(Here::Entries(self.table.entries(at, number, count)?)),
             Root::Directory { at, count, entries } => ((at, count), entries),
         };
-        let (table, index, left) = split(number, entries);
-        match self.below(root, table)? {
-            None => Ok(Here::Nowhere(left.saturating_mul(self.blocks.grid().block_len).saturating_sub(skip))),
-            Some(at) => Ok(Here::Entries(self.table.entries(at, index, entries)?)),
-        }
+        let (table, index, _) = split(number, entries);
+        let (alike, leads) = self.below(root, table)?;
+        let Some(at) = leads else {
+            let blocks = alike.end.saturating_mul(entries).saturating_sub(number);
+            return Ok(Here::Nowhere(blocks.saturating_mul(self.blocks.grid().block_len).saturating_sub(skip)));
+        };
+        Ok(Here::Entries(self.table.entries(at, index, entries)?))
     }
 
-    /// Where an entry of the directory leads.
-    fn below(&mut self, (at, count): (u64, u64), index: u64) -> Result<Option<u64>> {
-        if let Some((_, leads)) = self.known.filter(|(known, _)| *known == index) {
-            return Ok(leads);
+    /// Where an entry of the directory leads, and those at hand that lead nowhere as it does.
+    fn below(&mut self, (at, count): (u64, u64), index: u64) -> Result<(Range<u64>, Option<u64>)> {
+        if let Some(known) = self.known.clone().filter(|(alike, _)| alike.contains(&index)) {
+            return Ok(known);
         }
         let ended = || Kind::Corrupt.what("the directory of tables is too short").file(self.blocks.grid().file).at(at);
         if index >= count {
             return Err(ended());
         }
-        let entry = *self.directory.entries(at, index, count)?.first().ok_or_else(ended)?;
+        let entries = self.directory.entries(at, index, count)?;
+        let entry = *entries.first().ok_or_else(ended)?;
         let leads = self.blocks.table(entry)?;
-        self.known = Some((index, leads));
-        Ok(leads)
+        let alike = entries.iter().take_while(|other| leads.is_none() && **other == entry).count().max(1);
+        let known = (index..index.saturating_add(wide(alike)), leads);
+        self.known = Some(known.clone());
+        Ok(known)
     }
 
     /// Adds what one table, or its absence, has to say.

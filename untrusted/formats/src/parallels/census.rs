@@ -144,12 +144,17 @@ impl Roll<'_, '_> {
         finding(Weight::Corruption, self.corrupt(phrase))
     }
 
-    /// All entries of the table, as places in the file.
-    fn entries(&self, each: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    /// How many entries the table has, and how many of them are worth a look: what the file does not have reads as
+    /// zeroes, so one of those tells of all. We say once that the rest is missing.
+    fn count(&self) -> (u64, u64) {
         let all = u64::from(self.checked.table_count);
-        // What the file does not have of the table is told once, by us.
         let there = self.file.len().saturating_sub(size_of::<Header>() as u64) / 4;
-        let count = if self.scope.as_qemu { all } else { all.min(there) };
+        (all, all.min(there.saturating_add(self.scope.as_qemu.into())))
+    }
+
+    /// The entries of the table that are worth a look, as places in the file.
+    fn entries(&self, each: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+        let (_, count) = self.count();
         let unit = u64::from(self.checked.entry_unit).saturating_mul(SECTOR);
         let mut table = Table::<4>::new(self.file.io(), self.file.id());
         table.each(self.file.place(size_of::<Header>() as u64).at, count, |number, entry| {
@@ -198,12 +203,13 @@ impl Roll<'_, '_> {
     }
 
     fn outside(&self, out: &mut dyn Witness) -> Result<()> {
-        self.entries(&mut |number, at| match self.is_outside(at) {
-            true => {
-                out.find(finding(Weight::Corruption, self.corrupt("ERROR cluster {} is outside image").arg(number)))
-            }
-            false => Ok(()),
-        })
+        let mut find = |number: u64| {
+            out.find(finding(Weight::Corruption, self.corrupt("ERROR cluster {} is outside image").arg(number)))
+        };
+        self.entries(&mut |number, at| if self.is_outside(at) { find(number) } else { Ok(()) })?;
+        let (all, seen) = self.count();
+        // Versions that take no cluster for one at zero name each.
+        if self.is_outside(0) { (seen..all).try_for_each(find) } else { Ok(()) }
     }
 
     /// What lies behind the last cluster.
