@@ -1,8 +1,9 @@
 //! The tables of an image as they will be: read where they are needed, changed here, and written when their turn comes.
 
 use crate::file::Drive;
-use crate::num::wide;
+use crate::num::{narrow, wide};
 use crate::source::Place;
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_wire::error::Result;
@@ -10,18 +11,26 @@ use instar_wire::io::FileId;
 
 /// Bytes that are read at once; they begin at multiples of this.
 const PAGE: u64 = 64 << 10;
-/// Pages that are kept.
+/// Pages that are kept, unless more are asked for.
 const PAGES: usize = 64;
 /// What is written begins and ends at multiples of this: bytes of the guest may lie between tables, and are not touched.
 const SECTOR: u64 = 512;
+/// The longest reference.
+const LINK_MAX: u64 = 16;
 
 /// Bytes of a file, of which changes are kept for a while. Only through this are they changed.
 pub struct Draft {
     file: FileId,
-    /// The page used last comes last.
-    pages: Vec<Page>,
+    /// The page used last.
+    hot: Option<Page>,
+    pages: BTreeMap<u64, Page>,
+    most: usize,
+    /// Counts the uses of pages.
+    clock: u64,
     /// There has never been anything behind this.
     end: u64,
+    /// References to be turned over when all they lead to is durable; none if it does not matter when that happens.
+    links: Option<BTreeMap<u64, Vec<u8>>>,
 }
 
 struct Page {
@@ -29,17 +38,42 @@ struct Page {
     bytes: Vec<u8>,
     /// The sectors that have been changed, the first one lowest.
     changed: u128,
+    /// When it was used last.
+    used: u64,
 }
 
 impl Draft {
     /// Of a file whose tables all lie before `end`.
     pub fn new(file: FileId, end: u64) -> Self {
-        Draft { file, pages: Vec::new(), end }
+        Draft { file, hot: None, pages: BTreeMap::new(), most: PAGES, clock: 0, end, links: None }
+    }
+
+    /// The same of a file that somebody relies on: whatever happens, it is as it was before [`Self::settle`] or as it is
+    /// after that. Everything but [`Self::link`] must go where nothing that counts refers to.
+    #[must_use]
+    pub fn ordered(self) -> Self {
+        Draft { links: Some(BTreeMap::new()), ..self }
+    }
+
+    /// The same with more pages in memory: for those who look here and there in tables of this length.
+    #[must_use]
+    pub fn with_room(self, len: u64) -> Self {
+        Draft { most: usize::try_from(len / PAGE).unwrap_or(PAGES).max(PAGES), ..self }
     }
 
     /// The file.
     pub fn file(&self) -> FileId {
         self.file
+    }
+
+    /// Whether it matters in which order changes reach the file.
+    pub fn is_ordered(&self) -> bool {
+        self.links.is_some()
+    }
+
+    /// References that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.links.as_ref().map_or(0, BTreeMap::len)
     }
 
     /// The bytes at `at`.
@@ -51,13 +85,20 @@ impl Draft {
 
     /// Fills `bytes` from `at`.
     pub fn read(&mut self, drive: &dyn Drive, at: u64, bytes: &mut [u8]) -> Result<()> {
-        let (mut at, mut rest) = (at, bytes);
+        let (mut here, mut rest) = (at, &mut *bytes);
         while !rest.is_empty() {
-            let have = self.page(drive, at)?.from(at);
+            let have = self.page(drive, here)?.from(here);
             let len = have.len().min(rest.len());
             let (now, then) = rest.split_at_mut(len);
             now.iter_mut().zip(have).for_each(|(to, from)| *to = *from);
-            (at, rest) = (at.saturating_add(wide(len)), then);
+            (here, rest) = (here.saturating_add(wide(len)), then);
+        }
+        let end = at.saturating_add(bytes.len() as u64);
+        for (link_at, link) in self.links.iter().flat_map(|all| all.range(at.saturating_sub(LINK_MAX)..end)) {
+            let (skip, from) = (link_at.saturating_sub(at), at.saturating_sub(*link_at));
+            let room = bytes.get_mut(narrow(skip)..).unwrap_or_default();
+            let link = link.get(narrow(from)..).unwrap_or_default();
+            room.iter_mut().zip(link).for_each(|(to, from)| *to = *from);
         }
         Ok(())
     }
@@ -75,6 +116,32 @@ impl Draft {
         Ok(())
     }
 
+    /// Turns over a reference: its bytes lie in one sector.
+    pub fn link(&mut self, drive: &dyn Drive, at: u64, bytes: &[u8]) -> Result<()> {
+        match &mut self.links {
+            Some(links) => {
+                links.insert(at, bytes.to_vec());
+                Ok(())
+            }
+            None => self.put(drive, at, bytes),
+        }
+    }
+
+    /// Writes everything, references last.
+    pub fn settle(&mut self, drive: &dyn Drive) -> Result<()> {
+        let links = self.links.as_mut().map(core::mem::take).unwrap_or_default();
+        self.flush(drive)?;
+        if links.is_empty() {
+            return Ok(());
+        }
+        drive.flush(self.file)?;
+        for (at, bytes) in &links {
+            self.put(drive, *at, bytes)?;
+        }
+        self.flush(drive)?;
+        drive.flush(self.file)
+    }
+
     /// Makes `len` bytes from `at` on zeroes, whatever was there.
     pub fn blank(&mut self, drive: &dyn Drive, at: u64, len: u64) -> Result<()> {
         const ZEROES: [u8; 4096] = [0; 4096];
@@ -90,7 +157,9 @@ impl Draft {
     /// Writes bytes at once, which begin and end at sectors.
     pub fn write_through(&mut self, drive: &dyn Drive, at: u64, bytes: &[u8]) -> Result<()> {
         let end = at.saturating_add(bytes.len() as u64);
-        for page in self.pages.iter_mut().filter(|page| page.at < end && page.at.saturating_add(PAGE) > at) {
+        let first = at.saturating_sub(at % PAGE);
+        self.pages.extend(self.hot.take().map(|page| (page.at, page)));
+        for (_, page) in self.pages.range_mut(first..end) {
             let from = at.max(page.at);
             let skip = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX);
             page.overlay(from, bytes.get(skip..).unwrap_or_default());
@@ -99,10 +168,10 @@ impl Draft {
         drive.write(Place { file: self.file, at }, bytes)
     }
 
-    /// Writes all changes.
+    /// Writes all changes but references that wait for their turn.
     pub fn flush(&mut self, drive: &dyn Drive) -> Result<()> {
-        self.pages.sort_by_key(|page| page.at);
-        for page in &mut self.pages {
+        self.pages.extend(self.hot.take().map(|page| (page.at, page)));
+        for page in self.pages.values_mut() {
             self.end = self.end.max(page.write(drive, self.file)?);
         }
         Ok(())
@@ -111,16 +180,18 @@ impl Draft {
     /// The page with the byte at `at`.
     fn page(&mut self, drive: &dyn Drive, at: u64) -> Result<&mut Page> {
         let start = at.saturating_sub(at % PAGE);
-        if self.pages.last().is_none_or(|page| page.at != start) {
-            let page = match self.pages.iter().position(|page| page.at == start) {
-                Some(known) => self.pages.remove(known),
+        if self.hot.as_ref().is_none_or(|page| page.at != start) {
+            self.pages.extend(self.hot.take().map(|page| (page.at, page)));
+            let page = match self.pages.remove(&start) {
+                Some(known) => known,
                 None => self.load(drive, start)?,
             };
-            self.pages.push(page);
+            self.clock = self.clock.saturating_add(1);
+            self.hot = Some(Page { used: self.clock, ..page });
         }
         // It has just been put there.
         let missing = || instar_wire::error::Kind::Corrupt.what("a page is missing");
-        self.pages.last_mut().ok_or_else(missing)
+        self.hot.as_mut().ok_or_else(missing)
     }
 
     fn load(&mut self, drive: &dyn Drive, at: u64) -> Result<Page> {
@@ -130,11 +201,22 @@ impl Draft {
             Some(inside) if have > 0 => drive.read(self.file, at, inside)?,
             _ => {}
         }
-        if self.pages.len() >= PAGES {
-            let mut oldest = self.pages.remove(0);
-            self.end = self.end.max(oldest.write(drive, self.file)?);
+        if self.pages.len() >= self.most {
+            self.make_room(drive)?;
         }
-        Ok(Page { at, bytes, changed: 0 })
+        Ok(Page { at, bytes, changed: 0, used: 0 })
+    }
+
+    /// Writes and forgets the pages that have not been used for longest, some at once.
+    fn make_room(&mut self, drive: &dyn Drive) -> Result<()> {
+        let mut ages: Vec<u64> = self.pages.values().map(|page| page.used).collect();
+        let (_, limit, _) = ages.select_nth_unstable(self.most / 16);
+        let limit = *limit;
+        for page in self.pages.values_mut().filter(|page| page.used <= limit) {
+            self.end = self.end.max(page.write(drive, self.file)?);
+        }
+        self.pages.retain(|_, page| page.used > limit);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::bitmap::Bitmap;
 use crate::census::{Census, Scope};
+use crate::edit::Edit;
 use crate::file::File;
 use crate::layer::Layer;
 use crate::measure::Content;
@@ -144,6 +145,10 @@ pub trait Image {
     /// Where bytes of its disk may go. Asked once, of an image whose file may be written.
     fn target(&self) -> Result<Box<dyn Target>> {
         Err(Kind::Unsupported.what("images of this format are read, not written"))
+    }
+    /// What changes it where it stands. Asked once, of an image whose file may be written.
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        Err(Kind::Unsupported.what("images of this format are not changed"))
     }
     /// Where the bytes of an internal snapshot are: of the one with that number in the order of [`Self::snapshots`].
     fn snapshot(&self, number: usize) -> Result<Box<dyn Layer>> {
