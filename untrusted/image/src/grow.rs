@@ -252,7 +252,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         let entry = self.blocks.packed_entry(number, at, len)?;
         self.set(drive, &slot, &entry)?;
         self.added = self.added.saturating_add(1);
-        Ok(Spot { place: Place { file: self.draft.file(), at }, tweak: None, rest: Rest::There })
+        Ok(Spot { place: Place { file: self.draft.file(), at }, tweak: None, rest: Rest::There, is_fresh: true })
     }
 
     fn start(&mut self, drive: &dyn Drive) -> Result<()> {
@@ -268,7 +268,8 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         self.change(drive)?;
         let mut room = Room { drive, draft: &mut self.draft, end: &mut self.end };
         let rest = self.blocks.touch(&mut room, touch)?;
-        Ok(Spot { place: place.ahead(touch.skip), tweak: tweak.map(|at| at.saturating_add(touch.skip)), rest })
+        let tweak = tweak.map(|at| at.saturating_add(touch.skip));
+        Ok(Spot { place: place.ahead(touch.skip), tweak, rest, is_fresh: rest != Rest::There })
     }
 
     /// Sets the entry of a block; what became of it is the caller's business.

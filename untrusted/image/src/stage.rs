@@ -291,8 +291,8 @@ impl<'c> Stage<'c> {
         let is_zero = run.iter().all(|part| part.hold == Hold::Zero);
         let what = if is_zero { What::Zeroes } else { What::Data };
         let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
-        let is_fresh = spot.rest != Rest::There;
-        let is_blank = if is_fresh { self.manner.is_clean } else { self.manner.is_zero };
+        let is_old = spot.rest == Rest::There;
+        let is_blank = if is_old { self.manner.is_zero } else { spot.is_fresh && self.manner.is_clean };
         let skips = is_blank && spot.tweak.is_none();
         let mut regions = Vec::new();
         let around = |at: u64, end: u64| {

@@ -39,7 +39,7 @@ impl Target for Straight {
     fn fixed(&self, at: u64) -> Option<(u64, Spot)> {
         let row = self.rows.get(self.rows.partition_point(|row| row.range.end <= at))?;
         let place = row.start.ahead(at.saturating_sub(row.range.start));
-        Some((row.range.end.saturating_sub(at), Spot { place, tweak: None, rest: Rest::There }))
+        Some((row.range.end.saturating_sub(at), Spot { place, tweak: None, rest: Rest::There, is_fresh: false }))
     }
 
     fn reserve(&mut self, _drive: &dyn Drive, at: u64, _len: u64, _what: What) -> Result<Option<Spot>> {

@@ -37,6 +37,17 @@ pub trait Target: Send {
         Err(Kind::Unsupported.what("images of this format have no bitmaps"))
     }
 
+    /// How much waits for everything to be written that has been given a place.
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    /// All that has been given a place has been written: what leads to it may be written too.
+    fn settle(&mut self, drive: &dyn Drive) -> Result<()> {
+        let _ = drive;
+        Ok(())
+    }
+
     /// Nothing more will be written: whatever has not been said in the file yet is said now.
     fn seal(&mut self, drive: &dyn Drive) -> Result<()>;
 
@@ -76,6 +87,8 @@ pub struct Spot {
     pub tweak: Option<u64>,
     /// What the rest of the unit has there.
     pub rest: Rest,
+    /// Nothing has ever been written there.
+    pub is_fresh: bool,
 }
 
 /// What has to be done for the bytes of a unit that are not written, now that it has got a place.
@@ -83,7 +96,7 @@ pub struct Spot {
 pub enum Rest {
     /// Nothing: they are there.
     There,
-    /// They are zeroes, and nothing has been written there before.
+    /// They are zeroes.
     Zeroes,
     /// They are to be brought from the layer below.
     Below,

@@ -21,6 +21,8 @@ use instar_wire::op::convert::{self, Bitmaps, Event, Progress, Request, Trouble}
 use instar_wire::op::dd;
 use spinning_top::Spinlock;
 
+/// References to what has been written that may wait to be written themselves.
+const WAITING_MAX: usize = 1 << 16;
 /// What is moved at once where it is told how much has been moved.
 const PIECE: u64 = 2 << 20;
 /// It is told whenever a lane has moved one of so many parts of the whole.
@@ -232,11 +234,22 @@ impl Job<'_> {
         if !turns.wait(piece.turn, lane.hand.drive)? {
             return Ok(());
         }
-        let reserved = stage.reserve(&mut **target.lock());
+        let drive = lane.hand.drive;
+        let mut target = target.lock();
+        if target.waiting() >= WAITING_MAX {
+            if !turns.wait_for_others(piece.turn, drive)? {
+                return Ok(());
+            }
+            target.settle(drive)?;
+        }
+        let reserved = stage.reserve(&mut **target);
+        drop(target);
         if reserved.is_ok() {
             turns.pass();
         }
-        lane.told_at(piece.at, reserved.and_then(|()| stage.write()))
+        lane.told_at(piece.at, reserved.and_then(|()| stage.write()))?;
+        turns.done();
+        Ok(())
     }
 
     fn manner(&self) -> Manner {

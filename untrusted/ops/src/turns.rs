@@ -11,6 +11,8 @@ const LOOKS: u32 = 2000;
 #[derive(Default)]
 pub struct Turns {
     next: AtomicU64,
+    /// Shares that are done altogether.
+    done: AtomicU64,
     stopped: AtomicBool,
 }
 
@@ -29,6 +31,22 @@ impl Turns {
             }
             drive.pause()?;
         }
+    }
+
+    /// Whoever has turn `number` waits until all shares before are done altogether; false if they will not be.
+    pub fn wait_for_others(&self, number: u64, drive: &dyn Drive) -> Result<bool> {
+        while self.done.load(Ordering::Acquire) != number {
+            if self.is_stopped() {
+                return Ok(false);
+            }
+            drive.pause()?;
+        }
+        Ok(true)
+    }
+
+    /// A share is done altogether.
+    pub fn done(&self) {
+        self.done.fetch_add(1, Ordering::Release);
     }
 
     /// Whoever has the turn gives it to the next.

@@ -48,7 +48,12 @@ impl Target for Disk {
         } else {
             Rest::There
         };
-        Ok(Some(Spot { place: self.start.ahead(at), tweak: Some(self.tweak.saturating_add(at)), rest }))
+        Ok(Some(Spot {
+            place: self.start.ahead(at),
+            tweak: Some(self.tweak.saturating_add(at)),
+            rest,
+            is_fresh: rest != Rest::There,
+        }))
     }
 
     fn seal(&mut self, _drive: &dyn Drive) -> Result<()> {

@@ -1,22 +1,42 @@
 //! The clusters of an image's file that are given out and given back, and the counts that say so.
 
-use super::disk::{Header, REFCOUNT_TABLE_OFFSET};
+mod blocks;
+
+use super::disk::REFCOUNT_TABLE_OFFSET;
 use super::open::{Layout, Table};
-use alloc::vec;
 use alloc::vec::Vec;
-use core::mem::offset_of;
 use instar_image::draft::Draft;
-use instar_image::num::{bounded, power, wide};
+use instar_image::num::{bounded, power};
 use instar_image::{Drive, Error, File, FileId, Kind, Result};
 
-/// Counts that are written at once.
-const PIECE: usize = 4096;
 /// The longest table of reference counts, in bytes.
 const TABLE_MAX: u64 = 8 << 20;
 /// The longest cluster.
 const LEN_MAX: u64 = 2 << 20;
+/// Bytes of tables that are kept in memory where all counts may be changed.
+const ROOM: u64 = 64 << 20;
 
-/// Who gives clusters out, one behind the other at the end of the file.
+/// How counts may be changed, and so where clusters come from.
+enum Manner {
+    /// Where they are, and at any time: nobody relies on the image yet. Clusters are given out one behind the other.
+    Loose,
+    /// Where they are: more users at any time, fewer only when references have been turned over.
+    Ordered {
+        /// Clusters that will have a user less, as ranges of their numbers.
+        released: Vec<(u64, u64)>,
+        /// What makes new blocks known, which must be true before any reference relies on them.
+        ties: Vec<(u64, Vec<u8>)>,
+    },
+    /// In copies of their blocks, which all take effect at once with the header.
+    Shadow {
+        /// The blocks as the file has them.
+        former: Vec<u64>,
+        /// Which blocks are copies.
+        copied: Vec<bool>,
+    },
+}
+
+/// Who gives clusters out.
 pub struct Clusters {
     /// All tables of the image.
     pub draft: Draft,
@@ -29,10 +49,17 @@ pub struct Clusters {
     table_at: u64,
     table_clusters: u64,
     blocks: Vec<u64>,
-    /// The number of the next cluster that nobody has.
+    /// The number behind the last cluster that has been given out.
     next: u64,
+    /// No cluster before this one is free.
+    hint: u64,
+    /// Where the file ended when it was opened.
+    new_from: u64,
     /// A cluster before it that was given back.
     spare: Option<u64>,
+    /// Counts of clusters in a row that have yet to be set.
+    owed: Vec<(u64, u64, u64)>,
+    manner: Manner,
 }
 
 fn full() -> Error {
@@ -43,24 +70,37 @@ impl Clusters {
     /// Of a new image, whose first three clusters are header, table and block of counts.
     pub fn fresh(drive: &dyn Drive, file: FileId, bits: u32, order: u32) -> Result<Clusters> {
         let len = power(bits);
-        let blocks = Vec::from([len.saturating_mul(2)]);
-        let (start, table_clusters) = (0, 1);
-        let draft = Draft::new(file, 0);
-        let mut all =
-            Clusters { draft, start, bits, order, table_at: len, table_clusters, blocks, next: 3, spare: None };
+        let mut all = Clusters {
+            draft: Draft::new(file, 0),
+            start: 0,
+            bits,
+            order,
+            table_at: len,
+            table_clusters: 1,
+            blocks: Vec::from([len.saturating_mul(2)]),
+            next: 3,
+            hint: 3,
+            new_from: 0,
+            spare: None,
+            owed: Vec::new(),
+            manner: Manner::Loose,
+        };
         all.draft.blank(drive, len, len.saturating_mul(2))?;
         all.draft.put(drive, len, &len.saturating_mul(2).to_be_bytes())?;
-        all.count(drive, 0, 3, 1)?;
+        all.set(drive, 0, 3, 1)?;
         Ok(all)
     }
 
-    /// Of an image that is there.
+    /// Of an image that nobody relies on yet.
     pub fn open(file: &File<'_>, layout: &Layout) -> Result<Clusters> {
         let (Table { at, count }, place) = (layout.refcounts, file.place(0));
         let bytes = file.read_vec(at, bounded(count.saturating_mul(8), TABLE_MAX, full)?)?;
         let words = bytes.as_chunks::<8>().0.iter();
         let blocks: Vec<u64> = words.map(|word| u64::from_be_bytes(*word) & REFCOUNT_TABLE_OFFSET).collect();
-        let used = used(file, layout, &blocks)?;
+        if blocks.iter().any(|at| !at.is_multiple_of(layout.cluster_len) || *at > i64::MAX.unsigned_abs()) {
+            return Err(Kind::Corrupt.what("a block of counts is not where one can be").file(file.id()));
+        }
+        let used = blocks::used(file, layout, &blocks)?;
         Ok(Clusters {
             draft: Draft::new(place.file, place.at.saturating_add(file.len())),
             start: place.at,
@@ -70,16 +110,36 @@ impl Clusters {
             table_clusters: count.saturating_mul(8) / layout.cluster_len,
             blocks,
             next: file.len().div_ceil(layout.cluster_len).max(used),
+            // The header is nobody's to give out, whatever its count says.
+            hint: 1,
+            new_from: file.len().next_multiple_of(layout.cluster_len),
             spare: None,
+            owed: Vec::new(),
+            manner: Manner::Loose,
         })
+    }
+
+    /// The same of one that is changed where it stands.
+    #[must_use]
+    pub fn ordered(self) -> Clusters {
+        let manner = Manner::Ordered { released: Vec::new(), ties: Vec::new() };
+        Clusters { draft: self.draft.ordered(), manner, ..self }
+    }
+
+    /// The same where counts change of clusters that are in use, which must not be seen before all have changed.
+    #[must_use]
+    pub fn shadow(self) -> Clusters {
+        let manner = Manner::Shadow { former: self.blocks.clone(), copied: Vec::new() };
+        Clusters { draft: self.draft.with_room(ROOM), manner, ..self }
     }
 
     fn len(&self) -> u64 {
         power(self.bits)
     }
 
-    fn per_block(&self) -> u64 {
-        self.len().saturating_mul(8) >> self.order
+    /// A byte of the image in its file.
+    fn place(&self, at: u64) -> u64 {
+        self.start.saturating_add(at)
     }
 
     /// Where the clusters end that have been given out.
@@ -87,11 +147,21 @@ impl Clusters {
         self.next.saturating_mul(self.len())
     }
 
+    /// Whether a cluster that has been given out lies where the file had nothing.
+    pub fn is_fresh(&self, at: u64) -> bool {
+        at >= self.new_from
+    }
+
+    /// The largest count.
+    pub fn most(&self) -> u64 {
+        u64::MAX >> 64u32.saturating_sub(1u32.wrapping_shl(self.order)).min(63)
+    }
+
     /// A cluster that was given back by moving the table, or a new one.
     pub fn reuse(&mut self, drive: &dyn Drive) -> Result<u64> {
         match self.spare.take() {
             Some(at) => {
-                self.count(drive, at >> self.bits, 1, 1)?;
+                self.set(drive, at >> self.bits, 1, 1)?;
                 Ok(at)
             }
             None => self.claim(drive, 1),
@@ -113,176 +183,130 @@ impl Clusters {
 
     /// So many clusters in a row: where the first begins.
     pub fn claim(&mut self, drive: &dyn Drive, count: u64) -> Result<u64> {
-        let first = self.next;
-        self.next = first.checked_add(count).ok_or_else(full)?;
-        let last = self.next.checked_mul(self.len()).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full);
-        last?;
-        self.count(drive, first, count, 1)?;
+        let first = self.find(drive, count)?;
+        self.set(drive, first, count, 1)?;
         Ok(first.saturating_mul(self.len()))
     }
 
-    /// The same for one cluster more that goes on where the one before ends, or for one elsewhere.
+    /// The number of the first of so many clusters in a row that nobody has, and that nobody had before the change.
+    fn find(&mut self, drive: &dyn Drive, count: u64) -> Result<u64> {
+        let mut run = 0u64;
+        if !matches!(self.manner, Manner::Loose) {
+            let mut at = self.hint;
+            while at < self.next {
+                let (len, is_free) = self.alike(drive, at, self.next.saturating_sub(at))?;
+                run = if is_free { run.saturating_add(len) } else { 0 };
+                if run >= count {
+                    let first = at.saturating_add(len).saturating_sub(run);
+                    if count == 1 {
+                        self.hint = first.saturating_add(1);
+                    }
+                    return Ok(first);
+                }
+                at = at.saturating_add(len.max(1));
+            }
+            if count == 1 {
+                self.hint = self.next;
+            }
+        }
+        let first = self.next.saturating_sub(run);
+        let next = first.checked_add(count).ok_or_else(full)?;
+        next.checked_mul(self.len()).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+        self.next = next;
+        Ok(first)
+    }
+
+    /// One user more for a cluster; false if it has as many as can be counted.
     pub fn count_once_more(&mut self, drive: &dyn Drive, at: u64) -> Result<bool> {
         let cluster = at >> self.bits;
-        let (was, most) = (self.counted(drive, cluster)?, self.most());
-        if was >= most {
+        let was = self.counted(drive, cluster)?;
+        if was >= self.most() {
             return Ok(false);
         }
-        self.count(drive, cluster, 1, was.saturating_add(1))?;
+        self.set(drive, cluster, 1, was.saturating_add(1))?;
         Ok(true)
     }
 
     /// One user less of the clusters that have bytes in this range.
     pub fn release(&mut self, drive: &dyn Drive, at: u64, len: u64) -> Result<()> {
-        let (first, last) = (at >> self.bits, at.saturating_add(len.max(1)).saturating_sub(1) >> self.bits);
-        for cluster in first..=last {
-            let was = self.counted(drive, cluster)?;
-            self.count(drive, cluster, 1, was.saturating_sub(1))?;
-        }
-        Ok(())
-    }
-
-    /// The largest count.
-    fn most(&self) -> u64 {
-        u64::MAX >> 64u32.saturating_sub(1u32.wrapping_shl(self.order)).min(63)
-    }
-
-    /// How many users a cluster has.
-    pub fn counted(&mut self, drive: &dyn Drive, cluster: u64) -> Result<u64> {
-        let (number, index) = (cluster / self.per_block().max(1), cluster % self.per_block().max(1));
-        let at = usize::try_from(number).ok().and_then(|number| self.blocks.get(number)).copied().unwrap_or(0);
-        if at == 0 {
-            return Ok(0);
-        }
-        let (byte, shift, width) = self.bit(index);
-        let mut word = [0; 8];
-        let bytes = usize::try_from(width.div_ceil(8)).unwrap_or(8);
-        let room = word.get_mut(8usize.saturating_sub(bytes)..).unwrap_or_default();
-        self.draft.read(drive, self.start.saturating_add(at).saturating_add(byte), room)?;
-        Ok(u64::from_be_bytes(word) >> shift & self.most())
-    }
-
-    /// Where the count with this number stands in its block: the byte, the bit in it, and how many bits.
-    fn bit(&self, index: u64) -> (u64, u32, u32) {
-        let width = 1u32.wrapping_shl(self.order);
-        let bit = index << self.order;
-        (bit / 8, u32::try_from(bit % 8).unwrap_or(0), width)
-    }
-
-    /// Sets the counts of clusters in a row.
-    fn count(&mut self, drive: &dyn Drive, first: u64, count: u64, value: u64) -> Result<()> {
-        let per_block = self.per_block().max(1);
-        let (mut at, end) = (first, first.saturating_add(count));
-        while at < end {
-            let block = self.block(drive, at / per_block)?;
-            let left = per_block.saturating_sub(at % per_block).min(end.saturating_sub(at));
-            self.fill(drive, block, at % per_block, left, value)?;
-            at = at.saturating_add(left);
-        }
-        Ok(())
-    }
-
-    /// Sets counts in a block.
-    fn fill(&mut self, drive: &dyn Drive, block: u64, index: u64, count: u64, value: u64) -> Result<()> {
-        let block = self.start.saturating_add(block);
-        let (mut index, mut left) = (index, count);
-        if self.order < 3 {
-            // Single counts at both ends, whole bytes between them.
-            let per_byte = 8u64 >> self.order;
-            let same = (0..per_byte).fold(0u64, |byte, number| byte | value << (number << self.order));
-            while left > 0 {
-                let (byte, shift, _) = self.bit(index);
-                if shift == 0 && left >= per_byte {
-                    let bytes = (left / per_byte).min(wide(PIECE));
-                    let run = vec![u8::try_from(same).unwrap_or(0); usize::try_from(bytes).unwrap_or(0)];
-                    self.draft.put(drive, block.saturating_add(byte), &run)?;
-                    let counts = bytes.saturating_mul(per_byte);
-                    (index, left) = (index.saturating_add(counts), left.saturating_sub(counts));
-                    continue;
-                }
-                let [was] = self.draft.get(drive, block.saturating_add(byte))?;
-                let mask = self.most() << shift;
-                let now = u64::from(was) & !mask | value << shift & mask;
-                self.draft.put(drive, block.saturating_add(byte), &[u8::try_from(now & 0xff).unwrap_or(0)])?;
-                (index, left) = (index.saturating_add(1), left.saturating_sub(1));
+        let (first, end) =
+            (at >> self.bits, (at.saturating_add(len.max(1)).saturating_sub(1) >> self.bits).saturating_add(1));
+        if let Manner::Ordered { released, .. } = &mut self.manner {
+            match released.last_mut() {
+                Some((_, last)) if *last == first => *last = end,
+                _ => released.push((first, end)),
             }
             return Ok(());
         }
-        let width = 1usize.wrapping_shl(self.order) / 8;
-        let word = value.to_be_bytes();
-        let one = word.get(8usize.saturating_sub(width)..).unwrap_or_default();
-        while left > 0 {
-            let counts = left.min(wide(PIECE / width.max(1)));
-            let run = one.repeat(usize::try_from(counts).unwrap_or(0));
-            self.draft.put(drive, block.saturating_add(index.saturating_mul(wide(width))), &run)?;
-            (index, left) = (index.saturating_add(counts), left.saturating_sub(counts));
+        self.uncount(drive, first, end)
+    }
+
+    fn uncount(&mut self, drive: &dyn Drive, first: u64, end: u64) -> Result<()> {
+        for cluster in first..end {
+            let was = self.counted(drive, cluster)?;
+            self.set(drive, cluster, 1, was.saturating_sub(1))?;
         }
         Ok(())
     }
 
-    /// Where the block of counts with this number lies; made if there is none.
-    fn block(&mut self, drive: &dyn Drive, number: u64) -> Result<u64> {
-        let index = usize::try_from(number).map_err(|_| full())?;
-        match self.blocks.get(index) {
-            Some(at) if *at != 0 => return Ok(*at),
-            _ => {}
-        }
-        let capacity = self.table_clusters.saturating_mul(self.len()) / 8;
-        if number >= capacity {
-            self.grow(drive, number)?;
-            return self.block(drive, number);
-        }
-        let own = self.next;
-        self.next = own.saturating_add(1);
-        let at = own.checked_mul(self.len()).ok_or_else(full)?;
-        if self.blocks.len() <= index {
-            self.blocks.resize(index.saturating_add(1), 0);
-        }
-        if let Some(entry) = self.blocks.get_mut(index) {
-            *entry = at;
-        }
-        self.draft.blank(drive, self.start.saturating_add(at), self.len())?;
-        let entry_at = self.table_at.saturating_add(number.saturating_mul(8));
-        self.draft.put(drive, self.start.saturating_add(entry_at), &at.to_be_bytes())?;
-        self.count(drive, own, 1, 1)?;
-        Ok(at)
+    /// What waits until [`Self::settle`]: references that are turned over, and what is given back.
+    pub fn waiting(&self) -> usize {
+        let released = match &self.manner {
+            Manner::Ordered { released, .. } => released.len(),
+            _ => 0,
+        };
+        self.draft.waiting().saturating_add(released)
     }
 
-    /// A longer table, so that it has an entry with this number.
-    fn grow(&mut self, drive: &dyn Drive, number: u64) -> Result<()> {
-        let have = self.table_clusters.saturating_mul(self.len()) / 8;
-        let entries = if number < have { have } else { number.saturating_add(1).max(have / 2 * 3) };
-        let clusters = entries.saturating_mul(8).div_ceil(self.len());
+    /// Makes all changes that wait, in their order, and durable but for what is given back.
+    pub fn settle(&mut self, drive: &dyn Drive) -> Result<()> {
+        let file = self.draft.file();
+        if let Manner::Ordered { ties, .. } = &mut self.manner
+            && !ties.is_empty()
+        {
+            let ties = core::mem::take(ties);
+            self.draft.flush(drive)?;
+            drive.flush(file)?;
+            for (at, bytes) in &ties {
+                self.draft.put(drive, *at, bytes)?;
+            }
+            self.draft.flush(drive)?;
+            drive.flush(file)?;
+        }
+        self.draft.settle(drive)?;
+        if let Manner::Ordered { released, .. } = &mut self.manner {
+            for (first, end) in core::mem::take(released) {
+                self.uncount(drive, first, end)?;
+                self.hint = self.hint.min(first);
+            }
+            // Whoever uses them again must not find them given back by halves.
+            self.draft.flush(drive)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all that a header will lead to, and makes it durable: the header has to say where the table lies then.
+    pub fn publish(&mut self, drive: &dyn Drive) -> Result<()> {
+        let (old, old_clusters) = self.table();
+        let mut clusters;
+        loop {
+            clusters = self.blocks.len().div_ceil(usize::try_from(self.len() / 8).unwrap_or(1)).max(1) as u64;
+            clusters = clusters.max(old_clusters);
+            let at = self.claim(drive, clusters)?;
+            // Its own counts may have needed one more block.
+            if (self.blocks.len() as u64) <= clusters.saturating_mul(self.len()) / 8 {
+                self.table_at = at;
+                break;
+            }
+            self.release(drive, at, clusters.saturating_mul(self.len()))?;
+        }
         if clusters.saturating_mul(self.len()) > TABLE_MAX {
             return Err(full());
         }
-        let (old, old_clusters) = (self.table_at, self.table_clusters);
-        let first = self.next;
-        self.next = first.saturating_add(clusters);
-        (self.table_at, self.table_clusters) = (first.saturating_mul(self.len()), clusters);
-        let at = self.start.saturating_add(self.table_at);
-        self.draft.blank(drive, at, clusters.saturating_mul(self.len()))?;
-        let words: Vec<u8> = self.blocks.iter().flat_map(|at| at.to_be_bytes()).collect();
-        self.draft.put(drive, at, &words)?;
-        let field = |offset: usize| self.start.saturating_add(wide(offset));
-        let (place, len) =
-            (field(offset_of!(Header, refcount_table_offset)), field(offset_of!(Header, refcount_table_clusters)));
-        self.draft.put(drive, place, &self.table_at.to_be_bytes())?;
-        self.draft.put(drive, len, &u32::try_from(clusters).unwrap_or(0).to_be_bytes())?;
-        self.count(drive, first, clusters, 1)?;
-        self.release(drive, old, old_clusters.saturating_mul(self.len()))
+        self.release(drive, old, old_clusters.saturating_mul(self.len()))?;
+        self.table_clusters = clusters;
+        self.put_table(drive)?;
+        self.draft.flush(drive)?;
+        drive.flush(self.draft.file())
     }
-}
-
-/// The number behind the last cluster that is counted; some that are not may be among those before it.
-fn used(file: &File<'_>, layout: &Layout, blocks: &[u64]) -> Result<u64> {
-    let per_block = layout.cluster_len.saturating_mul(8) >> layout.refcount_order;
-    for (number, at) in blocks.iter().enumerate().rev().filter(|(_, at)| **at != 0) {
-        let bytes = file.read_vec(*at, bounded(layout.cluster_len, LEN_MAX, full)?)?;
-        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-            let counts = (wide(last).saturating_add(1).saturating_mul(8) >> layout.refcount_order).max(1);
-            return Ok(wide(number).saturating_mul(per_block).saturating_add(counts));
-        }
-    }
-    Ok(0)
 }

@@ -57,7 +57,8 @@ impl Format for Qcow2 {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
-        Ok(Box::new(Qcow2Image { file, checked, key: options.key.clone(), lock: OnceCell::new() }))
+        let (key, is_there) = (options.key.clone(), options.for_writing());
+        Ok(Box::new(Qcow2Image { file, checked, key, is_there, lock: OnceCell::new() }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -74,6 +75,8 @@ struct Qcow2Image<'a> {
     file: File<'a>,
     checked: Checked,
     key: Option<Secret>,
+    /// It was there before: whoever relies on it must not be let down halfway.
+    is_there: bool,
     /// What the key has opened, once it was asked to.
     lock: OnceCell<Option<Lock>>,
 }
@@ -138,6 +141,7 @@ impl Image for Qcow2Image<'_> {
         }
         let map = self.whole_map(layout.l1)?;
         let clusters = Clusters::open(&self.file, layout)?;
+        let clusters = if self.is_there { clusters.ordered() } else { clusters };
         let is_over = self.checked.backing.is_some();
         let Checked { extensions, bitmaps, .. } = &self.checked;
         let head = Head::read(&self.file, layout, extensions.bitmaps.as_ref(), bitmaps)?;

@@ -87,7 +87,7 @@ impl Ledger for Counts<'_, '_> {
 
 /// The count with that number in eight bytes. Those of less than a byte stand from the lowest bit of each byte on.
 #[inline]
-fn one(word: &[u8; 8], order: u32, index: u64) -> u64 {
+pub fn one(word: &[u8; 8], order: u32, index: u64) -> u64 {
     let index = u32::try_from(index).unwrap_or(0);
     let bits = 1u32.wrapping_shl(order);
     let mask = u64::MAX.checked_shr(64u32.saturating_sub(bits)).unwrap_or(u64::MAX);

@@ -90,7 +90,7 @@ impl Writing {
             self.clusters.draft.put(drive, self.place(new), &bytes)?;
             self.clusters.release(drive, old, len)?;
         }
-        self.clusters.draft.put(drive, lead_at, &(new | L2_COPIED).to_be_bytes())?;
+        self.clusters.draft.link(drive, lead_at, &(new | L2_COPIED).to_be_bytes())?;
         Ok(Some(new))
     }
 
@@ -109,10 +109,10 @@ impl Writing {
 
     fn set(&mut self, drive: &dyn Drive, entry: Entry) -> Result<()> {
         self.is_changed = true;
-        self.clusters.draft.put(drive, entry.at, &entry.word.to_be_bytes())?;
+        let (word, parts) = (entry.word.to_be_bytes(), entry.parts.to_be_bytes());
         match self.map.extended {
-            true => self.clusters.draft.put(drive, entry.at.saturating_add(8), &entry.parts.to_be_bytes()),
-            false => Ok(()),
+            true => self.clusters.draft.link(drive, entry.at, [word, parts].as_flattened()),
+            false => self.clusters.draft.link(drive, entry.at, &word),
         }
     }
 
@@ -182,11 +182,16 @@ impl Writing {
         let mut rest = self.rest(&entry, skip);
         let covered = self.parts(skip, len);
         let owned = entry.host().filter(|_| entry.word & L2_COPIED != 0);
+        let mut is_fresh = false;
         let host = match owned {
             Some(host) => host,
             None => {
                 let old = entry;
                 let host = if self.map.data.is_some() { guest } else { self.clusters.claim(drive, 1)? };
+                is_fresh = match self.map.data {
+                    None => self.clusters.is_fresh(host),
+                    Some(_) => !self.clusters.draft.is_ordered(),
+                };
                 entry.word = host | L2_COPIED;
                 let is_packed = old.word & L2_COMPRESSED != 0;
                 if self.map.extended && (is_packed || entry.parts & L2_ALL & !covered != 0) {
@@ -206,7 +211,8 @@ impl Writing {
         }
         self.set(drive, entry)?;
         let Source::Raw { place, tweak, .. } = self.map.raw(host, guest) else { return Ok(None) };
-        Ok(Some(Spot { place: place.ahead(skip), tweak: tweak.map(|at| at.saturating_add(skip)), rest }))
+        let (place, tweak) = (place.ahead(skip), tweak.map(|at| at.saturating_add(skip)));
+        Ok(Some(Spot { place, tweak, rest, is_fresh }))
     }
 
     /// Copies a shared cluster's bytes to a new one, as they are.
@@ -282,7 +288,7 @@ impl Writing {
         entry.parts = 0;
         self.set(drive, entry)?;
         self.let_go(drive, old)?;
-        Ok(Some(Spot { place: self.map.tables.ahead(host), tweak: None, rest: Rest::There }))
+        Ok(Some(Spot { place: self.map.tables.ahead(host), tweak: None, rest: Rest::There, is_fresh: true }))
     }
 
     /// Room for packed bytes from `end` on, or in a new cluster.
@@ -317,9 +323,26 @@ impl Target for Writing {
         }
     }
 
+    fn waiting(&self) -> usize {
+        self.clusters.waiting()
+    }
+
+    fn settle(&mut self, drive: &dyn Drive) -> Result<()> {
+        // No reference leads beyond the end of the file.
+        let end = self.place(self.clusters.end());
+        if drive.length(self.map.tables.file)? < end {
+            drive.set_length(self.map.tables.file, end)?;
+        }
+        self.map.data.map_or(Ok(()), |data| drive.flush(data.file))?;
+        self.clusters.settle(drive)
+    }
+
     fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
         if !self.is_changed {
             return Ok(());
+        }
+        if self.clusters.draft.is_ordered() {
+            return self.settle(drive);
         }
         self.clusters.draft.flush(drive)?;
         // What was packed last may end before its cluster does.

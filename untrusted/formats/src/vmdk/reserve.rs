@@ -137,7 +137,7 @@ impl Part {
         let found = match &mut self.body {
             Spread::Row(row) => {
                 let place = row.start.ahead(at.saturating_sub(row.range.start));
-                return Ok(Some(Spot { place, tweak: None, rest: Rest::There }));
+                return Ok(Some(Spot { place, tweak: None, rest: Rest::There, is_fresh: false }));
             }
             Spread::Grains(growing) => growing.reserve(drive, at, len, what),
             Spread::Stream(stream) => stream.reserve(at, is_whole, what, drive),
@@ -213,7 +213,7 @@ impl Target for Disk {
     fn fixed(&self, at: u64) -> Option<(u64, Spot)> {
         let Part { range, body: Spread::Row(row), .. } = self.parts.get(self.part(at))? else { return None };
         let place = row.start.ahead(at.saturating_sub(range.start));
-        Some((range.end.saturating_sub(at), Spot { place, tweak: None, rest: Rest::There }))
+        Some((range.end.saturating_sub(at), Spot { place, tweak: None, rest: Rest::There, is_fresh: false }))
     }
 
     fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>> {

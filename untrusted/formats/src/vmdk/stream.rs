@@ -94,7 +94,7 @@ impl Stream {
             _ => return Err(taken(self.file)),
         }
         self.end = self.end.checked_add(len).ok_or_else(|| full(self.file))?;
-        Ok((len > 0).then_some(Spot { place, tweak: None, rest: Rest::There }))
+        Ok((len > 0).then_some(Spot { place, tweak: None, rest: Rest::There, is_fresh: true }))
     }
 
     /// All behind the text goes: nobody looks there any more, and what is written next to it is in zeroes.
