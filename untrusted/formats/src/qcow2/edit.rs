@@ -1,20 +1,49 @@
 //! Changes of an image that is there: header extensions, and what they lead to.
 
+mod snapshot;
+mod tree;
+mod work;
+
+use super::Qcow2Image;
 use super::bitmaps;
 use super::disk::{
     BITMAP_AUTO, BITMAP_ENTRY_ONES, BITMAPS, Bitmap as DiskBitmap, Bitmaps, EXT_BITMAPS, Extension, Header,
 };
 use super::extensions::{self, Directory};
-use super::open::Layout;
+use super::open::{L1_LEN_MAX, Layout};
 use super::reserve::Writing;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::bitmap::Bitmap;
+use instar_image::edit::NewSnapshot;
 use instar_image::num::wide;
 use instar_image::target::ReadBits;
-use instar_image::{Drive, Error, File, Kind, Place, Result};
+use instar_image::{Drive, Edit, Error, File, Kind, Place, Result};
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+/// The most entries of an L1 table.
+const L1_ENTRIES_MAX: u64 = L1_LEN_MAX / 8;
+
+/// Whoever changes an image that is there.
+pub struct Editor<'e, 'a> {
+    /// The image.
+    pub image: &'e Qcow2Image<'a>,
+}
+
+impl Edit for Editor<'_, '_> {
+    fn take_snapshot(&mut self, drive: &dyn Drive, new: &NewSnapshot<'_>) -> Result<()> {
+        self.take(drive, new)
+    }
+
+    fn apply_snapshot(&mut self, drive: &dyn Drive, number: usize) -> Result<()> {
+        self.apply(drive, number)
+    }
+
+    fn delete_snapshot(&mut self, drive: &dyn Drive, number: usize) -> Result<()> {
+        self.delete(drive, number)
+    }
+}
 
 /// The most bitmaps that an image can have.
 const BITMAPS_MAX: usize = 65535;

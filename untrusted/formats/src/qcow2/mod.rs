@@ -31,13 +31,13 @@ use clusters::Clusters;
 use core::cell::OnceCell;
 use core::ops::Range;
 use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
-use edit::Head;
+use edit::{Editor, Head};
 use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Recipe, Result, Scope,
-    Secret, Site, Target, info,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Recipe, Result,
+    Scope, Secret, Site, Target, info,
 };
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
@@ -130,15 +130,7 @@ impl Image for Qcow2Image<'_> {
 
     fn target(&self) -> Result<Box<dyn Target>> {
         let Checked { layout, .. } = &self.checked;
-        let not = |words: &'static str| Kind::Unsupported.what(words).file(self.file.id());
-        if layout.incompatible & CORRUPT != 0 {
-            return Err(not("Image is corrupt; cannot be opened read/write"));
-        }
-        if layout.incompatible & DIRTY != 0 {
-            return Err(not(
-                "the image was not closed properly: it has to be checked and repaired before it is written",
-            ));
-        }
+        self.refuse_unsound()?;
         let map = self.whole_map(layout.l1)?;
         let clusters = Clusters::open(&self.file, layout)?;
         let clusters = if self.is_there { clusters.ordered() } else { clusters };
@@ -146,6 +138,11 @@ impl Image for Qcow2Image<'_> {
         let Checked { extensions, bitmaps, .. } = &self.checked;
         let head = Head::read(&self.file, layout, extensions.bitmaps.as_ref(), bitmaps)?;
         Ok(Box::new(Writing { map, clusters, is_over, head, packed_end: None, is_changed: false }))
+    }
+
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        self.refuse_unsound()?;
+        Ok(Box::new(Editor { image: self }))
     }
 
     fn bitmaps(&self) -> Option<Vec<instar_image::bitmap::Bitmap>> {
@@ -176,6 +173,20 @@ fn data_file(granted: &Granted) -> info::Child {
 }
 
 impl Qcow2Image<'_> {
+    /// Nothing is written to what may be broken.
+    fn refuse_unsound(&self) -> Result<()> {
+        let not = |words: &'static str| Kind::Unsupported.what(words).file(self.file.id());
+        let bits = self.checked.layout.incompatible;
+        if bits & CORRUPT != 0 {
+            return Err(not("Image is corrupt; cannot be opened read/write"));
+        }
+        if bits & DIRTY != 0 {
+            let words = "the image was not closed properly: it has to be checked and repaired before it is written";
+            return Err(not(words));
+        }
+        Ok(())
+    }
+
     fn map(&self, l1: Table) -> Result<Box<dyn Layer>> {
         Ok(Box::new(self.whole_map(l1)?))
     }

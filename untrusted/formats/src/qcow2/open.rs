@@ -281,9 +281,14 @@ impl Layout {
 
     /// Entries of the L1 table that the disk needs; like qemu-img's, the reckoning wraps.
     fn l1_needed(&self) -> u64 {
+        self.l1_needed_for(self.size)
+    }
+
+    /// The same for a disk of another size.
+    pub fn l1_needed_for(&self, size: u64) -> u64 {
         let entry_bits = if self.extended_l2() { 4 } else { 3 };
         let bits = self.cluster_bits.saturating_mul(2).saturating_sub(entry_bits);
-        self.size.wrapping_add(power(bits).saturating_sub(1)).checked_shr(bits).unwrap_or(0)
+        size.wrapping_add(power(bits).saturating_sub(1)).checked_shr(bits).unwrap_or(0)
     }
 
     /// L2 entries tell of subclusters.

@@ -3,7 +3,7 @@
 use super::disk::{Snapshot, SnapshotExtra};
 use super::open::{L1_LEN_MAX, Layout, Table};
 use alloc::vec::Vec;
-use instar_image::num::bounded;
+use instar_image::num::{bounded, narrow};
 use instar_image::sector::readable;
 use instar_image::text::until_nul;
 use instar_image::{Bytes, Error, File, Kind, Result, info};
@@ -14,7 +14,7 @@ pub const SNAPSHOTS_MAX: u64 = 65536;
 /// The most extra data of one snapshot that qemu-img accepts.
 const EXTRA_LEN_MAX: u64 = 1024;
 /// The longest table that qemu-img accepts.
-const TABLE_LEN_MAX: u64 = 64 << 20;
+pub const TABLE_LEN_MAX: u64 = 64 << 20;
 /// As much of an identifier as qemu-img tells.
 const ID_LEN_MAX: u64 = 127;
 /// As much of a name as qemu-img tells.
@@ -155,6 +155,22 @@ impl<'e, 'a> Entry<'e, 'a> {
     /// Where it ends, without its padding.
     pub fn end(&self) -> u64 {
         self.name_at.saturating_add(self.fixed.name_size.get().into())
+    }
+
+    /// All of it, as it stands there.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        // It was bounded when it was read.
+        let start = self.extra_at.saturating_sub(40);
+        self.file.read_vec(start, narrow(self.end().saturating_sub(start)))
+    }
+
+    /// Size of the disk when it was taken, if it says so.
+    pub fn disk_size(&self) -> Result<Option<u64>> {
+        if self.extra_len() < 16 {
+            return Ok(None);
+        }
+        let extra: SnapshotExtra = self.file.read_as(self.extra_at)?;
+        Ok(Some(extra.disk_size.get()))
     }
 
     /// Its identifier and its name.

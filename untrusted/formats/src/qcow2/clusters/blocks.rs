@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 use instar_image::num::{bounded, narrow, wide};
-use instar_image::{Drive, File, Result};
+use instar_image::{Drive, File, Kind, Result};
 
 /// Counts that are written at once.
 const PIECE: usize = 4096;
@@ -33,6 +33,40 @@ impl Clusters {
         let room = word.get_mut(8usize.saturating_sub(bytes)..).unwrap_or_default();
         self.draft.read(drive, self.place(at).saturating_add(byte), room)?;
         Ok(u64::from_be_bytes(word) >> shift & self.most())
+    }
+
+    /// One user more, or less, for each of some clusters in a row that are in use.
+    pub fn bump(&mut self, drive: &dyn Drive, first: u64, count: u64, is_more: bool) -> Result<()> {
+        let end = first.saturating_add(count);
+        if end > self.next {
+            return Err(Kind::Corrupt.what("a cluster is beyond the end of the file").file(self.draft.file()));
+        }
+        for cluster in first..end {
+            let was = self.counted(drive, cluster)?;
+            let now = match is_more {
+                _ if was == 0 => {
+                    return Err(Kind::Corrupt.what("a cluster is used and not counted").file(self.draft.file()));
+                }
+                true if was >= self.most() => return Err(Kind::TooBig.what("Invalid argument")),
+                true => was.saturating_add(1),
+                false => was.saturating_sub(1),
+            };
+            match self.ours(cluster / self.per_block()) {
+                Some(block) => self.fill(drive, block, cluster % self.per_block(), 1, now)?,
+                None => self.set(drive, cluster, 1, now)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the block of counts with this number lies, if there is one that may be written to.
+    fn ours(&self, number: u64) -> Option<u64> {
+        let index = narrow(number);
+        let is_ours = match &self.manner {
+            Manner::Shadow { copied, .. } => copied.get(index).copied().unwrap_or(false),
+            _ => true,
+        };
+        self.blocks.get(index).copied().filter(|at| *at != 0 && is_ours)
     }
 
     /// How many clusters from `first` on, of `most`, are free, or are not, as that one is.
@@ -173,14 +207,10 @@ impl Clusters {
     /// Where the block of counts with this number lies, to be written to; made if there is none.
     fn block(&mut self, drive: &dyn Drive, number: u64) -> Result<u64> {
         let index = usize::try_from(number).map_err(|_| full())?;
-        let found = self.blocks.get(index).copied().unwrap_or(0);
-        let is_ours = match &self.manner {
-            Manner::Shadow { copied, .. } => copied.get(index).copied().unwrap_or(false),
-            _ => true,
-        };
-        if found != 0 && is_ours {
+        if let Some(found) = self.ours(number) {
             return Ok(found);
         }
+        let found = self.blocks.get(index).copied().unwrap_or(0);
         let capacity = self.table_clusters.saturating_mul(self.len()) / 8;
         let is_shadow = matches!(self.manner, Manner::Shadow { .. });
         if number >= capacity && !is_shadow {

@@ -1,0 +1,123 @@
+//! A change of many tables and counts that takes effect at one moment: when the header is written, which is one sector.
+
+use super::super::Qcow2Image;
+use super::super::clusters::Clusters;
+use super::super::disk::{BITMAPS, DATA_FILE_RAW, HEADER2_LEN, Header};
+use super::super::open::{L1_LEN_MAX, Table};
+use alloc::vec;
+use alloc::vec::Vec;
+use instar_image::num::{bounded, narrow, wide};
+use instar_image::{Drive, Error, Kind, Place, Result};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// What is written at one moment.
+const SECTOR: usize = 512;
+
+/// The change.
+pub struct Work<'d> {
+    pub drive: &'d dyn Drive,
+    /// Who gives out clusters and keeps the counts that will be true.
+    pub clusters: Clusters,
+    /// Where the image begins.
+    pub start: Place,
+    pub cluster_len: u64,
+    /// Bytes of an L2 entry.
+    pub entry_len: usize,
+    sector: Vec<u8>,
+    is_v3: bool,
+}
+
+impl<'d> Work<'d> {
+    /// Of an image that is there.
+    pub fn new(image: &Qcow2Image<'_>, drive: &'d dyn Drive) -> Result<Work<'d>> {
+        let layout = &image.checked.layout;
+        let clusters = Clusters::open(&image.file, layout)?.shadow();
+        Ok(Work {
+            drive,
+            clusters,
+            start: image.file.place(0),
+            cluster_len: layout.cluster_len,
+            entry_len: if layout.extended_l2() { 16 } else { 8 },
+            sector: image.file.read_vec(0, SECTOR)?,
+            is_v3: layout.version >= 3,
+        })
+    }
+
+    /// A byte of the image in its file.
+    pub fn place(&self, at: u64) -> u64 {
+        self.start.ahead(at).at
+    }
+
+    /// The entries of an L1 table.
+    pub fn l1(&mut self, table: Table) -> Result<Vec<u64>> {
+        let long = || Kind::TooBig.what("an L1 table is too long");
+        let mut bytes = vec![0; bounded(table.count.saturating_mul(8), L1_LEN_MAX, long)?];
+        let at = self.place(table.at);
+        self.clusters.draft.read(self.drive, at, &mut bytes)?;
+        Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word)).collect())
+    }
+
+    /// The bytes of an L2 table.
+    pub fn l2(&mut self, at: u64) -> Result<Vec<u8>> {
+        if !at.is_multiple_of(self.cluster_len) {
+            return Err(broken("an L2 table is not on a cluster"));
+        }
+        let mut bytes = vec![0; narrow(self.cluster_len)];
+        let at = self.place(at);
+        self.clusters.draft.read(self.drive, at, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Puts bytes where nothing was: where they begin.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<u64> {
+        let clusters = wide(bytes.len()).div_ceil(self.cluster_len).max(1);
+        let at = self.clusters.claim(self.drive, clusters)?;
+        let (from, len) = (self.place(at), clusters.saturating_mul(self.cluster_len));
+        self.clusters.draft.put(self.drive, from, bytes)?;
+        let rest = len.saturating_sub(wide(bytes.len()));
+        self.clusters.draft.blank(self.drive, from.saturating_add(wide(bytes.len())), rest)?;
+        Ok(at)
+    }
+
+    /// The same of an L1 table; one without entries lies nowhere.
+    pub fn add_l1(&mut self, entries: &[u64]) -> Result<Table> {
+        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+        let at = if bytes.is_empty() { 0 } else { self.add(&bytes)? };
+        Ok(Table { at, count: wide(entries.len()) })
+    }
+
+    /// Gives back a table.
+    pub fn drop_table(&mut self, at: u64, len: u64) -> Result<()> {
+        if len == 0 { Ok(()) } else { self.clusters.release(self.drive, at, len) }
+    }
+
+    /// Lets everything take effect, together with what `change` does to the header.
+    pub fn publish(mut self, change: impl FnOnce(&mut Header)) -> Result<()> {
+        let drive = self.drive;
+        self.clusters.publish(drive)?;
+        let end = self.place(self.clusters.end());
+        if drive.length(self.start.file)? < end {
+            drive.set_length(self.start.file, end)?;
+            drive.flush(self.start.file)?;
+        }
+        let (at, clusters) = self.clusters.table();
+        let read = Header::read_from_prefix(&self.sector);
+        let (mut header, _) = read.map_err(|_| broken("there is no header"))?;
+        header.refcount_table_offset = at.into();
+        header.refcount_table_clusters = u32::try_from(clusters).unwrap_or(u32::MAX).into();
+        if self.is_v3 {
+            // Whoever does not know what these mean has to clear them.
+            header.autoclear_features = (header.autoclear_features.get() & (BITMAPS | DATA_FILE_RAW)).into();
+        }
+        change(&mut header);
+        let own = if self.is_v3 { size_of::<Header>() } else { usize::try_from(HEADER2_LEN).unwrap_or(0) };
+        self.sector.iter_mut().zip(header.as_bytes()).take(own).for_each(|(to, from)| *to = *from);
+        drive.write(self.start, &self.sector)?;
+        drive.flush(self.start.file)
+    }
+}
+
+/// What is wrong with an image whose tables cannot be followed.
+pub fn broken(what: &'static str) -> Error {
+    Kind::Corrupt.what(what)
+}
