@@ -4,6 +4,7 @@ pub mod alike;
 pub mod build;
 pub mod census;
 pub mod content;
+pub mod crash;
 pub mod folder;
 pub mod images;
 pub mod made;

@@ -386,6 +386,11 @@ impl Session {
         self.entry(id).map(|e| e.facts)
     }
 
+    /// How long the file is now.
+    pub fn length(&self, id: FileId) -> Option<u64> {
+        self.file(id).and_then(|file| crate::plane::length(&file).ok())
+    }
+
     /// Who else uses the file so that it should not be opened as an image.
     pub fn conflict(&self, id: FileId) -> Option<Conflict> {
         self.entry(id).and_then(|e| e.conflict)

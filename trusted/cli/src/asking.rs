@@ -1,7 +1,7 @@
 //! Asking a worker, and what becomes of it: every verb opens its images and fails in the same way.
 
 use crate::args::Parsed;
-use crate::opening::{self, Opened};
+use crate::opening::{self, Opened, READ_ONLY};
 use crate::render::sentence;
 use crate::settings::{Face, Settings};
 use crate::setup::{mishap_sentence, mishap_words, system_words};
@@ -142,6 +142,33 @@ impl Asking<'_> {
         let layers = heard.images.iter().map(|layers| layers.iter().map(|layer| &layer.format));
         let mut pairs = self.images.iter().zip(layers);
         pairs.try_for_each(|(image, formats)| opening::check_all_known(image, formats, self.settings))
+    }
+
+    /// Whether the image may be changed now that it is open; nothing of it has been changed yet.
+    pub fn refuse_change(&self, heard: &Heard) -> Result<(), Told> {
+        self.refuse_users(heard)?;
+        self.check_known(heard)?;
+        match (self.images.first(), heard.files().next()) {
+            (Some(image), Some((format, _))) if READ_ONLY.contains(&&format.0[..]) => {
+                let name = stderr_text(self.settings).show(&image.typed).into_owned();
+                Err(Told::failure(self.settings, &[b"Could not open '", &name[..], b"': Image is read-only"].concat()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The lines with which qemu-img tells that it takes an image that will be written to for raw.
+    pub fn guessed(&self, heard: &Heard) -> Vec<u8> {
+        let (Some(image), Some((format, _))) = (self.images.first(), heard.files().next()) else { return Vec::new() };
+        let is_said = image.source.as_ref().is_none_or(|source| source.file.pinned.is_some());
+        if is_said || format.0 != b"raw" || self.settings.face != Face::Qemu {
+            return Vec::new();
+        }
+        let name = stderr_text(self.settings).show(&image.typed).into_owned();
+        let lines = b"' and probing guessed raw.\n         Automatically detecting the format is dangerous for raw images, \
+                      write operations on block 0 will be restricted.\n         Specify the 'raw' format explicitly to \
+                      remove the restrictions.\n";
+        [b"WARNING: Image format was not specified for '", &name[..], lines].concat()
     }
 
     /// Whether all images have been opened, and a failure has another reason.

@@ -19,6 +19,7 @@ mod opening;
 pub mod profile;
 mod recipe;
 pub mod render;
+mod resize;
 pub mod settings;
 mod setup;
 mod snapshot;
@@ -47,6 +48,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "info", run: info::run },
     Command { name: "map", run: map::run },
     Command { name: "measure", run: measure::run },
+    Command { name: "resize", run: resize::run },
     Command { name: "snapshot", run: snapshot::run },
     Command { name: "config", run: config::run },
 ];

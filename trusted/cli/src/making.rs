@@ -24,8 +24,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// The formats that no version can write.
-const READ_ONLY: &[&[u8]] = &[b"bochs", b"cloop", b"dmg"];
 /// The formats that can be compressed.
 const PACKED: &[&[u8]] = &[b"qcow2", b"qcow", b"vmdk"];
 /// Lengths of images are multiples of this.
@@ -299,7 +297,7 @@ impl<'a> Making<'a> {
         let named = Named { image_opts, format: Some(self.format()).filter(|_| !image_opts), ..Named::plain(name) };
         let refuse = |complaint: Complaint| opening::complain(&complaint, self.settings);
         let node = describe(&named, &self.settings.profile).map_err(refuse)?.node;
-        if node.driver_name().is_some_and(|name| READ_ONLY.contains(&name.as_bytes())) {
+        if node.driver_name().is_some_and(|name| opening::READ_ONLY.contains(&name.as_bytes())) {
             return Err(self.not_opened(b"Image is read-only"));
         }
         let checked = opening::check_written(&node, self.parsed, self.settings);

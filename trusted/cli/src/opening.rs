@@ -106,22 +106,38 @@ pub fn open_named(
     session: &mut Session,
     settings: &Settings,
 ) -> Result<Opened, Told> {
-    let mut opened = open_top(parsed, named, true, session, settings)?;
+    open_for(Aim::Read, parsed, named, session, settings)
+}
+
+/// Opens the image that is the verb's word number `at` so that it can be changed where it stands.
+pub fn open_to_change(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
+    session.read_content();
+    open_for(Aim::Change, parsed, &parsed.named(at, "format"), session, settings)
+}
+
+fn open_for(
+    aim: Aim,
+    parsed: &Parsed,
+    named: &Named<'_>,
+    session: &mut Session,
+    settings: &Settings,
+) -> Result<Opened, Told> {
+    let mut opened = open_top(parsed, named, aim, session, settings)?;
     let node = opened.node.clone();
-    let mut opener = Opener { parsed, session, settings, typed: named.name, key: None, reads: true };
+    let mut opener = Opener { parsed, session, settings, typed: named.name, key: None, aim: Aim::Read };
     opener.open_below(&node, &mut opened).map_err(|c| complain(&c.not_opened(named.name), settings))?;
     Ok(opened)
 }
 
 /// Opens the image that is the verb's first word, to tell what it is.
 pub fn open_to_tell(parsed: &Parsed, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
-    open_top(parsed, &parsed.named(0, "format"), false, session, settings)
+    open_top(parsed, &parsed.named(0, "format"), Aim::Tell, session, settings)
 }
 
 fn open_top(
     parsed: &Parsed,
     named: &Named<'_>,
-    reads: bool,
+    aim: Aim,
     session: &mut Session,
     settings: &Settings,
 ) -> Result<Opened, Told> {
@@ -129,7 +145,7 @@ fn open_top(
     let Described { node, warnings } = describe(named, &settings.profile).map_err(refuse)?;
     let notes: Vec<Vec<u8>> = warnings.iter().map(|note| note.line(settings.face.prefix())).collect();
     let key = key_in_file(parsed, settings)?;
-    let mut opener = Opener { parsed, session, settings, typed: named.name, key, reads };
+    let mut opener = Opener { parsed, session, settings, typed: named.name, key, aim };
     let opened = opener.open(node).map_err(|complaint| refuse(complaint.not_opened(named.name)))?;
     Ok(Opened { notes: stderr_lines(settings, &notes), ..opened })
 }
@@ -162,8 +178,19 @@ struct Opener<'a> {
     typed: &'a [u8],
     /// The passphrase that was given in a file.
     key: Option<Secret>,
-    /// What the image holds will be read, and not only what it says of itself.
-    reads: bool,
+    /// What for.
+    aim: Aim,
+}
+
+/// What an image is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// To tell what it says of itself.
+    Tell,
+    /// To read what it holds.
+    Read,
+    /// To change it.
+    Change,
 }
 
 impl Opener<'_> {
@@ -171,7 +198,10 @@ impl Opener<'_> {
         let (profile, settings) = (&self.settings.profile, self.settings);
         let stack = Stack::of(&node).ok_or_else(|| Complaint::new(&[b"drivers cannot be stacked in this way"]))?;
         heed_caching(&stack, self.session)?;
-        let file = open_leaf(stack.leaf, self.session, settings)?;
+        if self.aim == Aim::Change {
+            check_changed(&stack, &node)?;
+        }
+        let file = open_leaf(stack.leaf, self.aim, self.session, settings)?;
         stack.leaf.check_known(profile, false)?;
         self.session.spoil(file.id, stack.shims.iter().flat_map(|shim| faults(shim)).collect());
         let beside = self.beside(&stack)?;
@@ -190,13 +220,13 @@ impl Opener<'_> {
     /// Opens the file that the user says belongs to the image, where the version opens such a file at all.
     fn beside(&mut self, stack: &Stack<'_>) -> Result<Option<Granted>, Complaint> {
         let profile = &self.settings.profile;
-        let (header, data) = (profile.detached_header(), self.reads || !profile.data_file_is_plain());
+        let (header, data) = (profile.detached_header(), self.aim != Aim::Tell || !profile.data_file_is_plain());
         let child = |opened: bool, name: &str| stack.format.filter(|_| opened)?.child(name);
         let Some(node) = child(header, "header").or_else(|| child(data, "data-file")) else { return Ok(None) };
         let whole = |node: &&Node| node.driver_name() == Some("raw") && part_of(node) == Part::default();
         let stack = Stack::of(node).filter(|s| s.part.is_none() && s.format.iter().all(whole));
         let stack = stack.ok_or_else(|| Complaint::new(&[b"drivers cannot be stacked in this way"]))?;
-        let file = open_leaf(stack.leaf, self.session, self.settings)?;
+        let file = open_leaf(stack.leaf, self.aim, self.session, self.settings)?;
         self.session.spoil(file.id, stack.shims.iter().flat_map(|shim| faults(shim)).collect());
         stack.above_leaf().chain([stack.leaf]).try_for_each(|node| node.check_known(profile, false))?;
         Ok(Some(file))
@@ -255,6 +285,8 @@ impl Opener<'_> {
     }
 }
 
+/// The formats that no version can write.
+pub const READ_ONLY: &[&[u8]] = &[b"bochs", b"cloop", b"dmg"];
 /// Before the reason why an image below another could not be opened.
 const BELOW: &[u8] = b"Could not open backing file";
 /// The formats of images that stand upon others.
@@ -289,6 +321,18 @@ pub fn written(node: &Node, promised: &Granted, parsed: &Parsed) -> Option<(Vec<
     let Some(Leaf::File(path) | Leaf::HostDevice(path)) = stack.leaf.leaf() else { return None };
     let format = stack.format?;
     Some((path.to_vec(), Source { key: secret(format, parsed), ..source(format, None, promised) }))
+}
+
+/// Refuses to change what cannot be changed, whatever it holds.
+fn check_changed(stack: &Stack<'_>, node: &Node) -> Result<(), Complaint> {
+    if stack.format.and_then(Node::driver_name).is_some_and(|name| READ_ONLY.contains(&name.as_bytes())) {
+        return Err(Complaint::new(&[b"Image is read-only"]));
+    }
+    let is_fixed = |node: &Node| matches!(node.text("read-only").as_deref(), Some(b"on"));
+    if is_fixed(node) || stack.above_leaf().chain([stack.leaf]).any(is_fixed) {
+        return Err(Complaint::new(&[b"Block node is read-only"]));
+    }
+    Ok(())
 }
 
 /// Refuses what cannot be meant of an image that is written to.
@@ -400,7 +444,7 @@ fn heed_caching(stack: &Stack<'_>, session: &mut Session) -> Result<(), Complain
     Ok(())
 }
 
-fn open_leaf(leaf: &Node, session: &mut Session, settings: &Settings) -> Result<Granted, Complaint> {
+fn open_leaf(leaf: &Node, aim: Aim, session: &mut Session, settings: &Settings) -> Result<Granted, Complaint> {
     let words = |m: Mishap| Complaint::new(&[&mishap_words(&m, settings, stderr_text(settings))]);
     let (name, device) = match leaf.leaf() {
         Some(Leaf::Null(size)) => return session.open_blank(&leaf.display_name(), size).map_err(words),
@@ -410,7 +454,8 @@ fn open_leaf(leaf: &Node, session: &mut Session, settings: &Settings) -> Result<
     };
     let share = ["locking", "force-share"].map(|key| leaf.text(key));
     let lock = share[0].as_deref() != Some(b"off") && share[1].as_deref() != Some(b"on");
-    let file = session.open(name, lock).map_err(words)?;
+    let file = if aim == Aim::Change { session.open_to_write(name, lock) } else { session.open(name, lock) };
+    let file = file.map_err(words)?;
     if device && session.facts(file.id).is_some_and(|f| !f.device) {
         let mishap = Mishap { name: name.to_vec(), named_by: None, why: Why::NotDevice };
         return Err(words(mishap));

@@ -20,8 +20,9 @@ pub struct NewSnapshot<'n> {
 
 /// An image that is open to be changed. Each change is complete, and durable, when it has been answered.
 pub trait Edit {
-    /// The disk gets another size; what is new reads as zeroes, whatever lies below.
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation) -> Result<()> {
+    /// The disk gets another size; what is new reads as zeroes, whatever lies below. Answers the size that it has now,
+    /// which is larger if the format cannot have any.
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation) -> Result<u64> {
         let _ = (drive, size, space);
         Err(Kind::Unsupported.what("Image format driver does not support resize"))
     }

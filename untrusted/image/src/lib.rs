@@ -31,6 +31,7 @@ pub mod site;
 pub mod source;
 pub mod stage;
 pub mod straight;
+pub mod stretch;
 mod stream;
 pub mod table;
 pub mod tally;

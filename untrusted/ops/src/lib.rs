@@ -18,6 +18,7 @@ pub mod marks;
 pub mod measure;
 pub mod open;
 pub mod pieces;
+pub mod resize;
 pub mod rows;
 pub mod snapshot;
 pub mod state;
@@ -41,5 +42,6 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Bench(request) => bench::run(request, cx),
         Request::Map(request) => map::run(request, cx),
         Request::Measure(request) => measure::run(request, cx),
+        Request::Resize(request) => resize::run(request, cx),
     }
 }

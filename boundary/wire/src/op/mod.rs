@@ -9,6 +9,7 @@ pub mod dd;
 pub mod info;
 pub mod map;
 pub mod measure;
+pub mod resize;
 pub mod snapshot;
 
 use crate::code::{Bytes, Secret};
@@ -42,6 +43,8 @@ message! {
         Check(check::Request) = 9,
         /// Make an image.
         Create(create::Request) = 10,
+        /// Give an image another size.
+        Resize(resize::Request) = 11,
     }
 }
 
@@ -84,6 +87,7 @@ impl Request {
             Request::Measure(request) => request.source.iter().flat_map(Source::files).collect(),
             Request::Dd(dd::Request { copy, .. }) => copy.files(),
             Request::Create(request) => request.new.files(),
+            Request::Resize(request) => request.source.files(),
         }
     }
 }

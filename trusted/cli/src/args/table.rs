@@ -181,7 +181,7 @@ pub const VERBS: &[Verb] = &[
         old: "help,h object: image-opts preallocation: shrink ,f:=format ,q=quiet",
         interim: "help,h quiet,q object: format,f: image-opts preallocation: shrink",
         new: "help,h format,f: image-opts preallocation: shrink quiet,q object:",
-        native: "",
+        native: "output:",
     },
     Verb {
         name: "snapshot",

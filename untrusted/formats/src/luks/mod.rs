@@ -4,6 +4,7 @@ pub mod create;
 #[cfg(test)]
 mod create_tests;
 pub mod disk;
+mod edit;
 mod json;
 mod locate;
 #[cfg(test)]
@@ -20,10 +21,11 @@ use alloc::vec;
 use core::cell::OnceCell;
 use disk::{Header1, MAGIC};
 use instar_image::format::plain;
+use instar_image::num::wide;
 use instar_image::probe::Claim;
 use instar_image::sector::round_up;
 use instar_image::{
-    Content, Fact, File, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Secret, Site, Target, info,
+    Content, Edit, Fact, File, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Secret, Site, Target, info,
 };
 use open::Luks1;
 use unlock::{Decrypted, Unlocked, needed};
@@ -111,6 +113,14 @@ impl Container<'_> {
         Ok(self.unlocked.get_or_init(|| unlocked))
     }
 
+    /// Whether the disk ends with its file.
+    fn is_open_ended(&self) -> bool {
+        match &self.inner {
+            Inner::One(_) => true,
+            Inner::Two(luks) => luks.is_open_ended,
+        }
+    }
+
     /// What qemu-img hides; the format of what is inside only shows to those who know the passphrase.
     fn hidden(&self) -> Result<Option<Fact>> {
         let mut facts = match &self.inner {
@@ -155,5 +165,11 @@ impl Image for Container<'_> {
     fn target(&self) -> Result<Box<dyn Target>> {
         let inside = self.unlocked()?;
         Ok(reserve::target(&self.file, inside, locate::tweak(&self.file, inside)?))
+    }
+
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        let inside = self.unlocked()?;
+        let unit = wide(inside.sectors.sector_len());
+        Ok(Box::new(edit::Change { file: &self.file, payload_at: inside.at, unit, is_open: self.is_open_ended() }))
     }
 }

@@ -19,6 +19,8 @@ pub struct Luks2 {
     pub payload_at: u64,
     /// Size of the disk inside.
     pub size: u64,
+    /// It ends with its file.
+    pub is_open_ended: bool,
 }
 
 impl Luks2 {
@@ -48,13 +50,14 @@ impl Luks2 {
             return Err(corrupt("LUKS2 header describes no data segment"));
         };
         let end = round_up(file.len());
+        let is_open_ended = matches!(data.and_then(|s| s.get("size")), Some(Json::Text(_)));
         let size = match data.and_then(|s| s.get("size")) {
             Some(Json::Text(word)) if word == b"dynamic" => end.checked_sub(payload_at),
             Some(size) => size.count(),
             None => None,
         };
         let size = size.ok_or_else(|| corrupt("LUKS2 data segment lies outside of the file"))?;
-        Ok(Luks2 { header, second: at != 0, text, payload_at, size })
+        Ok(Luks2 { header, second: at != 0, text, payload_at, size, is_open_ended })
     }
 
     /// What is known of it, in qemu-img's words where version 1 has the same.

@@ -2,6 +2,7 @@
 
 mod create;
 mod disk;
+mod edit;
 mod locate;
 pub mod open;
 #[cfg(test)]
@@ -13,7 +14,7 @@ use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::row::Row;
 use instar_image::{
-    Content, File, Format, Image, Layer, Measured, Options, Recipe, Result, Site, Target, info, straight,
+    Content, Edit, File, Format, Image, Layer, Measured, Options, Recipe, Result, Site, Target, info, straight,
 };
 use open::{Table, partitions};
 
@@ -62,5 +63,9 @@ impl Image for open::Raw<'_> {
 
     fn target(&self) -> Result<Box<dyn Target>> {
         Ok(straight::target(Row { start: self.file.place(0), range: 0..self.size }))
+    }
+
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        Ok(Box::new(edit::Change(self)))
     }
 }

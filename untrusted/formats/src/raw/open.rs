@@ -11,6 +11,8 @@ pub struct Raw<'a> {
     pub file: File<'a>,
     /// Size of the disk.
     pub size: u64,
+    /// The user says how large it is.
+    pub is_fixed: bool,
 }
 
 impl<'a> Raw<'a> {
@@ -25,7 +27,7 @@ impl<'a> Raw<'a> {
         };
         let Some(size) = options.raw_size else {
             let size = round_up(left);
-            return Ok(Raw { file: part(&file, start, size), size });
+            return Ok(Raw { file: part(&file, start, size), size, is_fixed: false });
         };
         if size > left {
             let phrase = "The sum of offset ({}) and size ({}) has to be smaller or equal to the  \
@@ -35,7 +37,7 @@ impl<'a> Raw<'a> {
         if !size.is_multiple_of(SECTOR) {
             return Err(Kind::Unsupported.what("Specified size is not multiple of 512").file(id));
         }
-        Ok(Raw { file: part(&file, start, size), size })
+        Ok(Raw { file: part(&file, start, size), size, is_fixed: true })
     }
 }
 
