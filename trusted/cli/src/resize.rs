@@ -128,7 +128,9 @@ impl Ear<'_> {
                         performing such an operation, make sure there is no important data there.";
         match self.asking.settings.face {
             Face::Qemu => self.say(warning).after(&told.stderr),
-            Face::Native => self.say(b"the image would become shorter, and what is behind its new end would be lost: that needs --shrink"),
+            Face::Native => self.say(
+                b"the image would become shorter, and what is behind its new end would be lost: that needs --shrink",
+            ),
         }
     }
 

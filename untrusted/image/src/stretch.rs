@@ -12,7 +12,8 @@ pub fn stretch(drive: &dyn Drive, file: FileId, len: u64, space: Preallocation) 
     if space == Preallocation::Metadata {
         return Err(Kind::Unsupported.what("Unsupported preallocation mode: metadata"));
     }
-    let about = |what: &'static str| move |error: Error| Error { what: what.into(), args: alloc::vec::Vec::new(), ..error };
+    let about =
+        |what: &'static str| move |error: Error| Error { what: what.into(), args: alloc::vec::Vec::new(), ..error };
     drive.set_length(file, len).map_err(about("Could not resize file"))?;
     let (place, more) = (Place { file, at: old }, len.saturating_sub(old));
     let prepared = match space {

@@ -1,6 +1,8 @@
 //! Changes of an image that is there: header extensions, and what they lead to.
 
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod work;
 

@@ -115,11 +115,12 @@ impl Editor<'_, '_> {
         let size = self.one(&all, number)?.size.unwrap_or(layout.disk_size());
         let wanted = self.snapshot_l1(number)?;
         let mut work = Work::new(self.image, drive)?;
-        let entries = work.l1(wanted)?;
-        let mut branch = work.branch(&entries)?;
+        // Nobody sees it before all is done, so counts that are narrow need not have room for one user more.
         let own = work.l1(layout.l1)?;
         work.fell(&own)?;
         work.drop_table(layout.l1.at, layout.l1.count.saturating_mul(8))?;
+        let entries = work.l1(wanted)?;
+        let mut branch = work.branch(&entries)?;
         // It may have been taken when the disk was smaller.
         let needed = narrow(layout.l1_needed_for(size).min(super::L1_ENTRIES_MAX));
         branch.resize(branch.len().max(own.len()).max(needed), 0);

@@ -1,0 +1,306 @@
+//! Images that are changed where they stand: what they hold then, whatever happens meanwhile, and what qemu-img makes of it.
+
+use super::super::Qcow2;
+use alloc::format;
+extern crate std;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use instar_image::edit::NewSnapshot;
+use instar_image::tally::check_in_windows;
+use instar_image::{Chain, Drive, Edit, File, FileId, Format, Image, Io, Options, Purpose, Result, Scope};
+use instar_testkit::content::read;
+use instar_testkit::crash::{MemFiles, Recorder, Trouble, sweep};
+use instar_testkit::oracle::{maker, oracles};
+use instar_testkit::place::Scratch;
+use instar_testkit::random::Dice;
+use instar_testkit::twin::{create, scribble};
+use instar_wire::op::check::Weight;
+use std::path::Path;
+
+const TOP: FileId = FileId(0);
+
+/// What an image holds, and each of its snapshots, by name.
+#[derive(PartialEq, Eq, Clone)]
+struct State(Vec<(String, Vec<u8>)>);
+
+impl core::fmt::Debug for State {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, bytes)| (name, bytes.len(), sum(bytes)))).finish()
+    }
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
+}
+
+fn opened<'f>(
+    files: &'f dyn Io,
+    granted: &instar_image::Granted,
+    purpose: Purpose,
+) -> Result<alloc::boxed::Box<dyn Image + 'f>> {
+    Qcow2.open(File::new(files, granted), &Options { purpose, ..Options::default() })
+}
+
+fn names(image: &dyn Image) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    image.snapshots(&mut |some| {
+        all.extend(some.iter().map(|one| String::from_utf8_lossy(&one.name.0).into_owned()));
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn state(files: &MemFiles) -> Result<State> {
+    let image = opened(files, &files.granted(TOP), Purpose::Read)?;
+    let bytes = |layer| {
+        let chain = Chain { layers: Vec::from([layer]) };
+        read(&chain, files, 0, chain.size())
+    };
+    let mut all = Vec::from([(String::new(), bytes(image.layer()?)?)]);
+    for (number, name) in names(&*image)?.into_iter().enumerate() {
+        all.push((name, bytes(image.snapshot(number)?)?));
+    }
+    Ok(State(all))
+}
+
+/// What is wrong with an image but for space that nobody uses.
+fn wrongs(files: &MemFiles) -> Result<(Vec<String>, u64)> {
+    let image = opened(files, &files.granted(TOP), Purpose::Check)?;
+    let (mut wrongs, mut leaks) = (Vec::new(), 0);
+    let scope = Scope { as_qemu: true, version: 1000 };
+    for census in image.censuses(scope) {
+        check_in_windows(&*census, scope, 1 << 20, &mut |finding| {
+            match finding.weight {
+                Weight::Leak => leaks += finding.count,
+                _ => wrongs.push(instar_testkit::made::said(&finding.what)),
+            }
+            Ok(())
+        })?;
+    }
+    Ok((wrongs, leaks))
+}
+
+type Change<'c> = &'c dyn Fn(&mut dyn Edit, &dyn Drive) -> Result<()>;
+
+fn changed(drive: &dyn Drive, granted: &instar_image::Granted, change: Change<'_>) -> Result<()> {
+    let image = opened(drive, granted, Purpose::Write)?;
+    let mut edit = image.edit()?;
+    change(&mut *edit, drive)
+}
+
+/// Makes a change, and looks at all that a crash may make of it. The image afterwards.
+fn survives(start: &MemFiles, change: Change<'_>, about: &str) -> MemFiles {
+    let granted = start.granted(TOP);
+    let before = state(start).unwrap();
+    let recorder = Recorder::new(start, Trouble::Never);
+    changed(&recorder, &granted, change).unwrap_or_else(|error| panic!("{about}: {error:?}"));
+    let (whole, ..) = recorder.end();
+    let after = state(&whole).unwrap();
+    let (_, former_leaks) = wrongs(start).unwrap();
+    let tried = sweep(
+        start,
+        |drive| changed(drive, &granted, change),
+        |files, how| {
+            let now = state(files).map_err(|error| format!("it does not open: {error:?}"))?;
+            let allowed: &[&State] = if how.is_over() { &[&after] } else { &[&before, &after] };
+            if !allowed.contains(&&now) {
+                return Err(format!("{now:?} is neither {before:?} nor {after:?}"));
+            }
+            match wrongs(files).map_err(|error| format!("it cannot be checked: {error:?}"))? {
+                (wrongs, _) if !wrongs.is_empty() => Err(format!("{wrongs:?}")),
+                (_, leaks) if how.is_over() && leaks > former_leaks => Err(format!("{leaks} leaks")),
+                _ => Ok(()),
+            }
+        },
+    );
+    let tried = tried.unwrap_or_else(|bad| panic!("{about}: {bad:?}"));
+    assert!(tried.states > 2, "{about}: {tried:?}");
+    whole
+}
+
+/// An image that qemu-img has made and written to, packed clusters among the others.
+fn furnished(path: &Path, name: &str, list: &str, size: u64, seed: u64) {
+    create(path, &format!("-f qcow2 -o {list} {name} {size}"));
+    scribble(path, "qcow2", name, size, seed, 6);
+    pack(path, name, list, size, seed);
+}
+
+/// Writes some clusters packed.
+fn pack(path: &Path, name: &str, list: &str, size: u64, seed: u64) {
+    let cluster = cluster(list);
+    let mut dice = Dice::new(seed);
+    for _ in 0..3 {
+        let at = dice.below(size / cluster) * cluster;
+        let command = format!("write -c -P {} {at} {cluster}", 1 + dice.below(200));
+        maker().io().folder(path).args(["-f", "qcow2", "-c", &command, name]).go();
+    }
+}
+
+fn cluster(list: &str) -> u64 {
+    let word = list.split(',').find_map(|word| word.strip_prefix("cluster_size="));
+    word.map_or(65536, |word| word.parse().expect("a number"))
+}
+
+const KINDS: [&str; 8] = [
+    "compat=1.1,cluster_size=8192",
+    "compat=0.10,cluster_size=512",
+    "cluster_size=512,refcount_bits=64",
+    "cluster_size=1024,refcount_bits=8",
+    "cluster_size=4096,refcount_bits=2",
+    "cluster_size=16384,extended_l2=on",
+    "cluster_size=4096,refcount_bits=32,lazy_refcounts=off",
+    "cluster_size=2048,refcount_bits=4,compression_type=zstd",
+];
+
+fn snapshot(name: &str) -> NewSnapshot<'_> {
+    NewSnapshot { name: name.as_bytes(), date_sec: 1_700_000_000, date_nsec: 5 }
+}
+
+#[test]
+fn snapshots_survive_every_crash() {
+    let scratch = Scratch::new("qcow2-snapshots");
+    let path = scratch.path();
+    for (seed, list) in (1u64..).zip(KINDS) {
+        let size = (cluster(list) * 24).max(1 << 16) + 512 * seed;
+        furnished(path, "a.q", list, size, seed);
+        let start = MemFiles::load(path, &["a.q"]);
+        let first =
+            survives(&start, &|edit, drive| edit.take_snapshot(drive, &snapshot("one")), &format!("{list}, taken"));
+        first.save(path);
+        clean(path, list);
+        scribble(path, "qcow2", "a.q", size, seed + 100, 4);
+        pack(path, "a.q", list, size, seed + 100);
+        let second = MemFiles::load(path, &["a.q"]);
+        let second =
+            survives(&second, &|edit, drive| edit.take_snapshot(drive, &snapshot("two")), &format!("{list}, again"));
+        second.save(path);
+        clean(path, list);
+        scribble(path, "qcow2", "a.q", size, seed + 200, 4);
+        let third = MemFiles::load(path, &["a.q"]);
+        for number in 0..2 {
+            let applied =
+                survives(&third, &|edit, drive| edit.apply_snapshot(drive, number), &format!("{list}, applied"));
+            applied.save(path);
+            clean(path, list);
+            let gone =
+                survives(&applied, &|edit, drive| edit.delete_snapshot(drive, number), &format!("{list}, deleted"));
+            gone.save(path);
+            clean(path, list);
+            let none = survives(&gone, &|edit, drive| edit.delete_snapshot(drive, 0), &format!("{list}, all deleted"));
+            none.save(path);
+            clean(path, list);
+        }
+    }
+}
+
+/// All versions find nothing wrong with the image.
+fn clean(path: &Path, about: &str) {
+    for oracle in oracles() {
+        if about.contains("zstd") && !oracle.since("6.0") {
+            continue;
+        }
+        let ran = oracle.img().folder(path).args(["check", "-f", "qcow2", "a.q"]).go();
+        assert_eq!(ran.code(), Some(0), "{about}, {}: {}{}", oracle.version, ran.out(), ran.err());
+    }
+}
+
+/// The same state, as qemu-img reads it.
+fn read_by_oracle(path: &Path, name: &str) -> State {
+    let raw = |words: &[&str]| {
+        maker()
+            .img()
+            .folder(path)
+            .args(["convert", "-f", "qcow2", "-O", "raw"])
+            .args(words)
+            .args([name, "read.raw"])
+            .must();
+        std::fs::read(path.join("read.raw")).expect("its content")
+    };
+    let files = MemFiles::load(path, &[name]);
+    let image = opened(&files, &files.granted(TOP), Purpose::Read).unwrap();
+    let mut all = Vec::from([(String::new(), raw(&["-q"]))]);
+    for name in names(&*image).unwrap() {
+        let bytes = raw(&["-l", &format!("snapshot.name={name}")]);
+        all.push((name, bytes));
+    }
+    State(all)
+}
+
+#[test]
+fn snapshots_are_those_of_qemu_img() {
+    let scratch = Scratch::new("qcow2-twins");
+    let path = scratch.path();
+    for (seed, list) in (1u64..).zip(KINDS.iter().cycle()).take(8) {
+        let size = cluster(list) * 50;
+        furnished(path, "ours.q", list, size, seed);
+        let copy = || std::fs::copy(path.join("ours.q"), path.join("theirs.q")).expect("a copy");
+        copy();
+        let mut dice = Dice::new(seed);
+        for step in 0..6u64 {
+            let count = names(&*opened_at(path, "ours.q")).unwrap().len();
+            let ours = MemFiles::load(path, &["ours.q"]);
+            let number = dice.below(count.max(1) as u64) as usize;
+            let tag = format!("s{step}");
+            let name = names(&*opened_at(path, "ours.q")).unwrap().get(number).cloned().unwrap_or_default();
+            let recorder = Recorder::new(&ours, Trouble::Never);
+            let granted = ours.granted(TOP);
+            let (done, words) = match dice.below(4) {
+                1 if count > 0 => {
+                    (changed(&recorder, &granted, &|edit, drive| edit.apply_snapshot(drive, number)), ["-a", &name])
+                }
+                2 if count > 0 => {
+                    (changed(&recorder, &granted, &|edit, drive| edit.delete_snapshot(drive, number)), ["-d", &name])
+                }
+                _ => (
+                    changed(&recorder, &granted, &|edit, drive| edit.take_snapshot(drive, &snapshot(&tag))),
+                    ["-c", &tag[..]],
+                ),
+            };
+            let about = format!("{list}, seed {seed}, step {step}: {words:?}");
+            let theirs = maker().img().folder(path).args(["snapshot"]).args(words).arg("theirs.q").go();
+            assert_eq!(done.is_ok(), theirs.code() == Some(0), "{about}: {done:?}, {}", theirs.err());
+            if done.is_err() {
+                break;
+            }
+            let (whole, ..) = recorder.end();
+            whole.save(path);
+            assert_eq!(read_by_oracle(path, "ours.q"), read_by_oracle(path, "theirs.q"), "{about}");
+            assert_eq!(state(&MemFiles::load(path, &["theirs.q"])).unwrap(), state(&whole).unwrap(), "{about}");
+            let ran = maker().img().folder(path).args(["check", "-f", "qcow2", "ours.q"]).go();
+            assert_eq!(ran.code(), Some(0), "{about}: {}{}", ran.out(), ran.err());
+            // A guest writes on, over what either has done.
+            for name in ["ours.q", "theirs.q"] {
+                scribble(path, "qcow2", name, size, seed * 100 + step, 3);
+            }
+        }
+    }
+}
+
+fn opened_at(path: &Path, name: &str) -> alloc::boxed::Box<dyn Image> {
+    let files: &'static MemFiles = alloc::boxed::Box::leak(alloc::boxed::Box::new(MemFiles::load(path, &[name])));
+    opened(files, &files.granted(TOP), Purpose::Read).unwrap()
+}
+
+#[test]
+fn what_is_given_back_is_used_again() {
+    let scratch = Scratch::new("qcow2-reuse");
+    let path = scratch.path();
+    furnished(path, "a.q", "cluster_size=4096", 4 << 20, 5);
+    let mut files = MemFiles::load(path, &["a.q"]);
+    let mut lens = Vec::new();
+    for turn in 0..20 {
+        for change in [
+            &(|edit: &mut dyn Edit, drive: &dyn Drive| edit.take_snapshot(drive, &snapshot(&turn.to_string())))
+                as Change<'_>,
+            &|edit, drive| edit.delete_snapshot(drive, 0),
+        ] {
+            let recorder = Recorder::new(&files, Trouble::Never);
+            changed(&recorder, &files.granted(TOP), change).unwrap();
+            files = recorder.end().0;
+        }
+        lens.push(files.len(TOP));
+    }
+    assert_eq!(lens[2], lens[19], "{lens:?}");
+    assert_eq!(wrongs(&files).unwrap(), (Vec::new(), 0));
+}
