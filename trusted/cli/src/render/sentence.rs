@@ -190,6 +190,16 @@ const OLDER: &[Older] = &[
         Profile::snapshot_error_plain,
         "Could not create snapshot '{}': -95 (Operation not supported)",
     ),
+    older(
+        "Could not create snapshot '{}': Invalid argument",
+        Profile::snapshot_error_plain,
+        "Could not create snapshot '{}': -22 (Invalid argument)",
+    ),
+    older(
+        "Could not create snapshot '{}': File too large",
+        Profile::snapshot_error_plain,
+        "Could not create snapshot '{}': -27 (File too large)",
+    ),
     // Options and objects.
     older("Parameter '{}' does not accept value '{}'", Profile::enum_words, "Invalid parameter '{1}'"),
     older("Parameter 'preallocation' does not accept value '{}'", Profile::enum_words, INVALID),
