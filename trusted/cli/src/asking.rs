@@ -165,7 +165,8 @@ impl Asking<'_> {
             return Vec::new();
         }
         let name = stderr_text(self.settings).show(&image.typed).into_owned();
-        let lines = b"' and probing guessed raw.\n         Automatically detecting the format is dangerous for raw images, \
+        let lines =
+            b"' and probing guessed raw.\n         Automatically detecting the format is dangerous for raw images, \
                       write operations on block 0 will be restricted.\n         Specify the 'raw' format explicitly to \
                       remove the restrictions.\n";
         [b"WARNING: Image format was not specified for '", &name[..], lines].concat()

@@ -25,7 +25,8 @@ use instar_image::num::wide;
 use instar_image::probe::Claim;
 use instar_image::sector::round_up;
 use instar_image::{
-    Content, Edit, Fact, File, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Secret, Site, Target, info,
+    Content, Edit, Fact, File, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Secret, Site, Target,
+    info,
 };
 use open::Luks1;
 use unlock::{Decrypted, Unlocked, needed};
