@@ -6,11 +6,13 @@
 
 mod files;
 mod record;
+mod spoil;
 #[cfg(test)]
 mod tests;
 
 pub use files::MemFiles;
 pub use record::{Done, Recorder, SECTOR, Trouble};
+pub use spoil::{Spoil, Spoiled};
 
 use crate::random::Dice;
 use instar_image::{Drive, Error, FileId, Io};

@@ -15,6 +15,7 @@ pub mod place;
 pub mod program;
 pub mod random;
 pub mod read_only;
+pub mod resized;
 pub mod run;
 pub mod twin;
 pub mod workshop;

@@ -4,7 +4,7 @@ use crate::build::mutate::Noise;
 use crate::folder::Folder;
 use crate::oracle::Oracle;
 use instar_image::target::{Rest, What};
-use instar_image::{Chain, Drive, File, Format, Found, Io, Options, Purpose, Reader, Result};
+use instar_image::{Chain, Drive, File, Format, Found, Granted, Options, Purpose, Reader, Result};
 use std::path::Path;
 
 /// Bytes that are written to a disk: all of them the same one, perhaps zero.
@@ -49,9 +49,20 @@ pub fn draw(
     below: &Chain<'_>,
     strokes: &[Stroke],
 ) -> Result<()> {
-    let granted = folder.open_to_write(name.as_bytes())?;
+    draw_on(folder, &folder.open_to_write(name.as_bytes())?, format, options, below, strokes)
+}
+
+/// The same, wherever the image is.
+pub fn draw_on(
+    folder: &dyn Drive,
+    granted: &Granted,
+    format: &dyn Format,
+    options: &Options,
+    below: &Chain<'_>,
+    strokes: &[Stroke],
+) -> Result<()> {
     let options = Options { purpose: Purpose::Write, ..options.clone() };
-    let image = format.open(File::new(folder, &granted), &options)?;
+    let image = format.open(File::new(folder, granted), &options)?;
     let own = Chain { layers: vec![image.layer()?] };
     let mut target = image.target()?;
     for stroke in strokes {
@@ -85,7 +96,9 @@ pub fn draw(
                     (Some(_), Rest::Zeroes) => {
                         let have = folder.len(back.file).saturating_sub(back.at).min(until - start);
                         let mut found = vec![0; have as usize];
-                        folder.read(back.file, back.at, &mut found)?;
+                        if have > 0 {
+                            folder.read(back.file, back.at, &mut found)?;
+                        }
                         assert!(found.iter().all(|byte| *byte == 0), "{stroke:?}: fresh space at {back:?} is not zero");
                     }
                     (Some(bytes), _) => folder.write(back, bytes)?,

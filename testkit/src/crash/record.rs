@@ -127,7 +127,8 @@ impl Recorder {
 
     fn lay_down(&self, call: usize, place: Place, bytes: &[u8]) {
         let end = place.at + bytes.len() as u64;
-        if end > self.len(place.file) {
+        // A file system has the length of a file follow what is written: with a single sector it comes or does not.
+        if end > self.len(place.file) && place.at / SECTOR < (end - 1) / SECTOR {
             self.note(call, place.file, Deed::Grow(end));
         }
         for (at, len, skip) in pieces(place.at, bytes.len() as u64, SECTOR) {

@@ -114,6 +114,16 @@ impl Ear<'_> {
         if settings.face == Face::Qemu && !RESIZED.contains(&self.format()) {
             return Err(self.say(b"Image format driver does not support resize"));
         }
+        let layers = self.heard.images.first().map(Vec::as_slice).unwrap_or_default();
+        if settings.face == Face::Qemu && self.format() == b"qed" {
+            if new < sizes.old {
+                return Err(self.say(b"Shrinking images is currently not supported"));
+            }
+            let below = layers.get(1).map_or(0, |below| below.virtual_size);
+            if new > sizes.old && below > sizes.old {
+                return Err(self.say(b"Block driver does not support requested flags"));
+            }
+        }
         let is_device = session.facts(images[0].file.id).is_some_and(|facts| facts.device);
         if is_device && self.format() == b"raw" && new != sizes.old {
             return Err(self.say(b"Cannot resize device files"));
@@ -136,12 +146,15 @@ impl Ear<'_> {
 
     /// The image could not be changed.
     fn failed(&self, error: &Error) -> Told {
-        let is_wordless = error.what.0.is_empty() && error.kind == Kind::Io;
-        let words = match is_wordless {
-            true => [b"Could not resize image: ", &self.asking.input_output(&self.heard, error)[..]].concat(),
-            false => self.asking.words(error),
+        if error.cause.is_none() && error.kind != Kind::Io {
+            return self.say(&self.asking.words(error));
+        }
+        let what = if error.what.0.is_empty() {
+            b"Could not resize image".to_vec()
+        } else {
+            self.asking.words(&Error { cause: None, ..error.clone() })
         };
-        self.say(&words)
+        self.say(&[&what[..], b": ", &self.asking.input_output(&self.heard, error)].concat())
     }
 
     fn show(&self) -> Vec<u8> {

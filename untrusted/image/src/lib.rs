@@ -44,7 +44,7 @@ pub mod walk;
 pub use batch::Batch;
 pub use census::{Census, Scope};
 pub use chain::{Chain, Found};
-pub use edit::Edit;
+pub use edit::{Below, Edit};
 pub use file::{Drive, File, Io};
 pub use format::{Format, Image, Options, Purpose};
 pub use instar_codec::random::Random;

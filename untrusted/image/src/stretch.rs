@@ -14,7 +14,9 @@ pub fn stretch(drive: &dyn Drive, file: FileId, len: u64, space: Preallocation) 
     }
     let about =
         |what: &'static str| move |error: Error| Error { what: what.into(), args: alloc::vec::Vec::new(), ..error };
-    drive.set_length(file, len).map_err(about("Could not resize file"))?;
+    const FULL: &str = "Could not preallocate new data";
+    let late = if space == Preallocation::Falloc { FULL } else { "Could not resize file" };
+    drive.set_length(file, len).map_err(about(late))?;
     let (place, more) = (Place { file, at: old }, len.saturating_sub(old));
     let prepared = match space {
         Preallocation::Falloc if more > 0 => drive.allocate(place, more),
@@ -23,7 +25,7 @@ pub fn stretch(drive: &dyn Drive, file: FileId, len: u64, space: Preallocation) 
     };
     if let Err(error) = prepared {
         drive.set_length(file, old)?;
-        return Err(about("Could not preallocate new data")(error));
+        return Err(about(FULL)(error));
     }
     drive.flush(file)
 }

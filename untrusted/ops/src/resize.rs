@@ -1,8 +1,8 @@
 //! `resize`: an image gets longer or shorter where it stands.
 
 use crate::cx::Cx;
-use crate::open::stack_for;
-use instar_image::{Kind, Preallocation, Purpose, Result};
+use crate::open::{chain, stack_for};
+use instar_image::{Below, Kind, Preallocation, Purpose, Result};
 use instar_wire::code::encode;
 use instar_wire::op::resize::{Event, Request, Sizes, Space};
 
@@ -22,12 +22,16 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     if size > SIZE_MAX {
         return Err(Kind::TooBig.what("offset({}) exceeds maximum({})").arg(size).arg(SIZE_MAX));
     }
+    if request.source.part.as_ref().is_some_and(|part| part.size.is_some()) {
+        return Err(Kind::Unsupported.what("Cannot resize fixed-size raw disks"));
+    }
     let space = match request.space {
         Space::Off => Preallocation::Off,
         Space::Metadata => Preallocation::Metadata,
         Space::Falloc => Preallocation::Falloc,
         Space::Full => Preallocation::Full,
     };
-    let now = top.image.edit()?.resize(cx.drive, size, space)?;
+    let below = chain(stack.get(1..).unwrap_or_default(), None)?;
+    let now = top.image.edit()?.resize(cx.drive, size, space, &Below::new(&below))?;
     tell(Event::Resized(now))
 }

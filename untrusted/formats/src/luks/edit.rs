@@ -2,7 +2,7 @@
 
 use instar_image::sector::round_up;
 use instar_image::stretch::stretch;
-use instar_image::{Drive, Edit, File, Kind, Preallocation, Result};
+use instar_image::{Below, Drive, Edit, File, Kind, Preallocation, Result};
 
 /// A container that is changed.
 pub struct Change<'i, 'a> {
@@ -18,7 +18,7 @@ pub struct Change<'i, 'a> {
 
 impl Edit for Change<'_, '_> {
     /// What is new reads as what zeroes decrypt to, as it is with qemu-img: whoever wants zeroes there has to write them.
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation) -> Result<u64> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, _below: &Below<'_>) -> Result<u64> {
         if !self.is_open {
             return Err(Kind::Unsupported.what("the header of the container says how large its disk is"));
         }

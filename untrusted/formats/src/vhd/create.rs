@@ -23,9 +23,9 @@ const BLOCK_MIN: u64 = 4 << 10;
 const BLOCK_MAX: u64 = 256 << 20;
 const ENTRY_LEN: u64 = 4;
 /// The largest geometry: cylinders, heads, sectors; it also stands for larger disks, and for those of any other size.
-const LARGEST: Geometry = Geometry(65535, 16, 255);
+pub const LARGEST: Geometry = Geometry(65535, 16, 255);
 /// The most sectors of all.
-const SECTORS_MAX: u64 = 0xff00_0000;
+pub const SECTORS_MAX: u64 = 0xff00_0000;
 /// The version of the layout.
 const VERSION: u32 = 0x1_0000;
 /// The only feature, which every disk has.
@@ -33,26 +33,36 @@ const FEATURES: u32 = 2;
 /// What made it, and on what, as qemu-img has it: it looks for these when it takes the size of a disk from one field or the
 /// other.
 const BY_GEOMETRY: &[u8; 4] = b"qemu";
-const BY_SIZE: &[u8; 4] = b"qem2";
+/// The other.
+pub const BY_SIZE: &[u8; 4] = b"qem2";
 const CREATOR_VERSION: u32 = 0x5_0003;
 const CREATOR_OS: &[u8; 4] = b"Wi2k";
 
-fn too_large() -> Error {
+/// The error for a disk that is larger than any.
+pub fn too_large() -> Error {
     Kind::TooBig.what("The image size is too large for file format '{}'").arg("vpc")
 }
 
 /// Cylinders, heads, sectors per track.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Geometry(u16, u8, u8);
+pub struct Geometry(pub u16, pub u8, pub u8);
 
 impl Geometry {
-    fn sectors(self) -> u64 {
+    /// The smallest that is as large as asked for.
+    pub fn around(sectors: u64) -> Result<Geometry> {
+        // A cylinder is never larger than this, so it is not far away.
+        let near = (sectors..=sectors.saturating_add(16 * 255)).map(Geometry::of);
+        near.into_iter().find(|geometry| geometry.sectors() >= sectors).ok_or_else(too_large)
+    }
+
+    /// What it amounts to.
+    pub fn sectors(self) -> u64 {
         let Geometry(cylinders, heads, per_track) = self;
         u64::from(cylinders).saturating_mul(heads.into()).saturating_mul(per_track.into())
     }
 
     /// The one that the format's specification assigns to a disk of so many sectors.
-    fn of(sectors: u64) -> Geometry {
+    pub fn of(sectors: u64) -> Geometry {
         let sectors = sectors.min(LARGEST.sectors());
         let (tracks, heads, per_track) = if sectors > 65535 * 16 * 63 {
             (sectors / 255, 16, 255)
@@ -100,9 +110,7 @@ impl Plan {
         if asked > LARGEST.sectors() {
             return Ok(Plan { creator: BY_GEOMETRY, ..by_size });
         }
-        // The smallest geometry that is as large as asked for. A cylinder is never larger than this, so it is not far away.
-        let near = (asked..=asked.saturating_add(16 * 255)).map(Geometry::of);
-        let geometry = near.into_iter().find(|geometry| geometry.sectors() >= asked).ok_or_else(too_large)?;
+        let geometry = Geometry::around(asked)?;
         let sectors = geometry.sectors();
         if exact.is_some_and(|size| size == recipe.size && size != sectors.saturating_mul(SECTOR)) {
             return Ok(by_size);

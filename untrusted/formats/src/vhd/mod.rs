@@ -3,6 +3,9 @@
 mod census;
 mod create;
 pub mod disk;
+mod edit;
+#[cfg(test)]
+mod edit_tests;
 mod locate;
 pub mod open;
 mod parent;
@@ -16,8 +19,8 @@ use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
 use instar_image::{
-    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, Site,
-    Target, format, info,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope,
+    Site, Target, format, info,
 };
 use open::{Checked, Parent};
 
@@ -80,6 +83,10 @@ impl Image for VpcImage<'_> {
 
     fn target(&self) -> Result<Box<dyn Target>> {
         reserve::target(&self.file, &self.checked, self.as_qemu)
+    }
+
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        Ok(Box::new(edit::Change { file: &self.file, checked: &self.checked }))
     }
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {

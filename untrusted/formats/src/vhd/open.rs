@@ -111,11 +111,15 @@ pub fn checksum(bytes: &[u8], skip: usize) -> u32 {
 }
 
 /// The size of the disk. Virtual PC, and QEMU after it, go by the geometry, everybody else by the size.
-fn sectors(footer: &Footer) -> u64 {
+pub fn sectors(footer: &Footer) -> u64 {
     let geometry =
         u64::from(footer.cylinders.get()).saturating_mul(footer.heads.into()).saturating_mul(footer.sectors.into());
-    let by_geometry = matches!(&footer.creator_app, b"vpc " | b"qemu");
-    if by_geometry && geometry != GEOMETRY_MAX { geometry } else { footer.current_size.get() / 512 }
+    if is_by_geometry(footer) && geometry != GEOMETRY_MAX { geometry } else { footer.current_size.get() / 512 }
+}
+
+/// Whether who made the disk goes by its geometry.
+pub fn is_by_geometry(footer: &Footer) -> bool {
+    matches!(&footer.creator_app, b"vpc " | b"qemu")
 }
 
 fn blocks(file: &File<'_>, footer: &Footer, virtual_size: u64, for_check: bool) -> Result<Blocks> {
