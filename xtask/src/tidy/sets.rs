@@ -75,7 +75,11 @@ fn check_formats(tree: &Tree, settings: &mut Settings) -> Found {
         }
         for (path, _) in tree.below(&folder) {
             let name = path.strip_prefix(&folder).unwrap_or_default();
-            let known = name.strip_suffix(".rs").is_some_and(|stem| NOUNS.contains(&stem));
+            // What a noun needs more files for lies in a folder of its name.
+            let noun = name.split_once('/').map(|(noun, _)| noun).or_else(|| name.strip_suffix(".rs"));
+            let owner = format!("{folder}{}.rs", noun.unwrap_or_default());
+            let is_part = name.contains('/') && tree.has(&owner);
+            let known = is_part || noun.is_some_and(|noun| !name.contains('/') && NOUNS.contains(&noun));
             if !known && !name.starts_with("testdata/") && !settings.allows("noun", path, None) {
                 let what =
                     format!("a format consists of {}; another noun needs a reason in tidy.toml", NOUNS.join(", "));

@@ -188,6 +188,22 @@ impl Clusters {
         Ok(first.saturating_mul(self.len()))
     }
 
+    /// The same where the file has nothing yet.
+    pub fn claim_fresh(&mut self, drive: &dyn Drive, count: u64) -> Result<u64> {
+        let first = self.behind(0, count)?;
+        self.set(drive, first, count, 1)?;
+        Ok(first.saturating_mul(self.len()))
+    }
+
+    /// So many clusters at the end of the file, of which `run` are there already.
+    fn behind(&mut self, run: u64, count: u64) -> Result<u64> {
+        let first = self.next.saturating_sub(run);
+        let next = first.checked_add(count).ok_or_else(full)?;
+        next.checked_mul(self.len()).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+        self.next = next;
+        Ok(first)
+    }
+
     /// The number of the first of so many clusters in a row that nobody has, and that nobody had before the change.
     fn find(&mut self, drive: &dyn Drive, count: u64) -> Result<u64> {
         let mut run = 0u64;
@@ -209,11 +225,7 @@ impl Clusters {
                 self.hint = self.next;
             }
         }
-        let first = self.next.saturating_sub(run);
-        let next = first.checked_add(count).ok_or_else(full)?;
-        next.checked_mul(self.len()).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
-        self.next = next;
-        Ok(first)
+        self.behind(run, count)
     }
 
     /// One user more for a cluster; false if it has as many as can be counted.
@@ -290,8 +302,7 @@ impl Clusters {
         let (old, old_clusters) = self.table();
         let mut clusters;
         loop {
-            clusters = self.blocks.len().div_ceil(usize::try_from(self.len() / 8).unwrap_or(1)).max(1) as u64;
-            clusters = clusters.max(old_clusters);
+            clusters = (self.blocks.len() as u64).div_ceil(self.len() / 8).max(old_clusters);
             let at = self.claim(drive, clusters)?;
             // Its own counts may have needed one more block.
             if (self.blocks.len() as u64) <= clusters.saturating_mul(self.len()) / 8 {

@@ -1,5 +1,7 @@
 //! Changes of an image that is there: header extensions, and what they lead to.
 
+mod bitmap;
+mod resize;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,7 @@ use instar_image::bitmap::Bitmap;
 use instar_image::edit::NewSnapshot;
 use instar_image::num::wide;
 use instar_image::target::ReadBits;
-use instar_image::{Drive, Edit, Error, File, Kind, Place, Result};
+use instar_image::{Below, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -34,6 +36,10 @@ pub struct Editor<'e, 'a> {
 }
 
 impl Edit for Editor<'_, '_> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+        self.set_size(drive, size, space, below)
+    }
+
     fn take_snapshot(&mut self, drive: &dyn Drive, new: &NewSnapshot<'_>) -> Result<()> {
         self.take(drive, new)
     }

@@ -9,6 +9,7 @@ mod create;
 pub mod disk;
 mod edit;
 mod extensions;
+mod front;
 mod layout;
 mod locate;
 #[cfg(test)]

@@ -35,6 +35,23 @@ impl Clusters {
         Ok(u64::from_be_bytes(word) >> shift & self.most())
     }
 
+    /// Where the last cluster ends that is in use.
+    pub fn used_end(&mut self, drive: &dyn Drive) -> Result<u64> {
+        for number in (0..self.blocks.len()).rev() {
+            let Some(at) = self.blocks.get(number).copied().filter(|at| *at != 0) else { continue };
+            let mut bytes = vec![0; bounded(self.len(), LEN_MAX, full)?];
+            self.draft.read(drive, self.place(at), &mut bytes)?;
+            let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
+            let counts = (wide(last).saturating_add(1).saturating_mul(8) >> self.order).max(1);
+            let mut end = wide(number).saturating_mul(self.per_block()).saturating_add(counts);
+            while end > 0 && self.counted(drive, end.saturating_sub(1))? == 0 {
+                end = end.saturating_sub(1);
+            }
+            return Ok(end.saturating_mul(self.len()));
+        }
+        Ok(0)
+    }
+
     /// One user more, or less, for each of some clusters in a row that are in use.
     pub fn bump(&mut self, drive: &dyn Drive, first: u64, count: u64, is_more: bool) -> Result<()> {
         let end = first.saturating_add(count);

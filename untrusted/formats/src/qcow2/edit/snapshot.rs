@@ -1,6 +1,6 @@
 //! Snapshots: taken, applied, deleted.
 
-use super::super::disk::{Header, Snapshot, SnapshotExtra};
+use super::super::disk::{Snapshot, SnapshotExtra};
 use super::super::open::Table;
 use super::super::snapshots::{self, Entry, SNAPSHOTS_MAX};
 use super::Editor;
@@ -76,10 +76,9 @@ impl Editor<'_, '_> {
         };
         let own = [fixed.as_bytes(), extra.as_bytes(), id.as_bytes(), new.name].concat();
         let table = self.table(&mut work, all.iter().map(|kept| &kept.bytes[..]).chain([&own[..]]))?;
-        work.publish(|header| {
-            set_l1(header, l1);
-            set_snapshots(header, table);
-        })
+        work.set_l1(l1);
+        set_snapshots(&mut work, table);
+        work.publish().map(drop)
     }
 
     pub(super) fn delete(&self, drive: &dyn Drive, number: usize) -> Result<()> {
@@ -102,10 +101,9 @@ impl Editor<'_, '_> {
                 work.add_l1(&entries)?
             }
         };
-        work.publish(|header| {
-            set_l1(header, l1);
-            set_snapshots(header, table);
-        })
+        work.set_l1(l1);
+        set_snapshots(&mut work, table);
+        work.publish().map(drop)
     }
 
     pub(super) fn apply(&self, drive: &dyn Drive, number: usize) -> Result<()> {
@@ -125,10 +123,9 @@ impl Editor<'_, '_> {
         let needed = narrow(layout.l1_needed_for(size).min(super::L1_ENTRIES_MAX));
         branch.resize(branch.len().max(own.len()).max(needed), 0);
         let l1 = work.add_l1(&branch)?;
-        work.publish(|header| {
-            set_l1(header, l1);
-            header.size = U64::new(size);
-        })
+        work.set_l1(l1);
+        work.front.header.size = U64::new(size);
+        work.publish().map(drop)
     }
 
     /// A new table of these snapshots in the place of the old one.
@@ -163,12 +160,8 @@ impl Editor<'_, '_> {
     }
 }
 
-fn set_l1(header: &mut Header, l1: Table) {
-    header.l1_table_offset = U64::new(l1.at);
-    header.l1_size = U32::new(u32::try_from(l1.count).unwrap_or(u32::MAX));
-}
-
-fn set_snapshots(header: &mut Header, table: Table) {
+fn set_snapshots(work: &mut Work<'_>, table: Table) {
+    let header = &mut work.front.header;
     header.snapshots_offset = U64::new(table.at);
     header.nb_snapshots = U32::new(u32::try_from(table.count).unwrap_or(u32::MAX));
 }

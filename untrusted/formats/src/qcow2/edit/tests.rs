@@ -8,7 +8,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use instar_image::edit::NewSnapshot;
 use instar_image::tally::check_in_windows;
-use instar_image::{Chain, Drive, Edit, File, FileId, Format, Image, Io, Options, Purpose, Result, Scope};
+use instar_image::{
+    Below, Chain, Drive, Edit, File, FileId, Format, Image, Io, Options, Preallocation, Purpose, Result, Scope,
+};
 use instar_testkit::content::read;
 use instar_testkit::crash::{MemFiles, Recorder, Trouble, sweep};
 use instar_testkit::oracle::{maker, oracles};
@@ -303,4 +305,65 @@ fn what_is_given_back_is_used_again() {
     }
     assert_eq!(lens[2], lens[19], "{lens:?}");
     assert_eq!(wrongs(&files).unwrap(), (Vec::new(), 0));
+}
+
+/// Another size.
+fn resized(start: &MemFiles, size: u64, space: Preallocation, about: &str) -> MemFiles {
+    let none = Chain { layers: Vec::new() };
+    let resize = |edit: &mut dyn Edit, drive: &dyn Drive| {
+        edit.resize(drive, size, space, &Below::new(&none)).map(|now| assert_eq!(now, size))
+    };
+    let whole = survives(start, &resize, about);
+    let (before, after) = (state(start).unwrap(), state(&whole).unwrap());
+    let mut wanted = before.clone();
+    wanted.0[0].1.resize(size as usize, 0);
+    // Snapshots are told with the size of the disk.
+    for (wanted, (_, now)) in wanted.0.iter_mut().zip(&after.0).skip(1) {
+        let len = wanted.1.len().min(now.len());
+        assert!(wanted.1[..len] == now[..len], "{about}: a snapshot");
+        wanted.1 = now.clone();
+    }
+    assert_eq!(after, wanted, "{about}");
+    whole
+}
+
+#[test]
+fn other_sizes_survive_every_crash() {
+    let scratch = Scratch::new("qcow2-resize");
+    let path = scratch.path();
+    for (seed, list) in (1u64..).zip(KINDS) {
+        let unit = cluster(list);
+        let size = unit * 20 + 512 * (seed % 3);
+        furnished(path, "a.q", list, size, seed);
+        if list.contains("1.1") || !list.contains("compat") {
+            for (name, granularity) in [("x", 512), ("y", 65536)] {
+                let words = ["bitmap", "--add", "-g", &granularity.to_string(), "a.q", name].map(String::from);
+                maker().img().folder(path).args(words).must();
+            }
+            scribble(path, "qcow2", "a.q", size, seed + 7, 3);
+            maker().img().folder(path).args(["snapshot", "-c", "s", "a.q"]).must();
+            scribble(path, "qcow2", "a.q", size, seed + 8, 3);
+        }
+        let mut files = MemFiles::load(path, &["a.q"]);
+        let mut dice = Dice::new(seed);
+        let reach = unit / if list.contains("extended") { 16 } else { 8 } * unit;
+        for step in 0..8 {
+            let last = state(&files).unwrap().0[0].1.len() as u64;
+            let most = (reach * 2).min(4 << 20);
+            let size =
+                if step % 2 == 0 { last + 512 * dice.below(most / 512) } else { 512 * (1 + dice.below(last / 512)) };
+            let spaces = [Preallocation::Off, Preallocation::Metadata, Preallocation::Falloc, Preallocation::Full];
+            let space = if size > last { spaces[dice.below(4) as usize] } else { Preallocation::Off };
+            let about = format!("{list}, step {step}: {last} to {size}, {space:?}");
+            if size == last {
+                continue;
+            }
+            files = resized(&files, size, space, &about);
+            files.save(path);
+            clean(path, list);
+            let scribbled = size.min(1 << 20).max(512);
+            scribble(path, "qcow2", "a.q", scribbled, seed * 10 + step, 2);
+            files = MemFiles::load(path, &["a.q"]);
+        }
+    }
 }

@@ -2,16 +2,12 @@
 
 use super::super::Qcow2Image;
 use super::super::clusters::Clusters;
-use super::super::disk::{BITMAPS, DATA_FILE_RAW, HEADER2_LEN, Header};
+use super::super::front::Front;
 use super::super::open::{L1_LEN_MAX, Table};
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::num::{bounded, narrow, wide};
 use instar_image::{Drive, Error, Kind, Place, Result};
-use zerocopy::{FromBytes, IntoBytes};
-
-/// What is written at one moment.
-const SECTOR: usize = 512;
 
 /// The change.
 pub struct Work<'d> {
@@ -23,8 +19,8 @@ pub struct Work<'d> {
     pub cluster_len: u64,
     /// Bytes of an L2 entry.
     pub entry_len: usize,
-    sector: Vec<u8>,
-    is_v3: bool,
+    /// Header and extensions, as they will be.
+    pub front: Front,
 }
 
 impl<'d> Work<'d> {
@@ -38,8 +34,7 @@ impl<'d> Work<'d> {
             start: image.file.place(0),
             cluster_len: layout.cluster_len,
             entry_len: if layout.extended_l2() { 16 } else { 8 },
-            sector: image.file.read_vec(0, SECTOR)?,
-            is_v3: layout.version >= 3,
+            front: Front::read(&image.file, layout)?,
         })
     }
 
@@ -91,8 +86,9 @@ impl<'d> Work<'d> {
         if len == 0 { Ok(()) } else { self.clusters.release(self.drive, at, len) }
     }
 
-    /// Lets everything take effect, together with what `change` does to the header.
-    pub fn publish(mut self, change: impl FnOnce(&mut Header)) -> Result<()> {
+    /// Lets everything take effect, together with what has become of the front.
+    /// Answers where the part of the file ends that is in use.
+    pub fn publish(mut self) -> Result<u64> {
         let drive = self.drive;
         self.clusters.publish(drive)?;
         let end = self.place(self.clusters.end());
@@ -101,19 +97,18 @@ impl<'d> Work<'d> {
             drive.flush(self.start.file)?;
         }
         let (at, clusters) = self.clusters.table();
-        let read = Header::read_from_prefix(&self.sector);
-        let (mut header, _) = read.map_err(|_| broken("there is no header"))?;
-        header.refcount_table_offset = at.into();
-        header.refcount_table_clusters = u32::try_from(clusters).unwrap_or(u32::MAX).into();
-        if self.is_v3 {
-            // Whoever does not know what these mean has to clear them.
-            header.autoclear_features = (header.autoclear_features.get() & (BITMAPS | DATA_FILE_RAW)).into();
-        }
-        change(&mut header);
-        let own = if self.is_v3 { size_of::<Header>() } else { usize::try_from(HEADER2_LEN).unwrap_or(0) };
-        self.sector.iter_mut().zip(header.as_bytes()).take(own).for_each(|(to, from)| *to = *from);
-        drive.write(self.start, &self.sector)?;
-        drive.flush(self.start.file)
+        self.front.header.refcount_table_offset = at.into();
+        self.front.header.refcount_table_clusters = u32::try_from(clusters).unwrap_or(u32::MAX).into();
+        let used = self.clusters.used_end(drive)?;
+        let end = self.place(used);
+        self.front.publish(drive)?;
+        Ok(end)
+    }
+
+    /// The disk has this L1 table.
+    pub fn set_l1(&mut self, l1: Table) {
+        self.front.header.l1_table_offset = l1.at.into();
+        self.front.header.l1_size = u32::try_from(l1.count).unwrap_or(u32::MAX).into();
     }
 }
 

@@ -1,0 +1,163 @@
+//! Bitmaps: kept, and written anew.
+
+use super::super::bitmaps::Bitmap;
+use super::super::disk::BITMAP_ENTRY_OFFSET;
+use super::super::disk::{
+    BITMAP_AUTO, BITMAP_ENTRY_ONES, BITMAP_IN_USE, BITMAPS, Bitmap as DiskBitmap, Bitmaps, EXT_BITMAPS,
+};
+use super::Editor;
+use super::work::Work;
+use alloc::vec;
+use alloc::vec::Vec;
+use instar_image::num::{narrow, wide};
+use instar_image::{Kind, Result};
+use zerocopy::IntoBytes;
+use zerocopy::big_endian::{U16, U32, U64};
+
+/// Fills bytes with bits, from a byte of them on.
+pub type Read<'r> = &'r mut dyn FnMut(u64, &mut [u8]) -> Result<()>;
+
+/// A bitmap whose bits lie somewhere.
+pub struct Entry {
+    pub name: Vec<u8>,
+    pub granularity: u64,
+    pub is_enabled: bool,
+    pub is_broken: bool,
+    pub table_at: u64,
+    pub table_count: u32,
+}
+
+impl Entry {
+    /// As it stands there.
+    pub fn of(bitmap: &Bitmap) -> Entry {
+        Entry {
+            name: bitmap.name.clone(),
+            granularity: bitmap.granularity,
+            is_enabled: bitmap.auto,
+            is_broken: bitmap.in_use,
+            table_at: bitmap.table_at,
+            table_count: bitmap.table_count,
+        }
+    }
+
+    fn put(&self, directory: &mut Vec<u8>) {
+        let flag = |is: bool, flag: u32| if is { flag } else { 0 };
+        let entry = DiskBitmap {
+            table_offset: U64::new(self.table_at),
+            table_size: U32::new(self.table_count),
+            flags: U32::new(flag(self.is_enabled, BITMAP_AUTO) | flag(self.is_broken, BITMAP_IN_USE)),
+            kind: 1,
+            granularity_bits: u8::try_from(self.granularity.trailing_zeros()).unwrap_or(0),
+            name_size: U16::new(u16::try_from(self.name.len()).unwrap_or(u16::MAX)),
+            extra_data_size: U32::new(0),
+        };
+        directory.extend_from_slice(entry.as_bytes());
+        directory.extend_from_slice(&self.name);
+        directory.resize(directory.len().next_multiple_of(8), 0);
+    }
+}
+
+/// Bytes that the bits of a disk of this size take, in words of 64.
+pub fn bits_len(size: u64, granularity: u64) -> u64 {
+    size.div_ceil(granularity.max(1)).div_ceil(64).saturating_mul(8)
+}
+
+impl Work<'_> {
+    /// Writes the bits of a bitmap: where the table of its clusters lies, and how many entries that has.
+    pub fn put_bits(&mut self, len: u64, read: Read<'_>) -> Result<(u64, u32)> {
+        let entries = len.div_ceil(self.cluster_len);
+        let (mut table, mut bytes) = (Vec::new(), vec![0; narrow(self.cluster_len)]);
+        for number in 0..entries {
+            let at = number.saturating_mul(self.cluster_len);
+            bytes.fill(0);
+            read(at, bytes.get_mut(..narrow(len.saturating_sub(at).min(self.cluster_len))).unwrap_or_default())?;
+            let word = if bytes.iter().all(|byte| *byte == 0) {
+                0
+            } else if bytes.iter().all(|byte| *byte == 0xff) {
+                BITMAP_ENTRY_ONES
+            } else {
+                self.add(&bytes)?
+            };
+            table.extend_from_slice(&word.to_be_bytes());
+        }
+        Ok((self.add(&table)?, u32::try_from(entries).unwrap_or(u32::MAX)))
+    }
+
+    /// Gives back what a bitmap has in the file.
+    pub fn drop_bits(&mut self, table_at: u64, table_count: u32) -> Result<()> {
+        let len = u64::from(table_count).saturating_mul(8);
+        let mut table = vec![0; narrow(len)];
+        let at = self.place(table_at);
+        self.clusters.draft.read(self.drive, at, &mut table)?;
+        for word in table.as_chunks::<8>().0 {
+            match u64::from_be_bytes(*word) & BITMAP_ENTRY_OFFSET {
+                0 => {}
+                host => self.clusters.release(self.drive, host, 1)?,
+            }
+        }
+        self.drop_table(table_at, len)
+    }
+}
+
+impl Editor<'_, '_> {
+    /// These are the bitmaps of the image from now on.
+    pub fn set_bitmaps(&self, work: &mut Work<'_>, all: &[Entry]) -> Result<()> {
+        let old = self.image.checked.extensions.bitmaps.as_ref();
+        old.map_or(Ok(()), |old| work.drop_table(old.at, old.len))?;
+        let header = &mut work.front.header;
+        if all.is_empty() {
+            header.autoclear_features = (header.autoclear_features.get() & !BITMAPS).into();
+            work.front.set(EXT_BITMAPS, None);
+            return Ok(());
+        }
+        header.autoclear_features = (header.autoclear_features.get() | BITMAPS).into();
+        let mut directory = Vec::new();
+        all.iter().for_each(|entry| entry.put(&mut directory));
+        let content = Bitmaps {
+            nb_bitmaps: U32::new(u32::try_from(all.len()).unwrap_or(u32::MAX)),
+            reserved: U32::new(0),
+            directory_size: U64::new(wide(directory.len())),
+            directory_offset: U64::new(work.add(&directory)?),
+        };
+        work.front.set(EXT_BITMAPS, Some(content.as_bytes()));
+        Ok(())
+    }
+
+    /// The bitmaps are about a disk of another size.
+    pub fn fit_bitmaps(&self, work: &mut Work<'_>, size: u64) -> Result<()> {
+        let checked = &self.image.checked;
+        if checked.bitmaps.is_empty() {
+            return Ok(());
+        }
+        let mut all = Vec::new();
+        for bitmap in &checked.bitmaps {
+            if bitmap.in_use {
+                let words = "Bitmap '{}' is inconsistent and cannot be used\n\
+                             Try block-dirty-bitmap-remove to delete this bitmap from disk";
+                return Err(Kind::Unsupported.what(words).arg(bitmap.name.as_slice()));
+            }
+            let end = size.div_ceil(bitmap.granularity);
+            let (table_at, table_count) = work.put_bits(bits_len(size, bitmap.granularity), &mut |at, bytes| {
+                bitmap.read(&self.image.file, &checked.layout, at, bytes)?;
+                cut(at, bytes, end);
+                Ok(())
+            })?;
+            work.drop_bits(bitmap.table_at, bitmap.table_count)?;
+            all.push(Entry { table_at, table_count, ..Entry::of(bitmap) });
+        }
+        self.set_bitmaps(work, &all)
+    }
+}
+
+/// Of bits that begin at byte `at`, those from bit `end` on are zero.
+fn cut(at: u64, bytes: &mut [u8], end: u64) {
+    let (whole, rest) = (narrow((end / 8).saturating_sub(at)), u32::try_from(end % 8).unwrap_or(0));
+    let is_inside = end / 8 >= at;
+    for byte in bytes.iter_mut().skip(whole.saturating_add(usize::from(is_inside && rest > 0))) {
+        *byte = 0;
+    }
+    if is_inside && rest > 0 {
+        let mask = (1u8 << rest).wrapping_sub(1);
+        bytes.iter_mut().skip(whole).take(1).for_each(|byte| *byte &= mask);
+    }
+}
