@@ -5,7 +5,7 @@ use crate::num::wide;
 use crate::source::Place;
 use alloc::vec;
 use alloc::vec::Vec;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 use instar_wire::io::FileId;
 
 /// Bytes that are read at once; they begin at multiples of this.
@@ -22,6 +22,8 @@ pub struct Draft {
     pages: Vec<Page>,
     /// There has never been anything behind this.
     end: u64,
+    /// Where the space ends that tables can have.
+    limit: u64,
 }
 
 struct Page {
@@ -34,7 +36,22 @@ struct Page {
 impl Draft {
     /// Of a file whose tables all lie before `end`.
     pub fn new(file: FileId, end: u64) -> Self {
-        Draft { file, pages: Vec::new(), end }
+        Draft { file, pages: Vec::new(), end, limit: end }
+    }
+
+    /// Space of the file has been given out up to here. Where none has, no table can be: whoever wrote to one there would
+    /// make the file as long as an image likes.
+    pub fn reaches(&mut self, end: u64) {
+        self.limit = self.limit.max(end);
+    }
+
+    /// Refuses what lies behind all the space there is.
+    fn check(&self, at: u64, len: u64) -> Result<()> {
+        let limit = self.limit.checked_next_multiple_of(SECTOR).unwrap_or(self.limit);
+        match at.checked_add(len).filter(|end| *end <= limit) {
+            Some(_) => Ok(()),
+            None => Err(Kind::Corrupt.what("a table lies behind the end of the file").file(self.file).at(at)),
+        }
     }
 
     /// The file.
@@ -64,6 +81,7 @@ impl Draft {
 
     /// Changes the bytes at `at`.
     pub fn put(&mut self, drive: &dyn Drive, at: u64, bytes: &[u8]) -> Result<()> {
+        self.check(at, wide(bytes.len()))?;
         let (mut at, mut rest) = (at, bytes);
         while !rest.is_empty() {
             let page = self.page(drive, at)?;
@@ -89,6 +107,7 @@ impl Draft {
 
     /// Writes bytes at once, which begin and end at sectors.
     pub fn write_through(&mut self, drive: &dyn Drive, at: u64, bytes: &[u8]) -> Result<()> {
+        self.check(at, wide(bytes.len()))?;
         let end = at.saturating_add(bytes.len() as u64);
         for page in self.pages.iter_mut().filter(|page| page.at < end && page.at.saturating_add(PAGE) > at) {
             let from = at.max(page.at);
@@ -119,7 +138,7 @@ impl Draft {
             self.pages.push(page);
         }
         // It has just been put there.
-        let missing = || instar_wire::error::Kind::Corrupt.what("a page is missing");
+        let missing = || Kind::Corrupt.what("a page is missing");
         self.pages.last_mut().ok_or_else(missing)
     }
 

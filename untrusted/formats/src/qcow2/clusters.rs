@@ -13,6 +13,8 @@ use instar_image::{Drive, Error, File, FileId, Kind, Result};
 const PIECE: usize = 4096;
 /// The longest table of reference counts, in bytes.
 const TABLE_MAX: u64 = 8 << 20;
+/// So far behind the end of the file there may be clusters that are counted, and have not been written yet.
+const AHEAD_MAX: u64 = 1 << 30;
 /// The longest cluster.
 const LEN_MAX: u64 = 2 << 20;
 
@@ -48,6 +50,7 @@ impl Clusters {
         let draft = Draft::new(file, 0);
         let mut all =
             Clusters { draft, start, bits, order, table_at: len, table_clusters, blocks, next: 3, spare: None };
+        all.draft.reaches(len.saturating_mul(3));
         all.draft.blank(drive, len, len.saturating_mul(2))?;
         all.draft.put(drive, len, &len.saturating_mul(2).to_be_bytes())?;
         all.count(drive, 0, 3, 1)?;
@@ -60,16 +63,23 @@ impl Clusters {
         let bytes = file.read_vec(at, bounded(count.saturating_mul(8), TABLE_MAX, full)?)?;
         let words = bytes.as_chunks::<8>().0.iter();
         let blocks: Vec<u64> = words.map(|word| u64::from_be_bytes(*word) & REFCOUNT_TABLE_OFFSET).collect();
-        let used = used(file, layout, &blocks)?;
+        let (have, used) = (file.len().div_ceil(layout.cluster_len), used(file, layout, &blocks)?);
+        if used.saturating_sub(have).saturating_mul(layout.cluster_len) > AHEAD_MAX {
+            let words = "clusters far behind the end of the file are counted as used";
+            return Err(Kind::Corrupt.what(words).file(place.file));
+        }
+        let next = have.max(used);
+        let mut draft = Draft::new(place.file, place.at.saturating_add(file.len()));
+        draft.reaches(place.at.saturating_add(next.saturating_mul(layout.cluster_len)));
         Ok(Clusters {
-            draft: Draft::new(place.file, place.at.saturating_add(file.len())),
+            draft,
             start: place.at,
             bits: layout.cluster_bits,
             order: layout.refcount_order,
             table_at: at,
             table_clusters: count.saturating_mul(8) / layout.cluster_len,
             blocks,
-            next: file.len().div_ceil(layout.cluster_len).max(used),
+            next,
             spare: None,
         })
     }
@@ -85,6 +95,25 @@ impl Clusters {
     /// Where the clusters end that have been given out.
     pub fn end(&self) -> u64 {
         self.next.saturating_mul(self.len())
+    }
+
+    /// Takes so many clusters in a row; the number of the first.
+    fn take(&mut self, count: u64) -> Result<u64> {
+        let first = self.next;
+        self.next = first.checked_add(count).ok_or_else(full)?;
+        let end = self.next.checked_mul(self.len()).and_then(|end| end.checked_add(self.start));
+        self.draft.reaches(end.filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?);
+        Ok(first)
+    }
+
+    /// Refuses what is no cluster, and one that lies behind all that the file has and all that has been given out.
+    pub fn inside(&self, at: u64) -> Result<u64> {
+        let wrong = |words| Err(Kind::Corrupt.what(words).file(self.draft.file()).at(at));
+        match at {
+            _ if at >= self.end() => wrong("a cluster lies behind the end of the file"),
+            _ if !at.is_multiple_of(self.len()) => wrong("a cluster begins where none can"),
+            _ => Ok(at),
+        }
     }
 
     /// A cluster that was given back by moving the table, or a new one.
@@ -113,10 +142,7 @@ impl Clusters {
 
     /// So many clusters in a row: where the first begins.
     pub fn claim(&mut self, drive: &dyn Drive, count: u64) -> Result<u64> {
-        let first = self.next;
-        self.next = first.checked_add(count).ok_or_else(full)?;
-        let last = self.next.checked_mul(self.len()).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full);
-        last?;
+        let first = self.take(count)?;
         self.count(drive, first, count, 1)?;
         Ok(first.saturating_mul(self.len()))
     }
@@ -137,7 +163,10 @@ impl Clusters {
         let (first, last) = (at >> self.bits, at.saturating_add(len.max(1)).saturating_sub(1) >> self.bits);
         for cluster in first..=last {
             let was = self.counted(drive, cluster)?;
-            self.count(drive, cluster, 1, was.saturating_sub(1))?;
+            // Of what is not counted nothing can be taken away, and counts need no space for that.
+            if was > 0 {
+                self.count(drive, cluster, 1, was.saturating_sub(1))?;
+            }
         }
         Ok(())
     }
@@ -224,7 +253,7 @@ impl Clusters {
     fn block(&mut self, drive: &dyn Drive, number: u64) -> Result<u64> {
         let index = usize::try_from(number).map_err(|_| full())?;
         match self.blocks.get(index) {
-            Some(at) if *at != 0 => return Ok(*at),
+            Some(at) if *at != 0 => return self.inside(*at),
             _ => {}
         }
         let capacity = self.table_clusters.saturating_mul(self.len()) / 8;
@@ -232,8 +261,7 @@ impl Clusters {
             self.grow(drive, number)?;
             return self.block(drive, number);
         }
-        let own = self.next;
-        self.next = own.saturating_add(1);
+        let own = self.take(1)?;
         let at = own.checked_mul(self.len()).ok_or_else(full)?;
         if self.blocks.len() <= index {
             self.blocks.resize(index.saturating_add(1), 0);
@@ -257,8 +285,7 @@ impl Clusters {
             return Err(full());
         }
         let (old, old_clusters) = (self.table_at, self.table_clusters);
-        let first = self.next;
-        self.next = first.saturating_add(clusters);
+        let first = self.take(clusters)?;
         (self.table_at, self.table_clusters) = (first.saturating_mul(self.len()), clusters);
         let at = self.start.saturating_add(self.table_at);
         self.draft.blank(drive, at, clusters.saturating_mul(self.len()))?;

@@ -74,7 +74,7 @@ impl Writing {
         let lead = u64::from_be_bytes(self.clusters.draft.get(drive, lead_at)?);
         let old = lead & L1_OFFSET;
         if old != 0 && (lead & L2_COPIED != 0 || !want) {
-            return Ok(Some(old));
+            return self.clusters.inside(old).map(Some);
         }
         if !want {
             return Ok(None);
@@ -183,7 +183,9 @@ impl Writing {
         let covered = self.parts(skip, len);
         let owned = entry.host().filter(|_| entry.word & L2_COPIED != 0);
         let host = match owned {
-            Some(host) => host,
+            Some(host) if self.map.data.is_none() => self.clusters.inside(host)?,
+            Some(host) if host == guest => host,
+            Some(_) => return Err(Kind::Corrupt.what("a cluster is not where the data file has it")),
             None => {
                 let old = entry;
                 let host = if self.map.data.is_some() { guest } else { self.clusters.claim(drive, 1)? };
