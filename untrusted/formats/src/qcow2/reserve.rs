@@ -1,5 +1,8 @@
 //! Where bytes of a qcow2 image may go: clusters that are its own already, or new ones at the end of the file.
 
+#[cfg(test)]
+mod tests;
+
 use super::clusters::Clusters;
 use super::disk::{L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS};
 use super::edit::Head;
