@@ -9,5 +9,6 @@ mod judge;
 mod lanes;
 mod matrix;
 mod options;
+mod readers;
 mod sizes;
 mod standing;
