@@ -57,8 +57,8 @@ impl Clusters {
         Ok(all)
     }
 
-    /// Of an image that is there.
-    pub fn open(file: &File<'_>, layout: &Layout) -> Result<Clusters> {
+    /// Of an image that is there; `has_room`: it ends where its counts end, and not with its file.
+    pub fn open(file: &File<'_>, layout: &Layout, has_room: bool) -> Result<Clusters> {
         let (Table { at, count }, place) = (layout.refcounts, file.place(0));
         let bytes = file.read_vec(at, bounded(count.saturating_mul(8), TABLE_MAX, full)?)?;
         let words = bytes.as_chunks::<8>().0.iter();
@@ -68,7 +68,7 @@ impl Clusters {
             let words = "clusters far behind the end of the file are counted as used";
             return Err(Kind::Corrupt.what(words).file(place.file));
         }
-        let next = have.max(used);
+        let next = if has_room { used } else { have.max(used) };
         let mut draft = Draft::new(place.file, place.at.saturating_add(file.len()));
         draft.reaches(place.at.saturating_add(next.saturating_mul(layout.cluster_len)));
         Ok(Clusters {

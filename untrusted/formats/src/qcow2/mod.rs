@@ -36,8 +36,8 @@ use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Recipe, Result, Scope,
-    Secret, Site, Target, info,
+    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Purpose, Recipe,
+    Result, Scope, Secret, Site, Target, info,
 };
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
@@ -57,7 +57,13 @@ impl Format for Qcow2 {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
-        Ok(Box::new(Qcow2Image { file, checked, key: options.key.clone(), lock: OnceCell::new() }))
+        Ok(Box::new(Qcow2Image {
+            file,
+            checked,
+            key: options.key.clone(),
+            has_room: options.purpose == Purpose::WriteOver,
+            lock: OnceCell::new(),
+        }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -74,6 +80,8 @@ struct Qcow2Image<'a> {
     file: File<'a>,
     checked: Checked,
     key: Option<Secret>,
+    /// It ends where its counts end, and not with its file.
+    has_room: bool,
     /// What the key has opened, once it was asked to.
     lock: OnceCell<Option<Lock>>,
 }
@@ -137,7 +145,7 @@ impl Image for Qcow2Image<'_> {
             ));
         }
         let map = self.whole_map(layout.l1)?;
-        let clusters = Clusters::open(&self.file, layout)?;
+        let clusters = Clusters::open(&self.file, layout, self.has_room)?;
         let is_over = self.checked.backing.is_some();
         let Checked { extensions, bitmaps, .. } = &self.checked;
         let head = Head::read(&self.file, layout, extensions.bitmaps.as_ref(), bitmaps)?;
