@@ -96,12 +96,7 @@ fn make(
     let below = new.backing.as_ref().map(|source| stack(cx, source, rules, &|_| Ok(()))).transpose();
     let below = below.inspect_err(|_| _ = tell(Event::Unmade))?;
     let top = below.as_ref().and_then(|stack| stack.first());
-    // Where others left something, tables would be taken for what they are not.
-    let is_bare = is_clean || recipe.format.0 == RAW.name().as_bytes();
-    let ledger = Ledger::new(cx.drive, Some(new.file.id).filter(|_| !is_bare));
-    let Cx { io, crew, emit, .. } = *cx;
-    let cleaning = Cx { io, drive: &ledger, crew, emit };
-    lay_out(new, recipe, top, rules, &cleaning).inspect_err(|_| _ = tell(Event::Unmade))?;
+    lay_out(new, recipe, top, rules, is_clean, cx).inspect_err(|_| _ = tell(Event::Unmade))?;
     let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
     let granted = |file: &Granted| Granted { len: cx.drive.len(file.id), ..file.clone() };
     let options = Options {
@@ -117,13 +112,29 @@ fn make(
     Ok((image.target()?, below.map(|below| chain(&below, None)).transpose()?))
 }
 
-/// Lays out an image that holds nothing.
-pub fn lay_out(new: &New, recipe: &Recipe, below: Option<&Opened<'_>>, rules: &Rules, cx: &Cx<'_>) -> Result<()> {
+/// Lays out an image that holds nothing; answers how many bytes were written. `is_clean`: its file reads as zeroes; on a
+/// device, what others left would be taken for tables.
+pub fn lay_out(
+    new: &New,
+    recipe: &Recipe,
+    below: Option<&Opened<'_>>,
+    rules: &Rules,
+    is_clean: bool,
+    cx: &Cx<'_>,
+) -> Result<u64> {
+    let is_bare = is_clean || recipe.format.0 == RAW.name().as_bytes();
+    let how = recipe.text("preallocation").filter(|how| [&b"falloc"[..], b"full"].contains(how));
+    if let Some(how) = how.filter(|_| !is_bare) {
+        let words = "Could not resize image: Failed to resize underlying file: Preallocation mode '{}' unsupported for \
+                     this non-regular file";
+        return Err(Kind::Unsupported.what(words).arg(how));
+    }
+    let ledger = Ledger::new(cx.drive, Some(new.file.id).filter(|_| !is_bare));
     let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
     // It may have to be named by what is otherwise of no interest.
     let below = below.map(|below| below.image.describe(true)).transpose()?;
     let site = Site {
-        drive: cx.drive,
+        drive: &ledger,
         file: new.file.id,
         beside: new.beside.as_ref().map(|file| file.id),
         name: &new.name.0,
@@ -133,7 +144,8 @@ pub fn lay_out(new: &New, recipe: &Recipe, below: Option<&Opened<'_>>, rules: &R
         time: new.time,
         random: RefCell::new(Random::new(&new.seed.0)),
     };
-    format.create(recipe, &site)
+    format.create(recipe, &site)?;
+    Ok(ledger.written())
 }
 
 fn unknown(recipe: &Recipe) -> instar_image::Error {
