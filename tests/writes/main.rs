@@ -4,6 +4,7 @@
 
 mod broken;
 mod clashes;
+mod devices;
 mod formats;
 mod judge;
 mod lanes;

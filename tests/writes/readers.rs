@@ -1,6 +1,7 @@
 //! What others read from our images who share no code with qemu: libyal's libraries, 7-Zip, nbdkit, cryptsetup, and the
 //! kernel.
 
+use crate::devices::Loop;
 use crate::formats::{FORMATS, Format, SECRET};
 use crate::judge::{content, ours, put, quietly, same, seed};
 use instar_testkit::build::partition::crc32;
@@ -323,22 +324,6 @@ fn scanned(device: &str, disk: &[u8]) -> Result<(), String> {
         }
     }
     same(disk, &read(device).map_err(|e| format!("  {device}: {e}"))?)
-}
-
-/// A loop device, for as long as it is held.
-struct Loop(String);
-
-impl Loop {
-    fn of(path: &Path) -> Option<Loop> {
-        let ran = Run::new("losetup").args(["-f", "--show", "-P"]).arg(path).go();
-        (ran.code() == Some(0)).then(|| Loop(ran.out().trim().to_owned()))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        Run::new("losetup").args(["-d", &self.0]).go();
-    }
 }
 
 #[test]
