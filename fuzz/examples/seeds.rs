@@ -1,5 +1,8 @@
 //! Makes the inputs that fuzzing starts from: small ones into `seeds/`, which is kept, large ones into `corpus/`.
 
+use instar_formats::FORMATS;
+use instar_fuzz::made::Order;
+use instar_image::Fact;
 use instar_testkit::build::{bochs, cloop, dmg, luks2, partition, vhd, vhdx, vmdk};
 use std::path::Path;
 
@@ -19,6 +22,9 @@ fn main() -> std::io::Result<()> {
     put("info", "chain", &input(&[&qcow2("b"), &partition::mbr(512, [(0x80, 0x83); 4])], &qcow2("a")))?;
     put("info", "loop", &input(&[&qcow2("a"), &qcow2("a")], &qcow2("a")))?;
     let (text, extent) = (vmdk_text(), vmdk::hosted(&vmdk::Hosted::default(), &vmdk::Descriptor::default()));
+    for (name, input) in written() {
+        put("write", name, &input)?;
+    }
     put("info", "vmdk-parts", &input(&[&extent], &text))?;
     for (name, calls) in calls() {
         put("wall", name, &calls)?;
@@ -38,6 +44,75 @@ fn put(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
 
 /// What the target `content` reads first: no flags, a format that is none, and a small number.
 const ANY: [u8; 3] = [0, 0xff, 100];
+
+/// Inputs of the target `write`: images that we made, of every format that can be written.
+fn written() -> Vec<(&'static str, Vec<u8>)> {
+    const KEY: u8 = 1;
+    const PACKED: u8 = 4;
+    let count = |name, number| Fact::fields([(name, Fact::Count(number))]);
+    let text = |name, text: &str| Fact::fields([(name, text.into())]);
+    let on = |name, more: Fact| {
+        let mut options = more;
+        options.add(name, Fact::Truth(true));
+        options
+    };
+    let none = || Fact::fields([]);
+    let mut sealed = count("encrypt.iter-time", 1);
+    sealed.add("encrypt.format", "luks");
+    sealed.add("encrypt.key-secret", "sec0");
+    let mut luks = count("iter-time", 1);
+    luks.add("key-secret", "sec0");
+    let orders = [
+        ("raw", "raw", none(), 0, 1 << 20),
+        ("qcow2-512", "qcow2", count("cluster_size", 512), 0, 1 << 20),
+        ("qcow2-packed", "qcow2", count("cluster_size", 4096), PACKED, 1 << 20),
+        ("qcow2-64k", "qcow2", none(), 0, 8 << 20),
+        ("qcow2-counts-1", "qcow2", on("lazy_refcounts", count("refcount_bits", 1)), 0, 1 << 20),
+        ("qcow2-v2", "qcow2", text("compat", "0.10"), 0, 1 << 20),
+        ("qcow2-halves", "qcow2", on("extended_l2", count("cluster_size", 16384)), 0, 1 << 20),
+        ("qcow2-metadata", "qcow2", text("preallocation", "metadata"), 0, 1 << 20),
+        ("qcow2-luks", "qcow2", sealed, KEY, 1 << 20),
+        ("qcow", "qcow", none(), 0, 1 << 20),
+        ("qcow-packed", "qcow", none(), PACKED, 1 << 20),
+        ("qed", "qed", count("cluster_size", 4096), 0, 16 << 20),
+        ("qed-tables", "qed", count("table_size", 2), 0, 1 << 20),
+        ("vmdk", "vmdk", none(), 0, 1 << 20),
+        ("vmdk-zeroed", "vmdk", on("zeroed_grain", none()), 0, 4 << 20),
+        ("vmdk-stream", "vmdk", text("subformat", "streamOptimized"), PACKED, 1 << 20),
+        ("vmdk-flat", "vmdk", text("subformat", "monolithicFlat"), 0, 1 << 20),
+        ("vmdk-parts", "vmdk", text("subformat", "twoGbMaxExtentSparse"), 0, 1 << 20),
+        ("vdi", "vdi", none(), 0, 8 << 20),
+        ("vdi-static", "vdi", on("static", none()), 0, 1 << 20),
+        ("vhd", "vpc", none(), 0, 16 << 20),
+        ("vhd-fixed", "vpc", text("subformat", "fixed"), 0, 1 << 20),
+        ("vhdx", "vhdx", count("block_size", 1 << 20), 0, 8 << 20),
+        ("vhdx-fixed", "vhdx", text("subformat", "fixed"), 0, 2 << 20),
+        ("parallels", "parallels", none(), 0, 8 << 20),
+        ("parallels-4k", "parallels", count("cluster_size", 4096), 0, 1 << 20),
+        ("luks", "luks", luks, KEY, 1 << 20),
+    ];
+    let bytes: Vec<u8> = (0..3000u32).map(|n| if n < 1000 { 7 } else { (n.wrapping_mul(n) >> 7) as u8 }).collect();
+    let made = orders.into_iter().map(|(name, format, options, flags, size)| {
+        let key = (flags & KEY != 0).then_some(&b"123456"[..]);
+        // Grains of a stream come whole.
+        let mut bytes = bytes.clone();
+        bytes.resize(if name == "vmdk-stream" { 65536 } else { bytes.len() }, 0);
+        let order = Order { format, options, size, bytes: &bytes, packed: flags & PACKED != 0, key };
+        let files = order.files();
+        let format = FORMATS.iter().position(|known| known.name() == format).unwrap_or(200) as u8;
+        // Two writes: one near the beginning, one far from it, each with all that can be written.
+        let mut input = vec![flags, format, 1, 3, 2, 1, 9, 0, 20, 2, 30, 150, 2, 2, 99, 0, 9, 1, 2];
+        input.push(files.len() as u8 - 1);
+        for file in &files[1..] {
+            let file = file.to_input();
+            input.extend(&(file.len() as u32).to_le_bytes()[..3]);
+            input.extend(file);
+        }
+        input.extend(files[0].to_input());
+        (name, input)
+    });
+    made.collect()
+}
 
 /// An image and the files it may come to, as the target `info` reads them.
 fn input(others: &[&[u8]], image: &[u8]) -> Vec<u8> {

@@ -1,7 +1,10 @@
 //! What the fuzz targets share: a reader that makes numbers, texts and files of bytes.
 
 pub mod calls;
+pub mod disk;
 pub mod files;
+pub mod guest;
+pub mod made;
 
 /// Bytes that have not been used yet. Where there are none left, everything is zero or empty.
 pub struct Reader<'a>(pub &'a [u8]);

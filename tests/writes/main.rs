@@ -4,10 +4,12 @@
 
 mod broken;
 mod clashes;
+mod devices;
 mod formats;
 mod judge;
 mod lanes;
 mod matrix;
 mod options;
+mod readers;
 mod sizes;
 mod standing;

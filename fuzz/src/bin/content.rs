@@ -15,9 +15,10 @@ mod target {
     use instar_formats::FORMATS;
     use instar_fuzz::Reader as Input;
     use instar_fuzz::files::Files;
+    use instar_fuzz::guest::content;
     use instar_image::source::Piece;
     use instar_image::tally::check_in_windows;
-    use instar_image::{Chain, Found, Granted, Io, Kind, Purpose, Reader, Result, Scope, Walk};
+    use instar_image::{Chain, Found, Granted, Io, Kind, Purpose, Reader, Scope, Walk};
     use instar_ops::cx::{Alone, Cx};
     use instar_ops::open::{chain, stack, stack_for};
     use instar_testkit::read_only::ReadOnly;
@@ -136,18 +137,5 @@ mod target {
             assert!(whole[from as usize..][..piece.len()] == piece, "{step} bytes from {}", at + from);
             (from, step) = (from + step, step * 3 % 4099);
         }
-    }
-
-    fn content(chain: &Chain<'_>, io: &dyn Io, at: u64, len: u64) -> Result<Vec<u8>> {
-        let mut walk = Walk::new(chain, io, at, at + len);
-        let mut reader = Reader::new(chain, io);
-        let mut out = Vec::new();
-        while let Some((len, found)) = walk.peek()? {
-            let from = out.len();
-            out.resize(from + len as usize, 0);
-            reader.read(&found, &mut out[from..])?;
-            walk.advance(len);
-        }
-        Ok(out)
     }
 }

@@ -6,7 +6,7 @@ use crate::source::Place;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 use instar_wire::io::FileId;
 
 /// Bytes that are read at once; they begin at multiples of this.
@@ -31,6 +31,8 @@ pub struct Draft {
     end: u64,
     /// References to be turned over when all they lead to is durable; none if it does not matter when that happens.
     links: Option<BTreeMap<u64, Vec<u8>>>,
+    /// Where the space ends that tables can have.
+    limit: u64,
 }
 
 struct Page {
@@ -45,7 +47,7 @@ struct Page {
 impl Draft {
     /// Of a file whose tables all lie before `end`.
     pub fn new(file: FileId, end: u64) -> Self {
-        Draft { file, hot: None, pages: BTreeMap::new(), most: PAGES, clock: 0, end, links: None }
+        Draft { file, hot: None, pages: BTreeMap::new(), most: PAGES, clock: 0, end, limit: end, links: None }
     }
 
     /// The same of a file that somebody relies on: whatever happens, it is as it was before [`Self::settle`] or as it is
@@ -59,6 +61,21 @@ impl Draft {
     #[must_use]
     pub fn with_room(self, len: u64) -> Self {
         Draft { most: usize::try_from(len / PAGE).unwrap_or(PAGES).max(PAGES), ..self }
+    }
+
+    /// Space of the file has been given out up to here. Where none has, no table can be: whoever wrote to one there would
+    /// make the file as long as an image likes.
+    pub fn reaches(&mut self, end: u64) {
+        self.limit = self.limit.max(end);
+    }
+
+    /// Refuses what lies behind all the space there is.
+    fn check(&self, at: u64, len: u64) -> Result<()> {
+        let limit = self.limit.checked_next_multiple_of(SECTOR).unwrap_or(self.limit);
+        match at.checked_add(len).filter(|end| *end <= limit) {
+            Some(_) => Ok(()),
+            None => Err(Kind::Corrupt.what("a table lies behind the end of the file").file(self.file).at(at)),
+        }
     }
 
     /// The file.
@@ -105,6 +122,7 @@ impl Draft {
 
     /// Changes the bytes at `at`.
     pub fn put(&mut self, drive: &dyn Drive, at: u64, bytes: &[u8]) -> Result<()> {
+        self.check(at, wide(bytes.len()))?;
         let (mut at, mut rest) = (at, bytes);
         while !rest.is_empty() {
             let page = self.page(drive, at)?;
@@ -156,6 +174,7 @@ impl Draft {
 
     /// Writes bytes at once, which begin and end at sectors.
     pub fn write_through(&mut self, drive: &dyn Drive, at: u64, bytes: &[u8]) -> Result<()> {
+        self.check(at, wide(bytes.len()))?;
         let end = at.saturating_add(bytes.len() as u64);
         let first = at.saturating_sub(at % PAGE);
         self.pages.extend(self.hot.take().map(|page| (page.at, page)));
@@ -190,7 +209,7 @@ impl Draft {
             self.hot = Some(Page { used: self.clock, ..page });
         }
         // It has just been put there.
-        let missing = || instar_wire::error::Kind::Corrupt.what("a page is missing");
+        let missing = || Kind::Corrupt.what("a page is missing");
         self.hot.as_mut().ok_or_else(missing)
     }
 

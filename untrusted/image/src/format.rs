@@ -48,6 +48,8 @@ pub enum Purpose {
     Read,
     /// The same, and to be written to.
     Write,
+    /// The same, on a device: what ends an image there is not where the device ends, and behind it lies what others left.
+    WriteOver,
     /// To be checked: what is wrong with it need not keep it from being opened.
     Check,
 }
@@ -65,7 +67,7 @@ impl Options {
 
     /// It will be written to.
     pub fn for_writing(&self) -> bool {
-        self.purpose == Purpose::Write
+        matches!(self.purpose, Purpose::Write | Purpose::WriteOver)
     }
 
     /// Whether the ways of a qemu-img before this version are wanted.
@@ -76,7 +78,7 @@ impl Options {
     /// Refuses at once who has no key to what is encrypted and will be read; qemu-img's name for the key is `name`.
     pub fn demand_key(&self, file: &File<'_>, name: &'static str) -> Result<()> {
         match (self.purpose, &self.key) {
-            (Purpose::Read | Purpose::Write | Purpose::Check, None) => Err(no_key(file, name)),
+            (Purpose::Read | Purpose::Write | Purpose::WriteOver | Purpose::Check, None) => Err(no_key(file, name)),
             _ => Ok(()),
         }
     }

@@ -139,7 +139,9 @@ pub struct Room<'r> {
 impl Room<'_> {
     /// Space at the end of the file.
     pub fn claim(&mut self, align: u64, base: u64, len: u64) -> Result<u64> {
-        claim(self.end, align, base, len)
+        let at = claim(self.end, align, base, len)?;
+        self.draft.reaches(*self.end);
+        Ok(at)
     }
 }
 
@@ -172,7 +174,9 @@ struct Slot {
 
 /// A disk whose file has something up to `have`, and whose new blocks go behind `end`.
 pub fn target_behind<B: Grow<N> + 'static, const N: usize>(blocks: B, have: u64, end: u64) -> Box<dyn Target> {
-    Box::new(Growing { end, ..Growing::new(blocks, have) })
+    let mut growing = Growing { end, ..Growing::new(blocks, have) };
+    growing.draft.reaches(end);
+    Box::new(growing)
 }
 
 /// A disk whose file has nothing behind `end`; all tables lie before it.
@@ -190,8 +194,15 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
     /// Space at the end of the file.
     pub fn claim(&mut self, align: u64, base: u64, len: u64) -> Result<u64> {
         let at = claim(&mut self.end, align, base, len)?;
+        self.draft.reaches(self.end);
         self.blocks.grown(self.end);
         Ok(at)
+    }
+
+    /// Where a block has its space: where the file has some.
+    fn inside(&self, at: u64) -> Result<u64> {
+        let outside = || Kind::Corrupt.what("a block lies behind the end of the file").file(self.draft.file()).at(at);
+        if at < self.end { Ok(at) } else { Err(outside()) }
     }
 
     /// Where the entry of a block stands; none if there is no table for it, unless it is to be made.
@@ -308,7 +319,7 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
         }
         let rest = match was {
             Some(Source::Raw { place, tweak, .. }) => {
-                let at = place.at;
+                let at = self.inside(place.at)?;
                 let touch = Touch { number, at, skip, len, is_new: false, is_whole, rest: Rest::There };
                 return self.touch(drive, &touch, place, tweak).map(Some);
             }
@@ -329,7 +340,7 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
         let Some(slot) = self.slot(drive, number, true)? else { return Ok(None) };
         let frame = self.blocks.frame();
         let space = match self.blocks.space(number) {
-            Some(at) => at,
+            Some(at) => self.inside(at)?,
             None => self.claim(frame.align, frame.base, frame.len)?,
         };
         let entry = self.blocks.entry(number, space)?;

@@ -289,6 +289,11 @@ impl<'c> Stage<'c> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let (at, end) = (first.at, last.end());
         let is_zero = run.iter().all(|part| part.hold == Hold::Zero);
+        // In a new image, space that has been set aside need not be told that it is zero.
+        let is_new = self.former.is_none() && self.manner.is_zero && self.manner.is_clean;
+        if is_zero && is_new && self.cipher.is_none() {
+            return Ok(());
+        }
         let what = if is_zero { What::Zeroes } else { What::Data };
         let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
         let is_old = spot.rest == Rest::There;

@@ -2,7 +2,6 @@
 
 use crate::cx::Cx;
 use crate::goal::lay_out;
-use crate::ledger::Ledger;
 use crate::open;
 use instar_formats::{RAW, by_name};
 use instar_image::{Fact, File, Options, Purpose, Recipe, Result};
@@ -32,11 +31,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         recipe.size = if request.as_below { below.told.virtual_size } else { recipe.size };
     }
     tell(Event::Ready(recipe.size))?;
-    let clean = request.is_clean || recipe.format.0 == RAW.name().as_bytes();
-    let ledger = Ledger::new(cx.drive, Some(new.file.id).filter(|_| !clean));
-    let Cx { io, crew, emit, .. } = *cx;
-    lay_out(new, &recipe, below, rules, &Cx { io, drive: &ledger, crew, emit })?;
-    let written = ledger.written();
+    let written = lay_out(new, &recipe, below, rules, request.is_clean, cx)?;
     tell(Event::Made(Made { written, unit: unit(new, &recipe, rules, cx) }))
 }
 

@@ -1,11 +1,12 @@
 //! The image that is written to: made, or opened, and sealed when all is in it.
 
 use crate::cx::Cx;
+use crate::ledger::Ledger;
 use crate::open::{Opened, chain, stack, stack_for};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use instar_formats::by_name;
+use instar_formats::{RAW, by_name};
 use instar_image::stage::Former;
 use instar_image::{Chain, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target};
 use instar_wire::op::convert::{self, Event};
@@ -47,14 +48,15 @@ pub fn open(
         convert::Goal::New(new) => {
             let needed = request.at.saturating_add(total).next_multiple_of(512);
             let recipe = Recipe { size: request.len.unwrap_or(needed), ..new.recipe.clone() };
-            let (target, below) = make(new, &recipe, rules, cx, tell)?;
+            let (target, below) = make(new, &recipe, rules, request.is_clean, cx, tell)?;
             let former = below.map(|below| Former { own: Chain { layers: Vec::new() }, below });
             (target, former)
         }
         convert::Goal::There(source) => {
             let file = Granted { len: cx.drive.length(source.file.id)?, ..source.file.clone() };
             let source = Source { file, ..(**source).clone() };
-            let opened = there(&source, rules, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
+            let purpose = if request.is_clean { Purpose::Write } else { Purpose::WriteOver };
+            let opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
             (opened.0, Some(opened.1))
         }
     };
@@ -73,8 +75,8 @@ pub fn open(
 }
 
 /// Opens an image that is there.
-fn there(source: &Source, rules: &Rules, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
-    let stack = stack_for(cx, source, rules, Purpose::Write, &|_| Ok(()))?;
+fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
+    let stack = stack_for(cx, source, rules, purpose, &|_| Ok(()))?;
     let target = stack.first().map(|top| top.image.target()).transpose()?;
     let target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
     let mut layers = chain(&stack, None)?.layers.into_iter();
@@ -87,13 +89,14 @@ fn make(
     new: &New,
     recipe: &Recipe,
     rules: &Rules,
+    is_clean: bool,
     cx: &Cx<'_>,
     tell: &dyn Fn(Event) -> Result<()>,
 ) -> Result<(Box<dyn Target>, Option<Chain<'static>>)> {
     let below = new.backing.as_ref().map(|source| stack(cx, source, rules, &|_| Ok(()))).transpose();
     let below = below.inspect_err(|_| _ = tell(Event::Unmade))?;
     let top = below.as_ref().and_then(|stack| stack.first());
-    lay_out(new, recipe, top, rules, cx).inspect_err(|_| _ = tell(Event::Unmade))?;
+    lay_out(new, recipe, top, rules, is_clean, cx).inspect_err(|_| _ = tell(Event::Unmade))?;
     let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
     let granted = |file: &Granted| Granted { len: cx.drive.len(file.id), ..file.clone() };
     let options = Options {
@@ -109,13 +112,29 @@ fn make(
     Ok((image.target()?, below.map(|below| chain(&below, None)).transpose()?))
 }
 
-/// Lays out an image that holds nothing.
-pub fn lay_out(new: &New, recipe: &Recipe, below: Option<&Opened<'_>>, rules: &Rules, cx: &Cx<'_>) -> Result<()> {
+/// Lays out an image that holds nothing; answers how many bytes were written. `is_clean`: its file reads as zeroes; on a
+/// device, what others left would be taken for tables.
+pub fn lay_out(
+    new: &New,
+    recipe: &Recipe,
+    below: Option<&Opened<'_>>,
+    rules: &Rules,
+    is_clean: bool,
+    cx: &Cx<'_>,
+) -> Result<u64> {
+    let is_bare = is_clean || recipe.format.0 == RAW.name().as_bytes();
+    let how = recipe.text("preallocation").filter(|how| [&b"falloc"[..], b"full"].contains(how));
+    if let Some(how) = how.filter(|_| !is_bare) {
+        let words = "Could not resize image: Failed to resize underlying file: Preallocation mode '{}' unsupported for \
+                     this non-regular file";
+        return Err(Kind::Unsupported.what(words).arg(how));
+    }
+    let ledger = Ledger::new(cx.drive, Some(new.file.id).filter(|_| !is_bare));
     let format = by_name(&recipe.format.0).ok_or_else(|| unknown(recipe))?;
     // It may have to be named by what is otherwise of no interest.
     let below = below.map(|below| below.image.describe(true)).transpose()?;
     let site = Site {
-        drive: cx.drive,
+        drive: &ledger,
         file: new.file.id,
         beside: new.beside.as_ref().map(|file| file.id),
         name: &new.name.0,
@@ -125,7 +144,8 @@ pub fn lay_out(new: &New, recipe: &Recipe, below: Option<&Opened<'_>>, rules: &R
         time: new.time,
         random: RefCell::new(Random::new(&new.seed.0)),
     };
-    format.create(recipe, &site)
+    format.create(recipe, &site)?;
+    Ok(ledger.written())
 }
 
 fn unknown(recipe: &Recipe) -> instar_image::Error {

@@ -76,7 +76,7 @@ impl<'a, 'r> Descent<'a, 'r> {
         // What the user said of the top is said of nothing below.
         let said = core::mem::replace(&mut self.below, Below::AsStored);
         let Options { purpose, as_qemu, version, .. } = self.options;
-        let purpose = if purpose == Purpose::Write { Purpose::Read } else { purpose };
+        let purpose = if self.options.for_writing() { Purpose::Read } else { purpose };
         self.options = Options { purpose, as_qemu, version, ..Options::default() };
         match said {
             Below::None => return Ok(false),

@@ -14,7 +14,15 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("prlimit", "util-linux", "sets the limits that clouds set"),
     ("setpriv", "util-linux", "runs ours as an ordinary user"),
     ("script", "bsdutils", "runs ours on a terminal"),
+    ("partx", "util-linux", "finds the partitions of what we write"),
+    ("cryptsetup", "cryptsetup-bin", "opens the containers that we make"),
+    ("nbdkit", "nbdkit", "reads them"),
+    ("7zz", "7zip", "reads our VMDK, VDI, VHD, VHDX and qcow"),
 ];
+
+/// Python module of the system → Debian package: who else reads our images.
+const MODULES: &[(&str, &str)] =
+    &[("pyvhdi", "python3-libvhdi"), ("pyvmdk", "python3-libvmdk"), ("pyqcow", "python3-libqcow")];
 
 /// Versions without which a comparison would not be worth its name.
 const VERSIONS: &[&str] = &["5.2", "7.2", "10.0"];
@@ -26,6 +34,10 @@ pub fn programs() -> Done {
         println!("ci: {program} is missing, which {why}: installing {package}");
     }
     let mut packages: Vec<&str> = missing.iter().map(|(_, package, _)| *package).collect();
+    for (module, package) in MODULES.iter().filter(|(module, _)| !has_module(module)) {
+        println!("ci: {module} is missing, which reads what we write: installing {package}");
+        packages.push(package);
+    }
     packages.dedup();
     if packages.is_empty() {
         return Ok(());
@@ -33,6 +45,11 @@ pub fn programs() -> Done {
     shell::run(&mut apt(&["update"]))?;
     let install = ["install", "--yes", "--no-install-recommends"];
     shell::run(&mut apt(&[&install[..], &packages[..]].concat()))
+}
+
+/// Whether the Python of the system has a module; another Python that comes first would not find it.
+fn has_module(name: &str) -> bool {
+    shell::output(shell::program("/usr/bin/python3").args(["-c", &format!("import {name}")])).is_ok()
 }
 
 fn apt(arguments: &[&str]) -> Command {

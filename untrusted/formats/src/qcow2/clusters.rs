@@ -11,6 +11,8 @@ use instar_image::{Drive, Error, File, FileId, Kind, Result};
 
 /// The longest table of reference counts, in bytes.
 const TABLE_MAX: u64 = 8 << 20;
+/// So far behind the end of the file there may be clusters that are counted, and have not been written yet.
+const AHEAD_MAX: u64 = 1 << 30;
 /// The longest cluster.
 const LEN_MAX: u64 = 2 << 20;
 /// Bytes of tables that are kept in memory where all counts may be changed.
@@ -85,14 +87,15 @@ impl Clusters {
             owed: Vec::new(),
             manner: Manner::Loose,
         };
+        all.draft.reaches(len.saturating_mul(3));
         all.draft.blank(drive, len, len.saturating_mul(2))?;
         all.draft.put(drive, len, &len.saturating_mul(2).to_be_bytes())?;
         all.set(drive, 0, 3, 1)?;
         Ok(all)
     }
 
-    /// Of an image that nobody relies on yet.
-    pub fn open(file: &File<'_>, layout: &Layout) -> Result<Clusters> {
+    /// Of an image that nobody relies on yet; `has_room`: it ends where its counts end, and not with its file.
+    pub fn open(file: &File<'_>, layout: &Layout, has_room: bool) -> Result<Clusters> {
         let (Table { at, count }, place) = (layout.refcounts, file.place(0));
         let bytes = file.read_vec(at, bounded(count.saturating_mul(8), TABLE_MAX, full)?)?;
         let words = bytes.as_chunks::<8>().0.iter();
@@ -100,19 +103,26 @@ impl Clusters {
         if blocks.iter().any(|at| !at.is_multiple_of(layout.cluster_len) || *at > i64::MAX.unsigned_abs()) {
             return Err(Kind::Corrupt.what("a block of counts is not where one can be").file(file.id()));
         }
-        let used = blocks::used(file, layout, &blocks)?;
+        let (have, used) = (file.len().div_ceil(layout.cluster_len), blocks::used(file, layout, &blocks)?);
+        if used.saturating_sub(have).saturating_mul(layout.cluster_len) > AHEAD_MAX {
+            let words = "clusters far behind the end of the file are counted as used";
+            return Err(Kind::Corrupt.what(words).file(place.file));
+        }
+        let next = if has_room { used } else { have.max(used) };
+        let mut draft = Draft::new(place.file, place.at.saturating_add(file.len()));
+        draft.reaches(place.at.saturating_add(next.saturating_mul(layout.cluster_len)));
         Ok(Clusters {
-            draft: Draft::new(place.file, place.at.saturating_add(file.len())),
+            draft,
             start: place.at,
             bits: layout.cluster_bits,
             order: layout.refcount_order,
             table_at: at,
             table_clusters: count.saturating_mul(8) / layout.cluster_len,
             blocks,
-            next: file.len().div_ceil(layout.cluster_len).max(used),
+            next,
             // The header is nobody's to give out, whatever its count says.
             hint: 1,
-            new_from: file.len().next_multiple_of(layout.cluster_len),
+            new_from: next.saturating_mul(layout.cluster_len),
             spare: None,
             owed: Vec::new(),
             manner: Manner::Loose,
@@ -157,6 +167,16 @@ impl Clusters {
         u64::MAX >> 64u32.saturating_sub(1u32.wrapping_shl(self.order)).min(63)
     }
 
+    /// Refuses what is no cluster, and one that lies behind all that the file has and all that has been given out.
+    pub fn inside(&self, at: u64) -> Result<u64> {
+        let wrong = |words| Err(Kind::Corrupt.what(words).file(self.draft.file()).at(at));
+        match at {
+            _ if at >= self.end() => wrong("a cluster lies behind the end of the file"),
+            _ if !at.is_multiple_of(self.len()) => wrong("a cluster begins where none can"),
+            _ => Ok(at),
+        }
+    }
+
     /// A cluster that was given back by moving the table, or a new one.
     pub fn reuse(&mut self, drive: &dyn Drive) -> Result<u64> {
         match self.spare.take() {
@@ -199,7 +219,8 @@ impl Clusters {
     fn behind(&mut self, run: u64, count: u64) -> Result<u64> {
         let first = self.next.saturating_sub(run);
         let next = first.checked_add(count).ok_or_else(full)?;
-        next.checked_mul(self.len()).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+        let end = next.checked_mul(self.len()).and_then(|end| end.checked_add(self.start));
+        self.draft.reaches(end.filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?);
         self.next = next;
         Ok(first)
     }
@@ -256,7 +277,10 @@ impl Clusters {
     fn uncount(&mut self, drive: &dyn Drive, first: u64, end: u64) -> Result<()> {
         for cluster in first..end {
             let was = self.counted(drive, cluster)?;
-            self.set(drive, cluster, 1, was.saturating_sub(1))?;
+            // Of what is not counted nothing can be taken away, and counts need no space for that.
+            if was > 0 {
+                self.set(drive, cluster, 1, was.saturating_sub(1))?;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! How a qcow2 image is laid out: how much of it is not the guest's, and what a new one has.
 
+use super::disk::SUBCLUSTERS;
 use super::layout::{Asked, lay_out};
 use crate::luks;
 use instar_image::measure::Bitmap;
@@ -52,7 +53,7 @@ impl Plan {
             Some(b"0.10" | b"v2") => false,
             Some(other) => return Err(invalid("Invalid compatibility level: '{}'").arg(other)),
         };
-        let refcount_bits = refcount_bits(recipe, is_v3)?;
+        let refcount_bits = refcount_bits(recipe)?;
         let space = Preallocation::of(recipe)?;
         let luks = match recipe.text("encrypt.format") {
             Some(b"luks") => luks::create::header_len(recipe, "encrypt.")?.next_multiple_of(cluster),
@@ -67,6 +68,11 @@ impl Plan {
         }
         let has_backing = recipe.text("backing_file").is_some();
         Ok(Plan { cluster, extended, entry, refcount_bits, is_v3, space, has_backing, luks, size })
+    }
+
+    /// What of a cluster can be there without the rest.
+    pub fn grain(&self) -> u64 {
+        if self.extended { self.cluster / u64::from(SUBCLUSTERS) } else { self.cluster }
     }
 
     /// Space is set aside for all of the disk.
@@ -126,15 +132,10 @@ fn cluster(recipe: &Recipe, extended: bool) -> Result<u64> {
     Ok(cluster)
 }
 
-fn refcount_bits(recipe: &Recipe, is_v3: bool) -> Result<u64> {
+fn refcount_bits(recipe: &Recipe) -> Result<u64> {
     let bits = recipe.number("refcount_bits").unwrap_or(16);
     if !bits.is_power_of_two() || bits > 64 {
         return Err(invalid("Refcount width must be a power of two and may not exceed 64 bits"));
-    }
-    if !is_v3 && bits != 16 {
-        let words = "Different refcount widths than 16 bits require compatibility level 1.1 or above \
-                     (use compat=1.1 or greater)";
-        return Err(invalid(words));
     }
     Ok(bits)
 }
@@ -146,6 +147,11 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
         return Err(invalid("Invalid compatibility level: '{}'").arg(level));
     }
     let plan = Plan::new(recipe)?;
+    if !plan.is_v3 && plan.refcount_bits != 16 {
+        let words = "Different refcount widths than 16 bits require compatibility level 1.1 or above \
+                     (use compat=1.1 or greater)";
+        return Err(invalid(words));
+    }
     let fully_allocated = plan.whole();
     let written = match &content.input {
         // How much of it the backing file has as well cannot be known.

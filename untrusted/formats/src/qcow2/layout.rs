@@ -73,52 +73,45 @@ impl<'r> Asked<'r> {
         Ok(asked)
     }
 
+    /// Refuses what does not go together, in the order of qemu-img.
     fn check(&self, plan: &Plan) -> Result<()> {
-        if !plan.is_v3 {
-            let newer = [
-                (
-                    plan.extended,
-                    "Extended L2 entries are only supported with compatibility level 1.1 and above \
-                                 (use version=v3 or greater)",
-                ),
-                (
-                    self.is_lazy,
-                    "Lazy refcounts only supported with compatibility level 1.1 and above \
-                                (use version=v3 or greater)",
-                ),
-                (
-                    self.is_zstd,
-                    "Non-zlib compression type is only supported with compatibility level 1.1 and above \
-                                (use version=v3 or greater)",
-                ),
-                (
-                    self.data_file.is_some(),
-                    "External data files are only supported with compatibility level 1.1 and \
-                                            above (use version=v3 or greater)",
-                ),
-            ];
-            if let Some((_, words)) = newer.into_iter().find(|(asked, _)| *asked) {
-                return Err(invalid(words));
-            }
-        }
-        if self.is_raw && self.data_file.is_none() {
-            return Err(invalid("data-file-raw requires data-file"));
-        }
-        if self.is_raw && self.backing.is_some() {
-            return Err(invalid("Backing file and data-file-raw cannot be used at the same time"));
-        }
-        if self.backing_format.is_some() && self.backing.is_none() {
-            return Err(invalid("Backing format cannot be used without backing file"));
-        }
-        if self.backing.is_some_and(|name| name.len() > BACKING_NAME_MAX) {
-            return Err(invalid("Backing file name too long"));
-        }
-        if self.backing.is_some() && plan.is_full() && !plan.extended {
-            return Err(invalid(
+        let is_v2 = !plan.is_v3;
+        let has_backing = self.backing.is_some();
+        let wrong = [
+            (
+                is_v2 && plan.extended,
+                "Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or \
+                 greater)",
+            ),
+            (self.backing_format.is_some() && !has_backing, "Backing format cannot be used without backing file"),
+            (
+                has_backing && plan.is_full() && !plan.extended,
                 "Backing file and preallocation can only be used at the same time if extended_l2 is enabled",
-            ));
-        }
-        Ok(())
+            ),
+            (
+                is_v2 && self.is_lazy,
+                "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)",
+            ),
+            (
+                is_v2 && plan.refcount_bits != 16,
+                "Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or \
+                 greater)",
+            ),
+            (
+                is_v2 && self.data_file.is_some(),
+                "External data files are only supported with compatibility level 1.1 and above (use version=v3 or \
+                 greater)",
+            ),
+            (self.is_raw && self.data_file.is_none(), "data-file-raw requires data-file"),
+            (self.is_raw && has_backing, "Backing file and data-file-raw cannot be used at the same time"),
+            (
+                is_v2 && self.is_zstd,
+                "Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or \
+                 greater)",
+            ),
+            (self.backing.is_some_and(|name| name.len() > BACKING_NAME_MAX), "Backing file name too long"),
+        ];
+        wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map_or(Ok(()), |(_, words)| Err(invalid(words)))
     }
 }
 
@@ -172,8 +165,10 @@ impl Made<'_, '_> {
         let drive = self.site.drive;
         if let Some(file) = self.site.beside {
             let how = if space == Preallocation::Metadata { Preallocation::Off } else { space };
+            let len =
+                if space == Preallocation::Off { self.size } else { self.size.next_multiple_of(self.plan.grain()) };
             if !asked.keeps {
-                self.site.extend(file, 0, self.size, how)?;
+                self.site.extend(file, 0, len, how)?;
             }
         }
         if space == Preallocation::Off || self.size == 0 {
@@ -193,8 +188,12 @@ impl Made<'_, '_> {
             }
             _ => None,
         };
-        self.tables(data)?;
-        self.end = self.end.max(self.clusters.end());
+        let last = self.tables(data)?;
+        let end = self.clusters.end();
+        // What the disk does not have of the last cluster, the file need not have.
+        let is_last = space == Preallocation::Metadata && last.saturating_add(self.plan.cluster) == end;
+        let over = self.plan.size.saturating_sub(self.size.next_multiple_of(self.plan.grain()));
+        self.end = self.end.max(if is_last { end.saturating_sub(over) } else { end });
         Ok(())
     }
 
@@ -217,12 +216,12 @@ impl Made<'_, '_> {
         Ok(Some((at, made.len)))
     }
 
-    /// Tables that lead to every cluster of the disk: to those from `data` on, or to new ones.
-    fn tables(&mut self, data: Option<u64>) -> Result<()> {
+    /// Tables that lead to every cluster of the disk: to those from `data` on, or to new ones. Where the last one lies.
+    fn tables(&mut self, data: Option<u64>) -> Result<u64> {
         let Plan { cluster, entry, size, .. } = *self.plan;
         let drive = self.site.drive;
         let reach = (cluster / entry).saturating_mul(cluster);
-        let (mut at, mut index) = (0u64, 0u64);
+        let (mut at, mut index, mut last) = (0u64, 0u64, 0u64);
         while at < size {
             let table = self.clusters.reuse(drive)?;
             let mut words = Vec::new();
@@ -242,6 +241,7 @@ impl Made<'_, '_> {
                     }
                 }
                 at = at.saturating_add(step);
+                last = host.saturating_add(step).saturating_sub(cluster);
             }
             words.resize(usize::try_from(cluster).unwrap_or(0), 0);
             self.clusters.draft.write_through(drive, table, &words)?;
@@ -249,7 +249,7 @@ impl Made<'_, '_> {
             self.clusters.draft.put(drive, lead, &(table | L2_COPIED).to_be_bytes())?;
             index = index.saturating_add(1);
         }
-        Ok(())
+        Ok(last)
     }
 }
 

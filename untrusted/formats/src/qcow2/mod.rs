@@ -37,8 +37,8 @@ use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Recipe, Result,
-    Scope, Secret, Site, Target, info,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Purpose, Recipe,
+    Result, Scope, Secret, Site, Target, info,
 };
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
@@ -59,7 +59,8 @@ impl Format for Qcow2 {
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
         let (key, is_there) = (options.key.clone(), options.for_writing());
-        Ok(Box::new(Qcow2Image { file, checked, key, is_there, lock: OnceCell::new() }))
+        let has_room = options.purpose == Purpose::WriteOver;
+        Ok(Box::new(Qcow2Image { file, checked, key, is_there, has_room, lock: OnceCell::new() }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -78,6 +79,8 @@ struct Qcow2Image<'a> {
     key: Option<Secret>,
     /// It was there before: whoever relies on it must not be let down halfway.
     is_there: bool,
+    /// It ends where its counts end, and not with its file.
+    has_room: bool,
     /// What the key has opened, once it was asked to.
     lock: OnceCell<Option<Lock>>,
 }
@@ -133,7 +136,7 @@ impl Image for Qcow2Image<'_> {
         let Checked { layout, .. } = &self.checked;
         self.refuse_unsound()?;
         let map = self.whole_map(layout.l1)?;
-        let clusters = Clusters::open(&self.file, layout)?;
+        let clusters = Clusters::open(&self.file, layout, self.has_room)?;
         let clusters = if self.is_there { clusters.ordered() } else { clusters };
         let is_over = self.checked.backing.is_some();
         let Checked { extensions, bitmaps, .. } = &self.checked;

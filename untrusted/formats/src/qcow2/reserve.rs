@@ -1,5 +1,8 @@
 //! Where bytes of a qcow2 image may go: clusters that are its own already, or new ones at the end of the file.
 
+#[cfg(test)]
+mod tests;
+
 use super::clusters::Clusters;
 use super::disk::{L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS};
 use super::edit::Head;
@@ -74,7 +77,7 @@ impl Writing {
         let lead = u64::from_be_bytes(self.clusters.draft.get(drive, lead_at)?);
         let old = lead & L1_OFFSET;
         if old != 0 && (lead & L2_COPIED != 0 || !want) {
-            return Ok(Some(old));
+            return self.clusters.inside(old).map(Some);
         }
         if !want {
             return Ok(None);
@@ -184,7 +187,9 @@ impl Writing {
         let owned = entry.host().filter(|_| entry.word & L2_COPIED != 0);
         let mut is_fresh = false;
         let host = match owned {
-            Some(host) => host,
+            Some(host) if self.map.data.is_none() => self.clusters.inside(host)?,
+            Some(host) if host == guest => host,
+            Some(_) => return Err(Kind::Corrupt.what("a cluster is not where the data file has it")),
             None => {
                 let old = entry;
                 let host = if self.map.data.is_some() { guest } else { self.clusters.claim(drive, 1)? };

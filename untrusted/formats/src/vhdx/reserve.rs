@@ -204,7 +204,9 @@ impl Grow<8> for Disk {
 
     fn finish(&mut self, drive: &dyn Drive, end: u64, _added: u64) -> Result<()> {
         let file = self.grid.file;
-        drive.set_length(file, end)?;
+        // Readers want all of a block to be in the file, also of the last one.
+        let count = self.grid.range.end.div_ceil(self.grid.block_len.max(1));
+        drive.set_length(file, self.space(count).unwrap_or(0).max(end))?;
         drive.flush(file)?;
         // What becomes of a new disk must not depend on when it was; an older one must not be taken for a copy of it.
         let salt = self.salt.wrapping_add(if self.is_new { 0 } else { drive.clock()? });

@@ -12,7 +12,7 @@ use super::stream::{Packed, Plain, Stream};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
-use instar_image::blocks::{BlockCursor, Blocks, Grid};
+use instar_image::blocks::{BlockCursor, Blocks, Grid, Root};
 use instar_image::draft::Draft;
 use instar_image::grow::{Frame, Grow, Growing};
 use instar_image::row::Row;
@@ -357,9 +357,15 @@ impl Grow<4> for Tables {
 
     fn twin(&self, drive: &dyn Drive, draft: &mut Draft, table: u64, index: u64) -> Result<Option<u64>> {
         let Some(second_at) = self.second_at else { return Ok(None) };
-        let lead = draft.get(drive, second_at.saturating_add(table.saturating_mul(4)))?;
-        let at = self.grains.table(lead)?;
-        Ok(at.map(|at| at.saturating_add(index.saturating_mul(4))))
+        let lead_at = second_at.saturating_add(table.saturating_mul(4));
+        let lead = draft.get(drive, lead_at)?;
+        let found = self.grains.table(lead)?;
+        if let (None, Root::Directory { at, .. }) = (found, self.grains.grid().root) {
+            // There was no table in either. The new one is the same to both.
+            let own = draft.get::<4>(drive, at.saturating_add(table.saturating_mul(4)))?;
+            draft.put(drive, lead_at, &own)?;
+        }
+        Ok(found.map(|at| at.saturating_add(index.saturating_mul(4))))
     }
 
     fn is_over(&self) -> bool {

@@ -225,7 +225,7 @@ impl Clusters {
     fn block(&mut self, drive: &dyn Drive, number: u64) -> Result<u64> {
         let index = usize::try_from(number).map_err(|_| full())?;
         if let Some(found) = self.ours(number) {
-            return Ok(found);
+            return self.inside(found);
         }
         let found = self.blocks.get(index).copied().unwrap_or(0);
         let capacity = self.table_clusters.saturating_mul(self.len()) / 8;

@@ -27,7 +27,7 @@ impl<'d> Work<'d> {
     /// Of an image that is there.
     pub fn new(image: &Qcow2Image<'_>, drive: &'d dyn Drive) -> Result<Work<'d>> {
         let layout = &image.checked.layout;
-        let clusters = Clusters::open(&image.file, layout)?.shadow();
+        let clusters = Clusters::open(&image.file, layout, image.has_room)?.shadow();
         Ok(Work {
             drive,
             clusters,

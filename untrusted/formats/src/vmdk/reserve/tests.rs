@@ -3,15 +3,18 @@
 use crate::vmdk::Vmdk;
 use crate::vmdk::create_tests::KINDS;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::target::What;
 use instar_image::{Chain, File, Format, Options};
 use instar_testkit::alike::{clean, holds, holds_elsewhere, len, measured, scatter, weathers};
 use instar_testkit::build::mutate::{Noise, noise};
+use instar_testkit::build::trial::findings;
 use instar_testkit::build::vmdk::{Descriptor, Grain, Hosted, cowd, sparse};
 use instar_testkit::folder::Folder;
 use instar_testkit::made::options;
+use instar_testkit::mem::MemIo;
 use instar_testkit::oracle::{Oracle, maker, newest, version};
 use instar_testkit::pen::{Stroke, draw};
 use instar_testkit::place::Scratch;
@@ -294,4 +297,21 @@ fn a_part_of_a_packed_grain_is_nobodys() {
             assert_eq!(target.reserve(&folder, at, len, what).is_ok(), good, "{kind} {at} {len} {what:?}");
         }
     }
+}
+
+#[test]
+fn a_table_is_made_for_both_directories() {
+    let scratch = Scratch::new("vmdk-directories");
+    let folder = Folder::new(scratch.path());
+    Order::plain(&Vmdk, 1 << 20).create(&folder, "a.vmdk").unwrap();
+    let mut image = bytes(scratch.path(), "a.vmdk");
+    let sector = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap()) as usize * 512;
+    for directory in [sector(48), sector(56)] {
+        image[directory..directory + 4].fill(0);
+    }
+    scratch.put("a.vmdk", image);
+    scratch.put("in.raw", vec![7; 200_192]);
+    Pour::there("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
+    let granted = MemIo::new(bytes(scratch.path(), "a.vmdk"));
+    assert_eq!(findings(&Vmdk, &granted).unwrap(), vec![String::new(); 0]);
 }
