@@ -9,5 +9,6 @@ mod judge;
 mod lanes;
 mod matrix;
 mod options;
+mod overlays;
 mod sizes;
 mod standing;

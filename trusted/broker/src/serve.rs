@@ -8,7 +8,9 @@ use instar_sandbox::window::Turn;
 use instar_sandbox::{Cell, Fall, Next, Serve};
 use instar_wire::boot::{LAST_WORDS_AT, LAST_WORDS_MAX};
 use instar_wire::code::{Malformed, decode, encode};
-use instar_wire::io::{Answer, FileId, Granted, Link, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Status};
+use instar_wire::io::{
+    Answer, FileId, Granted, Link, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Status,
+};
 use instar_wire::op::{Outcome, Request};
 use rustix::io::Errno;
 use std::collections::BTreeMap;

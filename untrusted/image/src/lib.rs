@@ -14,6 +14,7 @@ mod counts;
 pub mod draft;
 pub mod file;
 pub mod format;
+pub mod former;
 pub mod grow;
 pub mod holes;
 pub mod layer;

@@ -14,7 +14,7 @@ use instar_wire::io::{FileId, Link};
 const COPY_MAX: u64 = 8 << 20;
 /// Bytes that are shared at once.
 const SHARE_MAX: u64 = 1 << 30;
-/// Ranges that are shared in one call.
+/// Ranges that are shared in one call: the longer the list, the less lanes wait for each other.
 const LINKS_MAX: usize = 1024;
 /// No file system shares smaller blocks than these.
 const BLOCK: u64 = 4096;
@@ -95,7 +95,7 @@ impl Carrier for Pump<'_> {
             }
             _ => {
                 if self.held == self.buffer.len() || self.to.ahead(wide(self.held)) != to {
-                    self.pour()?;
+                    self.flush()?;
                     self.to = to;
                 }
                 let rest = self.buffer.get_mut(self.held..).unwrap_or_default();
@@ -121,8 +121,11 @@ impl Carrier for Pump<'_> {
     fn pass(&mut self, _at: u64, _len: u64) {}
 
     fn flush(&mut self) -> Result<()> {
-        self.share()?;
-        self.pour()
+        let held = core::mem::take(&mut self.held);
+        if held == 0 {
+            return Ok(());
+        }
+        self.write(self.buffer.get(..held).unwrap_or_default(), self.to)
     }
 }
 
@@ -156,8 +159,9 @@ impl<'c> Pump<'c> {
         Ok(can.then_some(len))
     }
 
-    /// Has the files share what has been noted; what they cannot share is copied, and no more is tried.
-    fn share(&mut self) -> Result<()> {
+    /// Has the files share what has been noted; what they cannot share is copied, and no more is tried. Nothing is
+    /// noted any more after this.
+    pub fn share(&mut self) -> Result<()> {
         let links = core::mem::take(&mut self.links);
         if links.is_empty() {
             return Ok(());
@@ -175,15 +179,6 @@ impl<'c> Pump<'c> {
             }
         }
         Ok(())
-    }
-
-    /// Writes the bytes that have been read.
-    fn pour(&mut self) -> Result<()> {
-        let held = core::mem::take(&mut self.held);
-        if held == 0 {
-            return Ok(());
-        }
-        self.write(self.buffer.get(..held).unwrap_or_default(), self.to)
     }
 
     fn zero(&self, to: Place, len: u64) -> Result<()> {

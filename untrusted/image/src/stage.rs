@@ -1,14 +1,14 @@
 //! Bytes on their way into an image that gives out places: a piece of the disk is gathered on the stage, its units get
 //! their places when its turn has come, and then it is written.
 
-use crate::chain::{Chain, Found};
+use crate::chain::Found;
 use crate::file::Drive;
+use crate::former::{Below, Former};
 use crate::num::{narrow, split, wide};
 use crate::pump::{Carrier, Manner, is_zero};
 use crate::read::Reader;
 use crate::source::{Piece, Place, Source};
 use crate::target::{Facts, Packer, Rest, Spot, Target, What};
-use crate::walk::Walk;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -79,19 +79,13 @@ enum Job {
     Seal { parts: Vec<(u64, u64, Origin)>, unit: u64, to: Place, tweak: u64 },
 }
 
-/// What was in a target before anything was written.
-pub struct Former {
-    /// The image itself; no layer if it is a new one.
-    pub own: Chain<'static>,
-    /// What lies below it.
-    pub below: Chain<'static>,
-}
-
 /// A lane's stage.
 pub struct Stage<'c> {
     drive: &'c dyn Drive,
     manner: Manner,
     former: Option<&'c Former>,
+    /// If what lies below a new image is still to be looked at.
+    below: Option<Below<'c>>,
     /// Size of the disk, and what of it gets its place as one.
     size: u64,
     unit: u64,
@@ -112,10 +106,12 @@ pub struct Stage<'c> {
 impl<'c> Stage<'c> {
     /// A stage for a target, of which these are the facts.
     pub fn new(facts: &Facts, former: Option<&'c Former>, drive: &'c dyn Drive, manner: Manner) -> Self {
+        let new = former.filter(|former| former.is_new() && manner.sparse > 0);
         Stage {
             drive,
             manner,
             former,
+            below: new.map(|former| Below::new(&former.below, drive)),
             size: facts.size,
             unit: facts.unit,
             cipher: facts.cipher.clone(),
@@ -167,6 +163,7 @@ impl<'c> Stage<'c> {
 
     /// Everything has been gathered: short zeroes go with what is around them, and units are packed.
     pub fn gathered(&mut self) {
+        self.leave_out();
         let sparse = u64::from(self.manner.sparse);
         let count = self.parts.len();
         let mut laid = Vec::new();
@@ -183,6 +180,28 @@ impl<'c> Stage<'c> {
         if self.packer.is_some() {
             self.pack();
         }
+    }
+
+    /// Leaves out the units that are the same below. Where it cannot be told what is there, they are written.
+    fn leave_out(&mut self) {
+        let Some(mut below) = self.below.take() else { return };
+        let units = self.units(self.packs_by);
+        let before = core::mem::take(&mut self.parts);
+        for (range, index) in units {
+            let parts: Vec<Part> =
+                before.get(index).unwrap_or_default().iter().map(|part| part.within(&range)).collect();
+            let mut take = |at: u64, bytes: &mut [u8]| self.drive.take(self.skip(at), bytes);
+            let mut is_same = |part: &Part| match part.hold {
+                Hold::Pass => true,
+                Hold::Zero | Hold::Null => below.has(part.at, part.len, None).unwrap_or(false),
+                Hold::Data => below.has(part.at, part.len, Some(&mut take)).unwrap_or(false),
+            };
+            let is_left_out = parts.iter().all(&mut is_same);
+            for part in parts {
+                self.add(part.at, part.len, if is_left_out { Hold::Pass } else { part.hold });
+            }
+        }
+        self.below = Some(below);
     }
 
     /// Whether the piece holds nothing but zeroes that are not written where it can be avoided.
@@ -410,19 +429,7 @@ impl<'c> Stage<'c> {
                 let source = source.cut(at.saturating_sub(unit));
                 Reader::new(&former.own, self.drive).read(&Found { depth: 0, present: true, source }, bytes)?;
             }
-            (Origin::Below, Some(former)) => {
-                let mut walk = Walk::new(&former.below, self.drive, at, at.saturating_add(wide(bytes.len())));
-                let mut reader = Reader::new(&former.below, self.drive);
-                let mut rest = bytes;
-                while let Some((len, found)) = walk.peek()? {
-                    let len = narrow(len).min(rest.len());
-                    let (now, then) = rest.split_at_mut(len);
-                    reader.read(&found, now)?;
-                    walk.advance(wide(len));
-                    rest = then;
-                }
-                rest.fill(0);
-            }
+            (Origin::Below, Some(former)) => former.read_below(self.drive, at, bytes)?,
             (Origin::Null | Origin::Was(_) | Origin::Below, _) => bytes.fill(0),
         }
         Ok(())

@@ -10,10 +10,11 @@ use crate::stripes::Stripes;
 use crate::turns::Turns;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use instar_image::former::Former;
 use instar_image::holes::Holes;
 use instar_image::pump::{Carrier, Manner, Pump};
 use instar_image::sector::SECTOR;
-use instar_image::stage::{Former, Stage};
+use instar_image::stage::Stage;
 use instar_image::target::Facts;
 use instar_image::{Chain, Error, Found, Io, Place, Reader, Result, Source, Target, Walk};
 use instar_wire::code::encode;
@@ -169,7 +170,8 @@ impl Job<'_> {
                 }
                 self.tell_passed(end.saturating_sub(at), hand)?;
             }
-            Ok(())
+            let done = pump.share();
+            lanes.first().map_or(Ok(()), |lane| lane.told_at(lane.part.to(lane.walk.at()), done))
         })
     }
 

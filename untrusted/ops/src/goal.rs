@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use instar_formats::by_name;
-use instar_image::stage::Former;
+use instar_image::former::Former;
 use instar_image::{Chain, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target};
 use instar_wire::op::convert::{self, Event};
 use instar_wire::op::{New, Rules, Source};
