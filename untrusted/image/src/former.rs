@@ -1,9 +1,10 @@
-//! What was in a target, and what lies below it: if it is new, whatever is the same there need not be written.
+//! What a target was before anything was written to it: what it reads as already need not be written.
 
 use crate::chain::Chain;
 use crate::file::Io;
 use crate::num::{narrow, wide};
 use crate::read::Reader;
+use crate::source::Source;
 use crate::walk::Walk;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,12 +19,14 @@ pub struct Former {
     pub own: Chain<'static>,
     /// What lies below it.
     pub below: Chain<'static>,
+    /// Whatever has not been written to since reads as that.
+    pub is_known: bool,
 }
 
 impl Former {
-    /// Whether nothing was in it, and all can be read through it that lies below.
-    pub fn is_new(&self) -> bool {
-        self.own.layers.is_empty() && !self.below.layers.is_empty()
+    /// Whether it has anything that has to be brought along.
+    pub fn is_empty(&self) -> bool {
+        self.own.layers.is_empty() && self.below.layers.is_empty()
     }
 
     /// Fills `bytes` with what lies below the disk's byte `at`, and with zeroes where nothing does.
@@ -43,32 +46,64 @@ impl Former {
     }
 }
 
-/// A lane's look at the layers below.
-pub struct Below<'c> {
-    walk: Walk<'c>,
+/// A lane's look at what a target reads as before anything is written to it.
+pub struct Look<'c> {
+    own: Option<Walk<'c>>,
+    below: Walk<'c>,
     reader: Reader<'c>,
     theirs: Vec<u8>,
     ours: Vec<u8>,
 }
 
-impl<'c> Below<'c> {
-    /// A look at these layers.
-    pub fn new(chain: &'c Chain<'static>, io: &'c dyn Io) -> Self {
-        Below {
-            walk: Walk::new(chain, io, 0, 0),
-            reader: Reader::new(chain, io),
-            theirs: vec![0; narrow(STEP)],
-            ours: vec![0; narrow(STEP)],
+impl<'c> Look<'c> {
+    /// A look at a target, if that is known.
+    pub fn at(former: &'c Former, io: &'c dyn Io) -> Option<Self> {
+        let is_new = former.own.layers.is_empty();
+        let room = if former.is_known && is_new { narrow(STEP) } else { 0 };
+        former.is_known.then(|| Look {
+            own: (!is_new).then(|| Walk::new(&former.own, io, 0, 0)),
+            below: Walk::new(&former.below, io, 0, 0),
+            reader: Reader::new(&former.below, io),
+            theirs: vec![0; room],
+            ours: vec![0; room],
+        })
+    }
+
+    /// How many bytes from `at` on are told to be zeroes, up to `end`.
+    pub fn zeroes(&mut self, at: u64, end: u64) -> Result<u64> {
+        self.below.aim(at, end);
+        let Some(own) = &mut self.own else { return zeroes(&mut self.below, end) };
+        own.aim(at, end);
+        while let Some((len, found)) = own.peek()? {
+            let len = match found.source {
+                Source::Zero { .. } if found.present => len,
+                Source::Zero { .. } => {
+                    let (from, until) = (own.at(), own.at().saturating_add(len));
+                    if self.below.at() != from {
+                        self.below.aim(from, end);
+                    }
+                    zeroes(&mut self.below, until)?
+                }
+                _ => break,
+            };
+            own.advance(len);
+            if len == 0 {
+                break;
+            }
         }
+        Ok(own.at().saturating_sub(at))
     }
 
     /// Whether `len` bytes from `at` on are what `take` gives, which is asked for its bytes from a byte of the disk on; if
-    /// it is nothing, whether they are zeroes.
+    /// it is nothing, whether they are zeroes. Only what lies below a new image is read.
     pub fn has(&mut self, at: u64, len: u64, mut take: Option<&mut dyn FnMut(u64, &mut [u8])>) -> Result<bool> {
-        self.walk.aim(at, at.saturating_add(len));
+        if self.own.is_some() {
+            return Ok(take.is_none() && self.zeroes(at, at.saturating_add(len))? >= len);
+        }
+        self.below.aim(at, at.saturating_add(len));
         loop {
-            let at = self.walk.at();
-            let Some((len, found)) = self.walk.peek()? else { return Ok(true) };
+            let at = self.below.at();
+            let Some((len, found)) = self.below.peek()? else { return Ok(true) };
             let is_zero = found.source.is_zero();
             let len = if is_zero && take.is_none() { len } else { len.min(STEP) };
             if !is_zero || take.is_some() {
@@ -83,7 +118,19 @@ impl<'c> Below<'c> {
                     return Ok(false);
                 }
             }
-            self.walk.advance(len);
+            self.below.advance(len);
         }
     }
+}
+
+/// Walks on over zeroes, at most up to `end`; answers how far that was.
+fn zeroes(walk: &mut Walk<'_>, end: u64) -> Result<u64> {
+    let start = walk.at();
+    while walk.at() < end {
+        match walk.peek()? {
+            Some((len, found)) if found.source.is_zero() => walk.advance(len.min(end.saturating_sub(walk.at()))),
+            _ => break,
+        }
+    }
+    Ok(walk.at().saturating_sub(start))
 }

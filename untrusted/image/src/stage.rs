@@ -3,7 +3,7 @@
 
 use crate::chain::Found;
 use crate::file::Drive;
-use crate::former::{Below, Former};
+use crate::former::{Former, Look};
 use crate::num::{narrow, split, wide};
 use crate::pump::{Carrier, Manner, is_zero};
 use crate::read::Reader;
@@ -84,8 +84,8 @@ pub struct Stage<'c> {
     drive: &'c dyn Drive,
     manner: Manner,
     former: Option<&'c Former>,
-    /// If what lies below a new image is still to be looked at.
-    below: Option<Below<'c>>,
+    /// What of it need not be written.
+    look: Option<Look<'c>>,
     /// Size of the disk, and what of it gets its place as one.
     size: u64,
     unit: u64,
@@ -106,12 +106,11 @@ pub struct Stage<'c> {
 impl<'c> Stage<'c> {
     /// A stage for a target, of which these are the facts.
     pub fn new(facts: &Facts, former: Option<&'c Former>, drive: &'c dyn Drive, manner: Manner) -> Self {
-        let new = former.filter(|former| former.is_new() && manner.sparse > 0);
         Stage {
             drive,
             manner,
             former,
-            below: new.map(|former| Below::new(&former.below, drive)),
+            look: former.filter(|_| manner.sparse > 0).and_then(|former| Look::at(former, drive)),
             size: facts.size,
             unit: facts.unit,
             cipher: facts.cipher.clone(),
@@ -182,9 +181,9 @@ impl<'c> Stage<'c> {
         }
     }
 
-    /// Leaves out the units that are the same below. Where it cannot be told what is there, they are written.
+    /// Leaves out the units that the target reads as already. Where it cannot be told what is there, they are written.
     fn leave_out(&mut self) {
-        let Some(mut below) = self.below.take() else { return };
+        let Some(mut look) = self.look.take() else { return };
         let units = self.units(self.packs_by);
         let before = core::mem::take(&mut self.parts);
         for (range, index) in units {
@@ -193,20 +192,25 @@ impl<'c> Stage<'c> {
             let mut take = |at: u64, bytes: &mut [u8]| self.drive.take(self.skip(at), bytes);
             let mut is_same = |part: &Part| match part.hold {
                 Hold::Pass => true,
-                Hold::Zero | Hold::Null => below.has(part.at, part.len, None).unwrap_or(false),
-                Hold::Data => below.has(part.at, part.len, Some(&mut take)).unwrap_or(false),
+                Hold::Zero | Hold::Null => look.has(part.at, part.len, None).unwrap_or(false),
+                Hold::Data => look.has(part.at, part.len, Some(&mut take)).unwrap_or(false),
             };
             let is_left_out = parts.iter().all(&mut is_same);
             for part in parts {
                 self.add(part.at, part.len, if is_left_out { Hold::Pass } else { part.hold });
             }
         }
-        self.below = Some(below);
+        self.look = Some(look);
     }
 
-    /// Whether the piece holds nothing but zeroes that are not written where it can be avoided.
-    pub fn is_blank(&self) -> bool {
-        self.parts.iter().all(|part| part.hold == Hold::Zero)
+    /// Whether nothing of the piece has to be written.
+    pub fn is_left_out(&self) -> bool {
+        self.parts.iter().all(|part| part.hold == Hold::Pass)
+    }
+
+    /// How many bytes from `at` on the target reads as zeroes, up to `end`, as far as that is known.
+    pub fn zeroes(&mut self, at: u64, end: u64) -> u64 {
+        self.look.as_mut().and_then(|look| look.zeroes(at, end).ok()).unwrap_or(0)
     }
 
     /// The units that the piece has something of: their ranges, and the parts that lie in them.

@@ -28,6 +28,11 @@ pub trait Target: Send {
         None
     }
 
+    /// Nothing is given a place: all bytes have theirs, and read as anything until something is written.
+    fn is_solid(&self) -> bool {
+        false
+    }
+
     /// Where `len` bytes from `at` on may go, which lie in one unit. None: nothing needs to be written.
     fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>>;
 
