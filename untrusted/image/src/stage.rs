@@ -295,6 +295,7 @@ impl<'c> Stage<'c> {
     fn reserve_packed(&mut self, target: &mut dyn Target, unit: &Range<u64>, bytes: Range<usize>) -> Result<()> {
         let len = unit.end.min(target.size()).saturating_sub(unit.start);
         let what = What::Packed(wide(bytes.len()));
+        target.mark(self.drive, unit.start, len)?;
         let Some(spot) = target.reserve(self.drive, unit.start, len, what)? else { return Ok(()) };
         if let Some(Job::Packed { range, to }) = self.jobs.last_mut()
             && range.end == bytes.start
@@ -313,6 +314,9 @@ impl<'c> Stage<'c> {
         let (at, end) = (first.at, last.end());
         let is_zero = run.iter().all(|part| part.hold == Hold::Zero);
         let what = if is_zero { What::Zeroes } else { What::Data };
+        for part in run.iter().filter(|part| part.hold != Hold::Zero || !self.manner.is_zero) {
+            target.mark(self.drive, part.at, part.len)?;
+        }
         let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
         let is_fresh = spot.rest != Rest::There;
         let is_blank = if is_fresh { self.manner.is_clean } else { self.manner.is_zero };

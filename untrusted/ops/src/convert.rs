@@ -182,6 +182,9 @@ impl Job<'_> {
         // What is brought from below a unit must not be brought over what another lane has written to it.
         let is_shared = facts.unit() > pieces.piece_len()
             && (former.is_some_and(|former| !former.is_empty()) || !self.request.target.is_clean);
+        if !self.request.shallow && !self.request.target.is_zero {
+            target.mark(cx.drive, self.request.target.at, self.total)?;
+        }
         let target = Spinlock::new(target);
         let turns = Turns::default();
         cx.crew.run(&|hand| {
