@@ -2,9 +2,10 @@
 
 use crate::folder::Folder;
 use instar_image::file::Zeroes;
+use instar_image::former::Former;
 use instar_image::pump::{Carrier, Manner, Pump};
 use instar_image::row::Row;
-use instar_image::stage::{Former, Stage};
+use instar_image::stage::Stage;
 use instar_image::target::Facts;
 use instar_image::{
     Chain, Drive, Fact, File, FileId, Format, Granted, Io, Kind, Options, Place, Purpose, Random, Reader, Recipe,
@@ -154,7 +155,7 @@ impl<'p> Pour<'p> {
         }
         let below = Chain { layers: layers.split_off(1) };
         let own = Chain { layers: if self.is_new { Vec::new() } else { layers } };
-        Ok((target.expect("an image"), Former { own, below }))
+        Ok((target.expect("an image"), Former { own, below, is_known: true }))
     }
 }
 

@@ -10,6 +10,7 @@ mod judge;
 mod lanes;
 mod matrix;
 mod options;
+mod overlays;
 mod readers;
 mod sizes;
 mod standing;

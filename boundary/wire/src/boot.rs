@@ -25,7 +25,7 @@ pub const LAST_WORDS_MAX: usize = 1024;
 /// Most lanes a cell can have.
 pub const LANES_MAX: usize = 16;
 /// First word of the boot page: what it is, and the version of this crate's promises.
-pub const BOOT_MAGIC: u64 = 0x0003_7261_7473_6e69;
+pub const BOOT_MAGIC: u64 = 0x0004_7261_7473_6e69;
 
 /// Bytes of the stage: the part of a long slot where what is copied lies between being read and being written.
 pub const STAGE_LEN: usize = 2 << 20;

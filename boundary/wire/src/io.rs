@@ -78,6 +78,9 @@ ops! {
     Clock = 19,
     /// Value: how long `file` is now.
     Length = 20,
+    /// The slot's first `len` bytes are [`Link`]s from `file` to `file2`: both refer to the same space afterwards, and
+    /// nothing is copied. Value: how many could be made, in their order; none is tried after one that could not.
+    Share = 21,
 }
 
 /// The event is whole with this piece.
@@ -89,6 +92,27 @@ pub const PIECE_MORE: u8 = 1;
 pub const RUNS_MAX: usize = 1024;
 /// In the length of a run: it is a hole.
 pub const RUN_HOLE: u64 = 1 << 63;
+
+/// A range of a file that is to be a range of another one as well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Link {
+    /// Where it is.
+    pub at: u64,
+    /// Where it is to be.
+    pub to: u64,
+    /// How long it is.
+    pub len: u64,
+}
+
+impl Link {
+    /// The links that such bytes are, unless they are something else.
+    pub fn list(bytes: &[u8]) -> Result<Vec<Link>, Malformed> {
+        let (links, rest) = bytes.as_chunks::<{ size_of::<Link>() }>();
+        let links = links.iter().map(|link| Link::read_from_bytes(link).map_err(|_| Malformed)).collect();
+        if rest.is_empty() { links } else { Err(Malformed) }
+    }
+}
 
 /// Zeroes in a copy are written like all else.
 pub const ZEROES_WRITTEN: u32 = 0;

@@ -4,7 +4,7 @@
 //! target, then change the number. Do not just update the number.
 
 use crate::boot::{ANSWER_AT, BELL_AT, BOOT_MAGIC, Boot, CALL_AT, LANES_MAX, LAST_WORDS_AT, LAST_WORDS_MAX, PAGE};
-use crate::io::{Answer, Call, Op, RUN_HOLE, RUNS_MAX, ZEROES_MAX};
+use crate::io::{Answer, Call, Link, Op, RUN_HOLE, RUNS_MAX, ZEROES_MAX};
 use core::mem::{align_of, offset_of, size_of};
 
 const _: () = assert!(size_of::<Call>() == 64 && align_of::<Call>() == 8);
@@ -14,9 +14,9 @@ const _: () = assert!(size_of::<Answer>() == 64 && offset_of!(Answer, value) == 
 const _: () = assert!(size_of::<Boot>() == 80 && offset_of!(Boot, window_at) == 24 && offset_of!(Boot, wall_at) == 56);
 const _: () = assert!(LAST_WORDS_AT == 2048 && LAST_WORDS_AT + 8 + LAST_WORDS_MAX <= PAGE);
 const _: () = assert!(BELL_AT == 0 && CALL_AT == 64 && ANSWER_AT == 128 && PAGE == 4096 && LANES_MAX == 16);
-const _: () = assert!(BOOT_MAGIC == 0x0003_7261_7473_6e69);
+const _: () = assert!(BOOT_MAGIC == 0x0004_7261_7473_6e69);
 
-const _: () = assert!(Op::ALL.len() == 20);
+const _: () = assert!(Op::ALL.len() == 21);
 const _: () = {
     let mut i = 0;
     while i < Op::ALL.len() {
@@ -30,5 +30,6 @@ const _: () = assert!(Op::SetLength as u32 == 8 && Op::Holes as u32 == 9 && Op::
 const _: () = assert!(Op::Related as u32 == 11 && Op::Emit as u32 == 12 && Op::Finish as u32 == 13);
 const _: () = assert!(Op::Wake as u32 == 14 && Op::Join as u32 == 15 && Op::Park as u32 == 16);
 const _: () = assert!(Op::Part as u32 == 17 && Op::Pause as u32 == 18 && Op::Clock as u32 == 19);
-const _: () = assert!(Op::Length as u32 == 20);
+const _: () = assert!(Op::Length as u32 == 20 && Op::Share as u32 == 21);
+const _: () = assert!(size_of::<Link>() == 24 && offset_of!(Link, to) == 8 && offset_of!(Link, len) == 16);
 const _: () = assert!(RUNS_MAX == 1024 && RUN_HOLE == 1 << 63 && ZEROES_MAX == 0xffff);

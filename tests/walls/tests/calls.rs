@@ -62,6 +62,7 @@ fn model(s: &Step) -> Option<Violation> {
         Write => &["file", "at", "len", "at2"],
         Discard | Allocate | Holes => &["file", "at", "len"],
         Copy => &["file", "at", "len", "file2", "at2", "arg"],
+        Share => &["file", "file2", "len"],
         SetLength => &["file", "len"],
         Flush | Length => &["file"],
         Related | Part | Emit | Finish => &["len"],
@@ -87,8 +88,9 @@ fn model(s: &Step) -> Option<Violation> {
         Write if u128::from(s.at2) + u128::from(s.len) > u128::from(SLOT) => Some(Slot),
         Zero if s.arg > 1 => Some(Leftover),
         Copy if s.file2 != 0 => Some(File),
+        Share if s.file != 0 || s.file2 != 0 => Some(File),
         Write | Zero | Discard | Allocate | SetLength | Flush if s.file != 0 => Some(File),
-        Write | Zero | Discard | Allocate | SetLength | Flush | Copy => Some(ReadOnly),
+        Write | Zero | Discard | Allocate | SetLength | Flush | Copy | Share => Some(ReadOnly),
         Read | Holes | Length if s.file != 0 => Some(File),
         Read | Holes if outside => Some(Range),
         Read if s.arg != 0 && !(9..=21).contains(&s.arg) => Some(Granule),
@@ -105,7 +107,7 @@ fn model(s: &Step) -> Option<Violation> {
 fn every_field_of_every_operation_at_its_edges() {
     let stage = Stage::new();
     let mut steps = Vec::new();
-    for code in (0..=22).chain([255, 1 << 16, u32::MAX]) {
+    for code in (0..=23).chain([255, 1 << 16, u32::MAX]) {
         // What is in the slot is no message, whatever its length.
         let base = Step { slot: Bytes(vec![0xee; 16]), ..step(code) };
         for edge in EDGES {

@@ -2,7 +2,7 @@
 //!
 //! A worker of ours never makes a call that is not admitted; so one that does is not ours any more, and its cell ends.
 
-use instar_wire::io::{Call, FileId, Op, copy_manner};
+use instar_wire::io::{Call, FileId, Link, Op, copy_manner};
 
 /// Largest offset in a file.
 const OFFSET_MAX: u64 = i64::MAX as u64;
@@ -98,6 +98,8 @@ pub enum Admitted {
     Clock,
     /// Tell how long a file is.
     Length(FileId),
+    /// Have files share what the slot's first bytes list.
+    Share(FileId, FileId, usize),
 }
 
 /// A call that no worker of ours would make.
@@ -201,6 +203,16 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
         Op::Pause => Admitted::Pause,
         Op::Clock => Admitted::Clock,
         Op::Length => grant(call.file, frame).map(|_| Admitted::Length(FileId(call.file)))?,
+        Op::Share => {
+            grant(call.file, frame)?;
+            if !grant(call.file2, frame)?.writable {
+                return Err(Violation::ReadOnly);
+            }
+            if call.file == call.file2 {
+                return Err(Violation::Range);
+            }
+            Admitted::Share(FileId(call.file), FileId(call.file2), slot(call.len, frame)?)
+        }
     };
     past.seq = call.seq;
     Ok(admitted)
@@ -228,6 +240,7 @@ impl Leftover {
             Op::Read => (false, false, false, true, false, false),
             Op::Zero => (false, false, false, true, true, false),
             Op::Copy => (false, false, false, false, false, false),
+            Op::Share => (false, true, false, false, true, true),
         };
         Leftover { file, at, len, file2, at2, arg }
     }
@@ -274,6 +287,13 @@ fn writable(call: &Call, frame: &Frame<'_>) -> Result<Range, Violation> {
     }
     end_of(call.at, call.len)?;
     Ok(Range { file: FileId(call.file), at: call.at, len: call.len })
+}
+
+/// Whether the file with that number, of which the worker was told that length, may share this with another.
+pub fn may_link(link: &Link, grant: &Grant) -> Result<(), Violation> {
+    end_of(link.to, link.len)?;
+    let end = end_of(link.at, link.len)?;
+    if end > grant.len && !grant.writable { Err(Violation::Range) } else { Ok(()) }
 }
 
 fn read(call: &Call, frame: &Frame<'_>) -> Result<Admitted, Violation> {

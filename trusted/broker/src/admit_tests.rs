@@ -31,6 +31,7 @@ fn used(op: Op) -> [bool; 6] {
         Op::Read => [true, true, true, false, true, true],
         Op::Zero => [true, true, true, false, false, true],
         Op::Copy => [true; 6],
+        Op::Share => [true, false, true, true, false, false],
     }
 }
 
@@ -69,6 +70,8 @@ fn may(call: &Call, op: Op, lane: usize) -> bool {
         Op::Flush => writable,
         Op::Length => known,
         Op::Holes => readable,
+        // A file that is read, another that is written, and a list between them.
+        Op::Share => known && call.file2 == 1 && call.file != 1 && call.len <= SLOT,
         Op::Copy => {
             let apart = call.at.abs_diff(call.at2) >= call.len || call.file != call.file2;
             // Zeroes are written, or runs of at least one sector are passed over or become holes.
@@ -104,6 +107,7 @@ fn faithful(call: &Call, op: Op) -> Admitted {
         Op::Pause => Admitted::Pause,
         Op::Clock => Admitted::Clock,
         Op::Length => Admitted::Length(FileId(call.file)),
+        Op::Share => Admitted::Share(FileId(call.file), FileId(call.file2), len),
     }
 }
 
@@ -122,7 +126,7 @@ fn check(call: &Call, lane: usize) {
 #[test]
 fn every_operation_with_every_class_of_fields() {
     let seconds = || FILES.into_iter().flat_map(|file| OFFSETS.map(|at| (file, at)));
-    for op in (0..=21).chain([u32::MAX]) {
+    for op in (0..=22).chain([u32::MAX]) {
         for (file, at, len) in FILES.iter().flat_map(|f| OFFSETS.iter().flat_map(move |a| LENGTHS.map(|l| (*f, *a, l))))
         {
             for (file2, at2) in seconds() {
@@ -177,8 +181,21 @@ fn without_grants_no_file_is_known() {
         Op::Holes,
         Op::Flush,
         Op::Length,
+        Op::Share,
     ] {
         let call = Call { seq: 1, op: op as u32, ..Call::default() };
         assert_eq!(admit(&call, &mut Past::default(), &frame), Err(Violation::File), "{op:?}");
+    }
+}
+
+#[test]
+fn what_is_shared_lies_inside_the_file_that_has_it() {
+    for (grant, at, to, len) in GRANTS.iter().flat_map(|g| {
+        OFFSETS.iter().flat_map(move |a| OFFSETS.iter().flat_map(move |t| LENGTHS.iter().map(move |l| (g, *a, *t, *l))))
+    }) {
+        let wide = u128::from;
+        let ends = |at: u64| wide(at) + wide(len) < 1 << 63;
+        let want = ends(at) && ends(to) && (grant.writable || wide(at) + wide(len) <= wide(grant.len));
+        assert_eq!(may_link(&Link { at, to, len }, grant).is_ok(), want, "{grant:?} {at} {to} {len}");
     }
 }

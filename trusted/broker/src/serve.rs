@@ -1,14 +1,16 @@
 //! Serving a cell: every call is copied, admitted, carried out and answered, here and nowhere else.
 
-use crate::admit::{Admitted, Frame, Past, Range, Violation, admit};
+use crate::admit::{Admitted, Frame, Grant, Past, Range, Violation, admit, may_link};
 use crate::plane;
-use crate::plane::copy::{Route, Stop, Zeroes, copy};
+use crate::plane::copy::{Route, Stop, Zeroes, copy, share};
 use crate::session::{Mishap, Session, Why};
 use instar_sandbox::window::Turn;
 use instar_sandbox::{Cell, Fall, Next, Serve};
 use instar_wire::boot::{LAST_WORDS_AT, LAST_WORDS_MAX};
 use instar_wire::code::{Malformed, decode, encode};
-use instar_wire::io::{Answer, FileId, Granted, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Status};
+use instar_wire::io::{
+    Answer, FileId, Granted, Link, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Status,
+};
 use instar_wire::op::{Outcome, Request};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -146,6 +148,7 @@ impl<'a> Desk<'a> {
             Admitted::Write(range, skip) => {
                 self.on_file(range, |file, at, len| plane::write(file, at, skip, len, turn).map(|()| (0, 0)))
             }
+            Admitted::Share(from, to, len) => self.share(from, to, &turn.copy_out(len))?,
             Admitted::Copy(range, to, to_at, zeroes) => self.copy(range, to, to_at, Zeroes::from_manner(zeroes))?,
             Admitted::Zero(r, give_up) => done(plane::zero(&*self.file(r)?, r.at, r.len, give_up), r.file),
             Admitted::Discard(r) => done(plane::discard(&*self.file(r)?, r.at, r.len), r.file),
@@ -198,6 +201,22 @@ impl<'a> Desk<'a> {
             Err(Stop::Writing(error)) => (to, Err(error)),
         };
         Ok(self.outcome(id, result))
+    }
+
+    fn share(&self, from: FileId, to: FileId, list: &[u8]) -> Result<Served, Violation> {
+        let (Some(from_file), Some(to_file)) = (self.session.file(from), self.session.file(to)) else {
+            return Err(Violation::File);
+        };
+        let links = Link::list(list).map_err(|_| Violation::Message)?;
+        let granted = |grants: &[Grant]| usize::try_from(from.0).ok().and_then(|index| grants.get(index).copied());
+        let grant = self.session.with_grants(granted).ok_or(Violation::File)?;
+        links.iter().try_for_each(|link| may_link(link, &grant))?;
+        let len = links.iter().fold(0u64, |sum, link| sum.saturating_add(link.len));
+        self.session.pace(len);
+        self.moved.fetch_add(len, Ordering::Relaxed);
+        // What must fail when it is read has to be read.
+        let links = if self.session.has_faults(from) { &[][..] } else { &links };
+        Ok(Ok((share(&from_file, &to_file, links) as u64, 0)))
     }
 
     fn file(&self, range: Range) -> Result<Arc<OwnedFd>, Violation> {

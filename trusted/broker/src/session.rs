@@ -234,6 +234,12 @@ impl Session {
         Err(fault.errno.into())
     }
 
+    /// Whether some of its reads are to fail.
+    pub fn has_faults(&self, id: FileId) -> bool {
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        self.state().entries.get(index).is_some_and(|entry| !entry.faults.is_empty())
+    }
+
     /// Takes in a file that has no name, under one that the user knows.
     pub fn take_in(&self, name: &[u8], file: OwnedFd) -> Result<Granted, Mishap> {
         let mishap = |why| Mishap { name: name.to_vec(), named_by: None, why };

@@ -4,7 +4,7 @@ use crate::source::Place;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_wire::error::Result;
-use instar_wire::io::{FileId, Granted, Role};
+use instar_wire::io::{FileId, Granted, Link, Role};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The way out of the cell, as much of it as a format needs.
@@ -59,6 +59,12 @@ pub trait Drive: Io {
     fn write(&self, place: Place, bytes: &[u8]) -> Result<()>;
     /// Copies `len` bytes without looking at them.
     fn copy(&self, from: Place, to: Place, len: u64, zeroes: Zeroes) -> Result<()>;
+    /// Has ranges of one file be those of another as well, without copying; tells for how many, from the first on, that
+    /// could be done.
+    fn share(&self, from: FileId, to: FileId, links: &[Link]) -> Result<usize> {
+        let _ = (from, to, links);
+        Ok(0)
+    }
     /// Makes `len` bytes from `place` read as zeroes; `give_up`: their space may go.
     fn zero(&self, place: Place, len: u64, give_up: bool) -> Result<()>;
     /// Sets space aside for `len` bytes from `place`.

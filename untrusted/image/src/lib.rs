@@ -15,6 +15,7 @@ pub mod draft;
 pub mod edit;
 pub mod file;
 pub mod format;
+pub mod former;
 pub mod grow;
 pub mod holes;
 pub mod layer;

@@ -8,10 +8,16 @@ use crate::source::{Place, Source};
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_wire::error::Result;
-use instar_wire::io::FileId;
+use instar_wire::io::{FileId, Link};
 
 /// Bytes that are copied in one call.
 const COPY_MAX: u64 = 8 << 20;
+/// Bytes that are shared at once.
+const SHARE_MAX: u64 = 1 << 30;
+/// Ranges that are shared in one call: the longer the list, the less lanes wait for each other.
+const LINKS_MAX: usize = 1024;
+/// No file system shares smaller blocks than these.
+const BLOCK: u64 = 4096;
 /// Zeroes are looked for in granules of this length, or shorter ones if shorter runs are asked for.
 const GRANULE: usize = 4096;
 
@@ -65,6 +71,11 @@ pub struct Pump<'c> {
     buffer: Vec<u8>,
     held: usize,
     to: Place,
+    /// Whether files can share what they hold, if that has been tried.
+    shares: Option<bool>,
+    /// What they are to share, and which they are.
+    links: Vec<Link>,
+    pair: (FileId, FileId),
 }
 
 impl Carrier for Pump<'_> {
@@ -75,6 +86,9 @@ impl Carrier for Pump<'_> {
             Source::Zero { .. } | Source::Beyond { .. } => self.zero(to, len).map(|()| len),
             Source::Raw { place, tweak: None, .. } if !self.manner.by_hand => {
                 reader.allowed(found)?;
+                if let Some(len) = self.link(place, to, len)? {
+                    return Ok(len);
+                }
                 let len = len.min(COPY_MAX);
                 self.drive.copy(place, to, len, self.manner.zeroes())?;
                 Ok(len)
@@ -119,7 +133,52 @@ impl<'c> Pump<'c> {
     /// A pump to where a disk has its bytes.
     pub fn new(fixed: Fixed<'c>, drive: &'c dyn Drive, manner: Manner) -> Self {
         let to = Place { file: FileId(0), at: 0 };
-        Pump { drive, fixed, manner, buffer: vec![0; drive.slot_len()], held: 0, to }
+        let shares = (manner.zeroes() == Zeroes::Written).then_some(false);
+        let (links, pair) = (Vec::new(), (to.file, to.file));
+        Pump { drive, fixed, manner, buffer: vec![0; drive.slot_len()], held: 0, to, shares, links, pair }
+    }
+
+    /// Has the files share the first of `len` bytes, now or later, if they can; answers how many.
+    fn link(&mut self, from: Place, to: Place, len: u64) -> Result<Option<u64>> {
+        let len = len.min(SHARE_MAX);
+        let len = len.saturating_sub(len % BLOCK);
+        if self.shares == Some(false) || len == 0 || from.at % BLOCK != 0 || to.at % BLOCK != 0 {
+            return Ok(None);
+        }
+        if self.pair != (from.file, to.file) || self.links.len() >= LINKS_MAX {
+            self.share()?;
+            self.pair = (from.file, to.file);
+        }
+        let link = Link { at: from.at, to: to.at, len };
+        if self.shares.is_some() {
+            self.links.push(link);
+            return Ok(Some(len));
+        }
+        let can = self.drive.share(from.file, to.file, &[link])? > 0;
+        self.shares = Some(can);
+        Ok(can.then_some(len))
+    }
+
+    /// Has the files share what has been noted; what they cannot share is copied, and no more is tried. Nothing is
+    /// noted any more after this.
+    pub fn share(&mut self) -> Result<()> {
+        let links = core::mem::take(&mut self.links);
+        if links.is_empty() {
+            return Ok(());
+        }
+        let (from, to) = self.pair;
+        let done = self.drive.share(from, to, &links)?;
+        for link in links.get(done..).unwrap_or_default() {
+            self.shares = Some(false);
+            let (mut at, end) = (0, link.len);
+            while at < end {
+                let len = end.saturating_sub(at).min(COPY_MAX);
+                let (from, to) = (Place { file: from, at: link.at }, Place { file: to, at: link.to });
+                self.drive.copy(from.ahead(at), to.ahead(at), len, self.manner.zeroes())?;
+                at = at.saturating_add(len);
+            }
+        }
+        Ok(())
     }
 
     fn zero(&self, to: Place, len: u64) -> Result<()> {

@@ -1,14 +1,14 @@
 //! Bytes on their way into an image that gives out places: a piece of the disk is gathered on the stage, its units get
 //! their places when its turn has come, and then it is written.
 
-use crate::chain::{Chain, Found};
+use crate::chain::Found;
 use crate::file::Drive;
+use crate::former::{Former, Look};
 use crate::num::{narrow, split, wide};
 use crate::pump::{Carrier, Manner, is_zero};
 use crate::read::Reader;
 use crate::source::{Piece, Place, Source};
 use crate::target::{Facts, Packer, Rest, Spot, Target, What};
-use crate::walk::Walk;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -79,19 +79,13 @@ enum Job {
     Seal { parts: Vec<(u64, u64, Origin)>, unit: u64, to: Place, tweak: u64 },
 }
 
-/// What was in a target before anything was written.
-pub struct Former {
-    /// The image itself; no layer if it is a new one.
-    pub own: Chain<'static>,
-    /// What lies below it.
-    pub below: Chain<'static>,
-}
-
 /// A lane's stage.
 pub struct Stage<'c> {
     drive: &'c dyn Drive,
     manner: Manner,
     former: Option<&'c Former>,
+    /// What of it need not be written.
+    look: Option<Look<'c>>,
     /// Size of the disk, and what of it gets its place as one.
     size: u64,
     unit: u64,
@@ -116,6 +110,7 @@ impl<'c> Stage<'c> {
             drive,
             manner,
             former,
+            look: former.filter(|_| manner.sparse > 0).and_then(|former| Look::at(former, drive)),
             size: facts.size,
             unit: facts.unit,
             cipher: facts.cipher.clone(),
@@ -167,6 +162,7 @@ impl<'c> Stage<'c> {
 
     /// Everything has been gathered: short zeroes go with what is around them, and units are packed.
     pub fn gathered(&mut self) {
+        self.leave_out();
         let sparse = u64::from(self.manner.sparse);
         let count = self.parts.len();
         let mut laid = Vec::new();
@@ -185,9 +181,36 @@ impl<'c> Stage<'c> {
         }
     }
 
-    /// Whether the piece holds nothing but zeroes that are not written where it can be avoided.
-    pub fn is_blank(&self) -> bool {
-        self.parts.iter().all(|part| part.hold == Hold::Zero)
+    /// Leaves out the units that the target reads as already. Where it cannot be told what is there, they are written.
+    fn leave_out(&mut self) {
+        let Some(mut look) = self.look.take() else { return };
+        let units = self.units(self.packs_by);
+        let before = core::mem::take(&mut self.parts);
+        for (range, index) in units {
+            let parts: Vec<Part> =
+                before.get(index).unwrap_or_default().iter().map(|part| part.within(&range)).collect();
+            let mut take = |at: u64, bytes: &mut [u8]| self.drive.take(self.skip(at), bytes);
+            let mut is_same = |part: &Part| match part.hold {
+                Hold::Pass => true,
+                Hold::Zero | Hold::Null => look.has(part.at, part.len, None).unwrap_or(false),
+                Hold::Data => look.has(part.at, part.len, Some(&mut take)).unwrap_or(false),
+            };
+            let is_left_out = parts.iter().all(&mut is_same);
+            for part in parts {
+                self.add(part.at, part.len, if is_left_out { Hold::Pass } else { part.hold });
+            }
+        }
+        self.look = Some(look);
+    }
+
+    /// Whether nothing of the piece has to be written.
+    pub fn is_left_out(&self) -> bool {
+        self.parts.iter().all(|part| part.hold == Hold::Pass)
+    }
+
+    /// How many bytes from `at` on the target reads as zeroes, up to `end`, as far as that is known.
+    pub fn zeroes(&mut self, at: u64, end: u64) -> u64 {
+        self.look.as_mut().and_then(|look| look.zeroes(at, end).ok()).unwrap_or(0)
     }
 
     /// The units that the piece has something of: their ranges, and the parts that lie in them.
@@ -272,6 +295,7 @@ impl<'c> Stage<'c> {
     fn reserve_packed(&mut self, target: &mut dyn Target, unit: &Range<u64>, bytes: Range<usize>) -> Result<()> {
         let len = unit.end.min(target.size()).saturating_sub(unit.start);
         let what = What::Packed(wide(bytes.len()));
+        target.mark(self.drive, unit.start, len)?;
         let Some(spot) = target.reserve(self.drive, unit.start, len, what)? else { return Ok(()) };
         if let Some(Job::Packed { range, to }) = self.jobs.last_mut()
             && range.end == bytes.start
@@ -295,6 +319,9 @@ impl<'c> Stage<'c> {
             return Ok(());
         }
         let what = if is_zero { What::Zeroes } else { What::Data };
+        for part in run.iter().filter(|part| part.hold != Hold::Zero || !self.manner.is_zero) {
+            target.mark(self.drive, part.at, part.len)?;
+        }
         let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
         let is_old = spot.rest == Rest::There;
         let is_blank = if is_old { self.manner.is_zero } else { spot.is_fresh && self.manner.is_clean };
@@ -415,19 +442,7 @@ impl<'c> Stage<'c> {
                 let source = source.cut(at.saturating_sub(unit));
                 Reader::new(&former.own, self.drive).read(&Found { depth: 0, present: true, source }, bytes)?;
             }
-            (Origin::Below, Some(former)) => {
-                let mut walk = Walk::new(&former.below, self.drive, at, at.saturating_add(wide(bytes.len())));
-                let mut reader = Reader::new(&former.below, self.drive);
-                let mut rest = bytes;
-                while let Some((len, found)) = walk.peek()? {
-                    let len = narrow(len).min(rest.len());
-                    let (now, then) = rest.split_at_mut(len);
-                    reader.read(&found, now)?;
-                    walk.advance(wide(len));
-                    rest = then;
-                }
-                rest.fill(0);
-            }
+            (Origin::Below, Some(former)) => former.read_below(self.drive, at, bytes)?,
             (Origin::Null | Origin::Was(_) | Origin::Below, _) => bytes.fill(0),
         }
         Ok(())

@@ -28,8 +28,19 @@ pub trait Target: Send {
         None
     }
 
+    /// Nothing is given a place: all bytes have theirs, and read as anything until something is written.
+    fn is_solid(&self) -> bool {
+        false
+    }
+
     /// Where `len` bytes from `at` on may go, which lie in one unit. None: nothing needs to be written.
     fn reserve(&mut self, drive: &dyn Drive, at: u64, len: u64, what: What) -> Result<Option<Spot>>;
+
+    /// The bytes of a range of the disk are others now, or may be: whatever records changes has to know.
+    fn mark(&mut self, drive: &dyn Drive, at: u64, len: u64) -> Result<()> {
+        let _ = (drive, at, len);
+        Ok(())
+    }
 
     /// Adds bitmaps; `read` fills bytes with the bits of the one with that number, from a byte of them on.
     fn add_bitmaps(&mut self, drive: &dyn Drive, new: &[Bitmap], read: ReadBits<'_>) -> Result<()> {

@@ -10,10 +10,11 @@ use crate::stripes::Stripes;
 use crate::turns::Turns;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use instar_image::former::Former;
 use instar_image::holes::Holes;
 use instar_image::pump::{Carrier, Manner, Pump};
 use instar_image::sector::SECTOR;
-use instar_image::stage::{Former, Stage};
+use instar_image::stage::Stage;
 use instar_image::target::Facts;
 use instar_image::{Chain, Error, Found, Io, Place, Reader, Result, Source, Target, Walk};
 use instar_wire::code::encode;
@@ -118,10 +119,10 @@ impl Job<'_> {
             self.work = counts.then_some(work);
         }
         self.work.map_or(Ok(()), |work| tell(Event::Work(work)))?;
-        let Goal { target, former, rows, is_blank } = goal;
+        let Goal { target, former, rows } = goal;
         match (target, rows) {
             (_, Some(rows)) => self.pour(rows, cx),
-            (Some(target), None) => self.load(&mut **target, former.as_ref(), *is_blank, cx),
+            (Some(target), None) => self.load(&mut **target, former.as_ref(), cx),
             (None, None) => Ok(()),
         }
     }
@@ -171,17 +172,21 @@ impl Job<'_> {
                 }
                 self.tell_passed(end.saturating_sub(at), hand)?;
             }
-            Ok(())
+            let done = pump.share();
+            lanes.first().map_or(Ok(()), |lane| lane.told_at(lane.part.to(lane.walk.at()), done))
         })
     }
 
     /// Copies into an image that gives its places out: in the order of the disk, whoever reads and writes meanwhile.
-    fn load(&self, target: &mut dyn Target, former: Option<&Former>, is_blank: bool, cx: &Cx<'_>) -> Result<()> {
+    fn load(&self, target: &mut dyn Target, former: Option<&Former>, cx: &Cx<'_>) -> Result<()> {
         let facts = Facts::of(target, self.request.target.compress);
         let pieces = Pieces::new(Stage::piece_len(facts.unit(), cx.drive), self.request.target.at, self.total);
         // What is brought from below a unit must not be brought over what another lane has written to it.
-        let is_shared = facts.unit() > pieces.piece_len() && (former.is_some() || !self.request.target.is_clean);
-        let may_skip = is_blank && self.request.sparse > 0 && self.request.target.is_zero;
+        let is_shared = facts.unit() > pieces.piece_len()
+            && (former.is_some_and(|former| !former.is_empty()) || !self.request.target.is_clean);
+        if !self.request.shallow && !self.request.target.is_zero {
+            target.mark(cx.drive, self.request.target.at, self.total)?;
+        }
         let target = Spinlock::new(target);
         let turns = Turns::default();
         cx.crew.run(&|hand| {
@@ -193,21 +198,32 @@ impl Job<'_> {
             while let Some(piece) = pieces.next().filter(|_| !turns.is_stopped()) {
                 let done = self.piece(&mut lanes, &mut stage, &piece, &turns, &target);
                 done.inspect_err(|_| turns.stop())?;
-                let skipped = if may_skip && stage.is_blank() { self.skip(&pieces, piece.end, &mut lanes) } else { 0 };
+                let skipped =
+                    if stage.is_left_out() { self.skip(&pieces, piece.end, &mut lanes, &mut stage) } else { 0 };
                 self.tell_passed(piece.end.saturating_sub(piece.at).saturating_add(skipped), hand)?;
             }
             Ok(())
         })
     }
 
-    /// Passes over the pieces from `at` on of which it is known that they hold nothing; answers how many bytes they are.
-    fn skip(&self, pieces: &Pieces, at: u64, lanes: &mut [Lane<'_>]) -> u64 {
+    /// Passes over the pieces from `at` on of which it is known that nothing has to be written; answers how many bytes
+    /// they are.
+    fn skip(&self, pieces: &Pieces, at: u64, lanes: &mut [Lane<'_>], stage: &mut Stage<'_>) -> u64 {
         let ends = |lane: &Lane<'_>| lane.part.to.saturating_add(lane.part.len);
         let Some(lane) = lanes.iter_mut().find(|lane| ends(lane) > at) else { return 0 };
         let (from, end) = lane.part.within(at, ends(lane));
         lane.walk.aim(from, end);
         // What cannot be told will be met again by whoever comes there.
-        let (len, hollow) = blank(&mut lane.walk, &mut lane.holes).unwrap_or_default();
+        let (part, before) = (lane.part, self.request.target.at);
+        let mut passes = |from: u64, len: u64, found: &Found, is_zero: bool| {
+            let to = part.to(from).saturating_add(before);
+            match (self.request.passes(found), is_zero) {
+                (true, _) => len,
+                (false, true) => stage.zeroes(to, to.saturating_add(len)),
+                (false, false) => 0,
+            }
+        };
+        let (len, hollow) = blank(&mut lane.walk, &mut lane.holes, &mut passes).unwrap_or_default();
         let skipped = pieces.skip(at.saturating_add(len));
         // Holes were counted as bytes that are to be moved.
         _ = lane.tell_moved(skipped.min(hollow), SHARES);

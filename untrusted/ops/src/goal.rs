@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use instar_formats::{RAW, by_name};
-use instar_image::stage::Former;
+use instar_image::former::Former;
 use instar_image::{Chain, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target};
 use instar_wire::op::convert::{self, Event};
 use instar_wire::op::{New, Rules, Source};
@@ -20,8 +20,6 @@ pub struct Goal {
     pub former: Option<Former>,
     /// If all bytes of its disk have their place: the bytes of the disk, and the place of the first.
     pub rows: Option<Vec<(u64, u64, Place)>>,
-    /// It is new, and reads as zeroes wherever it has been given nothing: zeroes leave no trace in it.
-    pub is_blank: bool,
 }
 
 /// Parts of which a disk can consist whose bytes all have their place.
@@ -38,19 +36,18 @@ pub fn open(
     let (target, former) = match &request.goal {
         convert::Goal::Stream(stream) => {
             let place = Place { file: stream.file.id, at: stream.at };
-            return Ok(Goal {
-                target: None,
-                former: None,
-                rows: Some(Vec::from([(0, u64::MAX, place)])),
-                is_blank: false,
-            });
+            return Ok(Goal { target: None, former: None, rows: Some(Vec::from([(0, u64::MAX, place)])) });
         }
         convert::Goal::New(new) => {
             let needed = request.at.saturating_add(total).next_multiple_of(512);
             let recipe = Recipe { size: request.len.unwrap_or(needed), ..new.recipe.clone() };
             let (target, below) = make(new, &recipe, rules, request.is_clean, cx, tell)?;
-            let former = below.map(|below| Former { own: Chain { layers: Vec::new() }, below });
-            (target, former)
+            // What is encrypted or has its space already need not read as anything.
+            let is_bare = recipe.text("preallocation").is_none_or(|how| how == b"off") && target.fixed(0).is_none();
+            let is_blank = is_bare || (request.is_zero && target.cipher().is_none());
+            let is_known = is_blank && !target.is_solid();
+            let nothing = || Chain { layers: Vec::new() };
+            (target, Some(Former { own: nothing(), below: below.unwrap_or_else(nothing), is_known }))
         }
         convert::Goal::There(source) => {
             let file = Granted { len: cx.drive.length(source.file.id)?, ..source.file.clone() };
@@ -67,11 +64,7 @@ pub fn open(
         return Err(Kind::Unsupported.what("Compression not supported for this file format"));
     }
     let rows = rows(&*target);
-    // What is encrypted, or has its space already, may have to be told that it is zero.
-    let is_bare = |new: &New| new.recipe.text("preallocation").is_none_or(|how| how == b"off");
-    let is_new = matches!(&request.goal, convert::Goal::New(new) if new.backing.is_none() && is_bare(new));
-    let is_blank = is_new && target.cipher().is_none();
-    Ok(Goal { target: Some(target), former, rows, is_blank })
+    Ok(Goal { target: Some(target), former, rows })
 }
 
 /// Opens an image that is there.
@@ -81,7 +74,7 @@ fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Resul
     let target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
     let mut layers = chain(&stack, None)?.layers.into_iter();
     let own = Chain { layers: layers.by_ref().take(1).collect() };
-    Ok((target, Former { own, below: Chain { layers: layers.collect() } }))
+    Ok((target, Former { own, below: Chain { layers: layers.collect() }, is_known: true }))
 }
 
 /// Makes an image, and opens it; and what lies below it.

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use instar_image::file::{Hole, Zeroes};
 use instar_image::{Drive, FileId, Granted, Io, Place, Result, Role};
+use instar_wire::io::Link;
 
 /// Counts what is written; and sees to it that a file with bytes of its own reads as zeroes wherever nothing was written.
 pub struct Ledger<'d> {
@@ -89,6 +90,11 @@ impl Drive for Ledger<'_> {
     fn copy(&self, from: Place, to: Place, len: u64, zeroes: Zeroes) -> Result<()> {
         self.note(to, len);
         self.drive.copy(from, to, len, zeroes)
+    }
+
+    fn share(&self, from: FileId, to: FileId, links: &[Link]) -> Result<usize> {
+        links.iter().for_each(|link| self.note(Place { file: to, at: link.to }, link.len));
+        self.drive.share(from, to, links)
     }
 
     fn zero(&self, place: Place, len: u64, give_up: bool) -> Result<()> {

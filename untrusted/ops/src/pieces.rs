@@ -1,7 +1,7 @@
 //! Pieces: a disk cut where the target has its units. Lanes take one after the other, and have their turns in that order.
 
 use instar_image::holes::Holes;
-use instar_image::{Result, Source, Walk};
+use instar_image::{Found, Result, Source, Walk};
 use spinning_top::Spinlock;
 
 /// The pieces of a copy in their order.
@@ -74,26 +74,29 @@ impl Pieces {
     }
 }
 
-/// Walks on as long as it is known without reading that there is nothing but zeroes; answers how far that was, and how
-/// much of it are holes in what otherwise is data.
-pub fn blank(walk: &mut Walk<'_>, holes: &mut Holes<'_>) -> Result<(u64, u64)> {
+/// Walks on as long as `passes` lets it, which is asked for each run: where it begins, its length, what it is, and whether
+/// it is known without reading that it is zeroes. Answers how far that was, and how much of it are holes in what otherwise
+/// is data.
+pub fn blank(
+    walk: &mut Walk<'_>,
+    holes: &mut Holes<'_>,
+    passes: &mut dyn FnMut(u64, u64, &Found, bool) -> u64,
+) -> Result<(u64, u64)> {
     let (start, mut hollow) = (walk.at(), 0u64);
     while let Some((len, found)) = walk.peek()? {
-        let len = match found.source {
-            source if source.is_zero() => len,
-            Source::Raw { place, tweak: None, sparse: true } => match holes.run(place)? {
-                (run, true) => {
-                    hollow = hollow.saturating_add(run.min(len));
-                    run.min(len)
-                }
-                (_, false) => break,
-            },
-            _ => break,
+        let (len, is_hole) = match found.source {
+            Source::Raw { place, tweak: None, sparse: true } => {
+                let (run, is_hole) = holes.run(place)?;
+                (run.min(len), is_hole)
+            }
+            _ => (len, false),
         };
-        if len == 0 {
+        let passed = passes(walk.at(), len, &found, is_hole || found.source.is_zero()).min(len);
+        hollow = hollow.saturating_add(if is_hole { passed } else { 0 });
+        walk.advance(passed);
+        if passed < len || len == 0 {
             break;
         }
-        walk.advance(len);
     }
     Ok((walk.at().saturating_sub(start), hollow))
 }

@@ -10,9 +10,10 @@ use instar_wire::boot::{STAGE_LEN, before_stage};
 use instar_wire::code::{decode, encode};
 use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::{
-    Answer, Call, FileId, Granted, Op, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Role, Status,
+    Answer, Call, FileId, Granted, Link, Op, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Role, Status,
     ZEROES_HOLES, ZEROES_SKIPPED, copy_arg,
 };
+use zerocopy::IntoBytes;
 
 /// A lane as the start-up code hands it over: a page for calls, a slot for data, a bell.
 pub trait Door {
@@ -192,6 +193,14 @@ impl Drive for Port<'_> {
             Zeroes::Holes(bytes) => copy_arg(ZEROES_HOLES, bytes / 512),
         };
         self.act(Op::Copy, Call { file2: to.file.0, at2: to.at, arg, ..change(from, len) })
+    }
+
+    fn share(&self, from: FileId, to: FileId, links: &[Link]) -> Result<usize> {
+        let links = links.get(..self.slot_len() / size_of::<Link>()).unwrap_or(links);
+        self.door.put(0, links.as_bytes());
+        let call = Call { file: from.0, file2: to.0, len: size_of_val(links) as u64, ..Call::default() };
+        let answer = self.call(Op::Share, call).map_err(|e| e.file(from))?;
+        Ok(usize::try_from(answer.value).unwrap_or(0).min(links.len()))
     }
 
     fn zero(&self, place: Place, len: u64, give_up: bool) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::{ZEROES, buffered, is_direct, write_all, zero};
 use crate::sys::{self, Mapped};
 use instar_sandbox::window::is_zero;
-use instar_wire::io::{ZEROES_HOLES, ZEROES_SKIPPED};
+use instar_wire::io::{Link, ZEROES_HOLES, ZEROES_SKIPPED};
 use rustix::fs::{copy_file_range, fstatfs};
 use rustix::io::{Errno, pread};
 use std::cell::RefCell;
@@ -80,10 +80,18 @@ impl Route<'_> {
 pub fn copy(route: Route<'_>, len: u64, zeroes: Zeroes) -> Result<(), Stop> {
     match zeroes {
         Zeroes::Written => by_kernel(route, len),
-        // Shared extents cost nothing, zeroes or not.
-        _ if sys::share_extents(route.from.as_fd(), route.at, route.to.as_fd(), route.to_at, len) => Ok(()),
         _ => through_buffer(route, len, zeroes),
     }
+}
+
+/// Who has files share space is alone at it: the file system lets in one at a time, and keeps the others from sleeping.
+static SHARING: Mutex<()> = Mutex::new(());
+
+/// Has a range of a file be that of another one as well, as long as that can be done; answers for how many.
+pub fn share(from: &OwnedFd, to: &OwnedFd, links: &[Link]) -> usize {
+    let _alone = SHARING.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_shared = |link: &&Link| sys::share_extents(from.as_fd(), link.at, to.as_fd(), link.to, link.len);
+    links.iter().take_while(is_shared).count()
 }
 
 /// Without the bytes passing through this process.

@@ -37,6 +37,10 @@ impl Target for Disk {
         UNIT_LEN
     }
 
+    fn is_solid(&self) -> bool {
+        true
+    }
+
     fn reserve(&mut self, _drive: &dyn Drive, at: u64, len: u64, _what: What) -> Result<Option<Spot>> {
         if at.checked_add(len).is_none_or(|end| end > self.size) {
             return Err(Kind::Corrupt.what("bytes beyond the end of the disk"));

@@ -30,6 +30,8 @@ const PIECE_COUNT: usize = 8 << 10;
 
 /// A checked bitmap.
 pub struct Bitmap {
+    /// Where its entry in the directory lies.
+    pub at: u64,
     /// Its name.
     pub name: Vec<u8>,
     /// Where its table of clusters lies.
@@ -118,7 +120,7 @@ fn read_directory(file: &File<'_>, directory: &Directory, layout: &Layout) -> Re
         if names_len > NAMES_LEN_MAX {
             return Err(Kind::TooBig.what("the names of all bitmaps together are too long").file(file.id()));
         }
-        bitmaps.push(Bitmap::new(&entry, name));
+        bitmaps.push(Bitmap::new(at, &entry, name));
         at = next;
     }
     if bitmaps.len() != count {
@@ -154,8 +156,9 @@ fn satisfies(entry: &DiskBitmap, layout: &Layout) -> bool {
 }
 
 impl Bitmap {
-    fn new(entry: &DiskBitmap, name: Vec<u8>) -> Bitmap {
+    fn new(at: u64, entry: &DiskBitmap, name: Vec<u8>) -> Bitmap {
         Bitmap {
+            at,
             name,
             table_at: entry.table_offset.get(),
             table_count: entry.table_size.get(),

@@ -11,16 +11,19 @@ mod work;
 use super::Qcow2Image;
 use super::bitmaps;
 use super::disk::{
-    BITMAP_AUTO, BITMAP_ENTRY_ONES, BITMAPS, Bitmap as DiskBitmap, Bitmaps, EXT_BITMAPS, Extension, Header,
+    BITMAP_AUTO, BITMAP_ENTRY_OFFSET, BITMAP_ENTRY_ONES, BITMAP_IN_USE, BITMAPS, Bitmap as DiskBitmap, Bitmaps,
+    EXT_BITMAPS, Extension, Header,
 };
 use super::extensions::{self, Directory};
 use super::open::{L1_LEN_MAX, Layout};
 use super::reserve::Writing;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::offset_of;
+use core::ops::Range;
 use instar_image::bitmap::Bitmap;
 use instar_image::edit::NewSnapshot;
-use instar_image::num::wide;
+use instar_image::num::{split, wide};
 use instar_image::target::ReadBits;
 use instar_image::{Below, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
 use zerocopy::big_endian::{U16, U32, U64};
@@ -55,6 +58,9 @@ impl Edit for Editor<'_, '_> {
 
 /// The most bitmaps that an image can have.
 const BITMAPS_MAX: usize = 65535;
+
+/// Bytes of bits that are set at once.
+const ONES_LEN: u64 = 4096;
 
 /// The parts of an image that are not about the disk, as they are found in its file.
 pub struct Head {
@@ -141,7 +147,115 @@ impl Head {
     }
 }
 
+/// The bitmaps that record what is written.
+pub struct Records {
+    all: Vec<Record>,
+    /// They are known not to be saved yet.
+    are_open: bool,
+    /// All of this has been recorded.
+    known: Range<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Record {
+    /// Where its flags stand in the image.
+    flags_at: u64,
+    table_at: u64,
+    granularity: u64,
+}
+
+impl Records {
+    /// Those of these that are sound and enabled.
+    pub fn of(bitmaps: &[bitmaps::Bitmap]) -> Records {
+        let of = |bitmap: &bitmaps::Bitmap| Record {
+            flags_at: bitmap.at.saturating_add(wide(offset_of!(DiskBitmap, flags))),
+            table_at: bitmap.table_at,
+            granularity: bitmap.granularity,
+        };
+        let all = bitmaps.iter().filter(|bitmap| bitmap.auto && !bitmap.in_use).map(of).collect();
+        Records { all, are_open: false, known: 0..0 }
+    }
+}
+
 impl Writing {
+    /// Records that a range is written to.
+    pub fn record(&mut self, drive: &dyn Drive, at: u64, len: u64) -> Result<()> {
+        let (end, known) = (at.saturating_add(len).min(self.map.size), &self.records.known);
+        if at >= end || self.records.all.is_empty() || (known.start <= at && end <= known.end) {
+            return Ok(());
+        }
+        if !core::mem::replace(&mut self.records.are_open, true) {
+            // Whatever happens from now on, nobody must take them for whole.
+            self.flag(drive, BITMAP_AUTO | BITMAP_IN_USE)?;
+        }
+        for number in 0..self.records.all.len() {
+            let Some(record) = self.records.all.get(number).copied() else { continue };
+            let (mut bit, end) = (at / record.granularity.max(1), end.div_ceil(record.granularity.max(1)));
+            while bit < end {
+                let (cluster, skip, left) = split(bit, self.head.cluster_len.saturating_mul(8));
+                let count = left.min(end.saturating_sub(bit));
+                self.record_in(drive, record.table_at.saturating_add(cluster.saturating_mul(8)), skip, count)?;
+                bit = bit.saturating_add(count);
+            }
+        }
+        self.is_changed = true;
+        self.records.known = if at == self.records.known.end { self.records.known.start..end } else { at..end };
+        Ok(())
+    }
+
+    /// Sets bits in the cluster that an entry of a bitmap's table leads to.
+    fn record_in(&mut self, drive: &dyn Drive, entry_at: u64, skip: u64, count: u64) -> Result<()> {
+        let (entry_at, len) = (self.place(entry_at), self.head.cluster_len);
+        let word = u64::from_be_bytes(self.clusters.draft.get(drive, entry_at)?);
+        let old = word & BITMAP_ENTRY_OFFSET;
+        if old == 0 && word & BITMAP_ENTRY_ONES != 0 {
+            return Ok(());
+        }
+        if count >= len.saturating_mul(8) {
+            self.clusters.draft.link(drive, entry_at, &BITMAP_ENTRY_ONES.to_be_bytes())?;
+            return if old == 0 { Ok(()) } else { self.clusters.release(drive, old, len) };
+        }
+        let host = if old == 0 { self.clusters.claim(drive, 1)? } else { old };
+        if old == 0 {
+            self.clusters.draft.blank(drive, self.place(host), len)?;
+            self.clusters.draft.link(drive, entry_at, &host.to_be_bytes())?;
+        }
+        let (mut bit, end) = (skip, skip.saturating_add(count));
+        while bit < end {
+            let at = self.place(host.saturating_add(bit / 8));
+            let whole = end.saturating_sub(bit) / 8;
+            if bit.is_multiple_of(8) && whole > 0 {
+                let bytes = whole.min(ONES_LEN);
+                self.clusters.draft.put(drive, at, &vec![0xff; usize::try_from(bytes).unwrap_or(0)])?;
+                bit = bit.saturating_add(bytes.saturating_mul(8));
+                continue;
+            }
+            let [byte] = self.clusters.draft.get(drive, at)?;
+            self.clusters.draft.put(drive, at, &[byte | 1u8.wrapping_shl(u32::try_from(bit % 8).unwrap_or(0))])?;
+            bit = bit.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// All that was recorded is in the file: the bitmaps are whole again.
+    pub fn end_records(&mut self, drive: &dyn Drive) -> Result<()> {
+        if !core::mem::replace(&mut self.records.are_open, false) {
+            return Ok(());
+        }
+        self.flag(drive, BITMAP_AUTO)
+    }
+
+    /// Has all of them bear these flags, from now on.
+    fn flag(&mut self, drive: &dyn Drive, flags: u32) -> Result<()> {
+        for number in 0..self.records.all.len() {
+            let Some(record) = self.records.all.get(number).copied() else { continue };
+            let at = self.place(record.flags_at);
+            self.clusters.draft.put(drive, at, &flags.to_be_bytes())?;
+        }
+        self.clusters.draft.flush(drive)?;
+        if self.clusters.draft.is_ordered() { drive.flush(self.map.tables.file) } else { Ok(()) }
+    }
+
     /// Adds bitmaps; `read` fills bytes with the bits of the one with that number, from a byte on.
     pub fn add_bitmaps(&mut self, drive: &dyn Drive, new: &[Bitmap], read: ReadBits<'_>) -> Result<()> {
         if !self.head.is_v3 {

@@ -32,7 +32,7 @@ use clusters::Clusters;
 use core::cell::OnceCell;
 use core::ops::Range;
 use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
-use edit::{Editor, Head};
+use edit::{Editor, Head, Records};
 use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
@@ -141,7 +141,8 @@ impl Image for Qcow2Image<'_> {
         let is_over = self.checked.backing.is_some();
         let Checked { extensions, bitmaps, .. } = &self.checked;
         let head = Head::read(&self.file, layout, extensions.bitmaps.as_ref(), bitmaps)?;
-        Ok(Box::new(Writing { map, clusters, is_over, head, packed_end: None, is_changed: false }))
+        let records = Records::of(bitmaps);
+        Ok(Box::new(Writing { map, clusters, is_over, head, records, packed_end: None, is_changed: false }))
     }
 
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {

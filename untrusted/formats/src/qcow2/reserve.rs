@@ -5,7 +5,7 @@ mod tests;
 
 use super::clusters::Clusters;
 use super::disk::{L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS};
-use super::edit::Head;
+use super::edit::{Head, Records};
 use super::locate::{Map, packed};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Writing {
     pub clusters: Clusters,
     /// Header and bitmaps.
     pub head: Head,
+    /// Bitmaps that record what is written.
+    pub records: Records,
     /// What lies below shows where it has nothing.
     pub is_over: bool,
     /// Where the next packed cluster may begin, if it fits there.
@@ -63,7 +65,7 @@ impl Writing {
     }
 
     /// A byte of the image in its file.
-    fn place(&self, at: u64) -> u64 {
+    pub fn place(&self, at: u64) -> u64 {
         self.map.tables.at.saturating_add(at)
     }
 
@@ -347,14 +349,20 @@ impl Target for Writing {
             return Ok(());
         }
         if self.clusters.draft.is_ordered() {
-            return self.settle(drive);
+            self.settle(drive)?;
+            return self.end_records(drive);
         }
         self.clusters.draft.flush(drive)?;
+        self.end_records(drive)?;
         // What was packed last may end before its cluster does.
         let whole = self.clusters.end();
         let packed = self.packed_end.filter(|end| end.next_multiple_of(self.cluster_len()) == whole);
         let end = self.place(packed.map_or(whole, |end| end.next_multiple_of(512)));
         if drive.length(self.map.tables.file)? < end { drive.set_length(self.map.tables.file, end) } else { Ok(()) }
+    }
+
+    fn mark(&mut self, drive: &dyn Drive, at: u64, len: u64) -> Result<()> {
+        self.record(drive, at, len)
     }
 
     fn add_bitmaps(&mut self, drive: &dyn Drive, new: &[Bitmap], read: ReadBits<'_>) -> Result<()> {

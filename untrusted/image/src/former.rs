@@ -1,0 +1,136 @@
+//! What a target was before anything was written to it: what it reads as already need not be written.
+
+use crate::chain::Chain;
+use crate::file::Io;
+use crate::num::{narrow, wide};
+use crate::read::Reader;
+use crate::source::Source;
+use crate::walk::Walk;
+use alloc::vec;
+use alloc::vec::Vec;
+use instar_wire::error::Result;
+
+/// Bytes that are compared at once.
+const STEP: u64 = 64 << 10;
+
+/// What was in a target before anything was written.
+pub struct Former {
+    /// The image itself; no layer if it is a new one.
+    pub own: Chain<'static>,
+    /// What lies below it.
+    pub below: Chain<'static>,
+    /// Whatever has not been written to since reads as that.
+    pub is_known: bool,
+}
+
+impl Former {
+    /// Whether it has anything that has to be brought along.
+    pub fn is_empty(&self) -> bool {
+        self.own.layers.is_empty() && self.below.layers.is_empty()
+    }
+
+    /// Fills `bytes` with what lies below the disk's byte `at`, and with zeroes where nothing does.
+    pub fn read_below(&self, io: &dyn Io, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let mut walk = Walk::new(&self.below, io, at, at.saturating_add(wide(bytes.len())));
+        let mut reader = Reader::new(&self.below, io);
+        let mut rest = bytes;
+        while let Some((len, found)) = walk.peek()? {
+            let len = narrow(len).min(rest.len());
+            let (now, then) = rest.split_at_mut(len);
+            reader.read(&found, now)?;
+            walk.advance(wide(len));
+            rest = then;
+        }
+        rest.fill(0);
+        Ok(())
+    }
+}
+
+/// A lane's look at what a target reads as before anything is written to it.
+pub struct Look<'c> {
+    own: Option<Walk<'c>>,
+    below: Walk<'c>,
+    reader: Reader<'c>,
+    theirs: Vec<u8>,
+    ours: Vec<u8>,
+}
+
+impl<'c> Look<'c> {
+    /// A look at a target, if that is known.
+    pub fn at(former: &'c Former, io: &'c dyn Io) -> Option<Self> {
+        let is_new = former.own.layers.is_empty();
+        let room = if former.is_known && is_new { narrow(STEP) } else { 0 };
+        former.is_known.then(|| Look {
+            own: (!is_new).then(|| Walk::new(&former.own, io, 0, 0)),
+            below: Walk::new(&former.below, io, 0, 0),
+            reader: Reader::new(&former.below, io),
+            theirs: vec![0; room],
+            ours: vec![0; room],
+        })
+    }
+
+    /// How many bytes from `at` on are told to be zeroes, up to `end`.
+    pub fn zeroes(&mut self, at: u64, end: u64) -> Result<u64> {
+        self.below.aim(at, end);
+        let Some(own) = &mut self.own else { return zeroes(&mut self.below, end) };
+        own.aim(at, end);
+        while let Some((len, found)) = own.peek()? {
+            let len = match found.source {
+                Source::Zero { .. } if found.present => len,
+                Source::Zero { .. } => {
+                    let (from, until) = (own.at(), own.at().saturating_add(len));
+                    if self.below.at() != from {
+                        self.below.aim(from, end);
+                    }
+                    zeroes(&mut self.below, until)?
+                }
+                _ => break,
+            };
+            own.advance(len);
+            if len == 0 {
+                break;
+            }
+        }
+        Ok(own.at().saturating_sub(at))
+    }
+
+    /// Whether `len` bytes from `at` on are what `take` gives, which is asked for its bytes from a byte of the disk on; if
+    /// it is nothing, whether they are zeroes. Only what lies below a new image is read.
+    pub fn has(&mut self, at: u64, len: u64, mut take: Option<&mut dyn FnMut(u64, &mut [u8])>) -> Result<bool> {
+        if self.own.is_some() {
+            return Ok(take.is_none() && self.zeroes(at, at.saturating_add(len))? >= len);
+        }
+        self.below.aim(at, at.saturating_add(len));
+        loop {
+            let at = self.below.at();
+            let Some((len, found)) = self.below.peek()? else { return Ok(true) };
+            let is_zero = found.source.is_zero();
+            let len = if is_zero && take.is_none() { len } else { len.min(STEP) };
+            if !is_zero || take.is_some() {
+                let ours = self.ours.get_mut(..narrow(len)).unwrap_or_default();
+                let theirs = self.theirs.get_mut(..narrow(len)).unwrap_or_default();
+                match &mut take {
+                    Some(take) => take(at, ours),
+                    None => ours.fill(0),
+                }
+                self.reader.read(&found, theirs)?;
+                if ours != theirs {
+                    return Ok(false);
+                }
+            }
+            self.below.advance(len);
+        }
+    }
+}
+
+/// Walks on over zeroes, at most up to `end`; answers how far that was.
+fn zeroes(walk: &mut Walk<'_>, end: u64) -> Result<u64> {
+    let start = walk.at();
+    while walk.at() < end {
+        match walk.peek()? {
+            Some((len, found)) if found.source.is_zero() => walk.advance(len.min(end.saturating_sub(walk.at()))),
+            _ => break,
+        }
+    }
+    Ok(walk.at().saturating_sub(start))
+}
