@@ -155,7 +155,7 @@ impl<'p> Pour<'p> {
         }
         let below = Chain { layers: layers.split_off(1) };
         let own = Chain { layers: if self.is_new { Vec::new() } else { layers } };
-        Ok((target.expect("an image"), Former { own, below, is_known: true }))
+        Ok((target.expect("an image"), Former { own, below, is_known: true, only_below: false }))
     }
 }
 

@@ -242,7 +242,7 @@ mod target {
                     sources: vec![Source { raw: whole, ..Source::whole(raw) }],
                     rules: self.rules.clone(),
                     snapshot: None,
-                    shallow: false,
+                    share: convert::Share::Whole,
                     target: Target {
                         goal: Goal::There(Box::new(self.top(disk))),
                         at: write.at,

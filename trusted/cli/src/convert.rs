@@ -13,7 +13,7 @@ use instar_broker::Session;
 use instar_wire::code::{Malformed, decode};
 use instar_wire::error::Error;
 use instar_wire::op;
-use instar_wire::op::convert::{Bitmaps, Event, Progress as Counted, Request, Trouble};
+use instar_wire::op::convert::{Bitmaps, Event, Progress as Counted, Request, Share, Trouble};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -75,7 +75,7 @@ fn copy(
         sources: images.iter().map(Opened::content).collect(),
         rules: setup::rules(settings),
         snapshot: parsed.bytes("snapshot").map(setup::pick),
-        shallow,
+        share: if shallow { Share::Above(1) } else { Share::Whole },
         target: making.request(),
         sparse: u32::try_from(sparse).unwrap_or(u32::MAX),
         salvage: parsed.has("salvage"),

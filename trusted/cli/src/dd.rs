@@ -14,7 +14,7 @@ use crate::setup;
 use instar_broker::{Session, spool};
 use instar_wire::fact::Fact;
 use instar_wire::op;
-use instar_wire::op::convert::{Bitmaps, Progress as Counted, Request};
+use instar_wire::op::convert::{Bitmaps, Progress as Counted, Request, Share};
 use instar_wire::op::dd::{self, Part};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -36,7 +36,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         sources: vec![image.content()],
         rules: setup::rules(settings),
         snapshot: parsed.bytes("snapshot").map(setup::pick),
-        shallow: false,
+        share: Share::Whole,
         target: making.request(),
         sparse: SPARSE,
         salvage: false,

@@ -43,6 +43,19 @@ pub trait Edit {
         Err(Kind::Unsupported.what("Block driver does not support snapshots"))
     }
 
+    /// It stands on the image of this name from now on, which has this format; on none if there is no name. What it reads
+    /// as changes with that, so whoever asks has made sure that it may.
+    fn stand_on(&mut self, drive: &dyn Drive, name: &[u8], format: Option<&[u8]>) -> Result<()> {
+        let _ = (drive, name, format);
+        Err(Kind::Unsupported.what("Operation not supported"))
+    }
+
+    /// It has nothing of its own any more, and reads as what lies below.
+    fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
+        let _ = drive;
+        Err(Kind::Unsupported.what("Operation not supported"))
+    }
+
     /// The snapshot with that number is not wanted any more.
     fn delete_snapshot(&mut self, drive: &dyn Drive, number: usize) -> Result<()> {
         let _ = (drive, number);

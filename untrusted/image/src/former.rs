@@ -21,6 +21,8 @@ pub struct Former {
     pub below: Chain<'static>,
     /// Whatever has not been written to since reads as that.
     pub is_known: bool,
+    /// Nothing is written but where the image itself has nothing.
+    pub only_below: bool,
 }
 
 impl Former {
@@ -58,7 +60,7 @@ pub struct Look<'c> {
 impl<'c> Look<'c> {
     /// A look at a target, if that is known.
     pub fn at(former: &'c Former, io: &'c dyn Io) -> Option<Self> {
-        let is_new = former.own.layers.is_empty();
+        let is_new = former.own.layers.is_empty() || former.only_below;
         let room = if former.is_known && is_new { narrow(STEP) } else { 0 };
         former.is_known.then(|| Look {
             own: (!is_new).then(|| Walk::new(&former.own, io, 0, 0)),

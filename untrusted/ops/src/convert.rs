@@ -12,13 +12,14 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::former::Former;
 use instar_image::holes::Holes;
+use instar_image::num::wide;
 use instar_image::pump::{Carrier, Manner, Pump};
 use instar_image::sector::SECTOR;
 use instar_image::stage::Stage;
 use instar_image::target::Facts;
 use instar_image::{Chain, Error, Found, Io, Place, Reader, Result, Source, Target, Walk};
 use instar_wire::code::encode;
-use instar_wire::op::convert::{self, Bitmaps, Event, Progress, Request, Trouble};
+use instar_wire::op::convert::{self, Bitmaps, Event, Progress, Request, Share, Trouble};
 use instar_wire::op::dd;
 use spinning_top::Spinlock;
 
@@ -55,7 +56,7 @@ pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<(
         (Bitmaps::None, _) | (_, None) => None,
         (which, Some(keeper)) => Some(Marks::of(&*keeper.image, which, &tell)?),
     };
-    let mut goal = goal::open(&request.target, &request.rules, total, cx, &tell)?;
+    let mut goal = goal::open(request, total, cx, &tell)?;
     let job = Job { request, parts: &parts, total, work: None };
     // The images tell what is where before a byte of a part is asked for, so that nothing needs to be known of it.
     let is_looked_through = part.is_none();
@@ -184,7 +185,7 @@ impl Job<'_> {
         // What is brought from below a unit must not be brought over what another lane has written to it.
         let is_shared = facts.unit() > pieces.piece_len()
             && (former.is_some_and(|former| !former.is_empty()) || !self.request.target.is_clean);
-        if !self.request.shallow && !self.request.target.is_zero {
+        if self.request.share == Share::Whole && !self.request.target.is_zero {
             target.mark(cx.drive, self.request.target.at, self.total)?;
         }
         let target = Spinlock::new(target);
@@ -382,7 +383,11 @@ impl Moves for Request {
     }
 
     fn passes(&self, found: &Found) -> bool {
-        self.shallow && (found.depth > 0 || !found.present)
+        match self.share {
+            Share::Whole => false,
+            Share::Above(layers) => !found.present || wide(found.depth) >= layers,
+            Share::Below => found.present && found.depth == 0,
+        }
     }
 }
 

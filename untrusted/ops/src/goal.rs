@@ -26,13 +26,8 @@ pub struct Goal {
 const ROWS_MAX: usize = 1 << 16;
 
 /// The image that the user wants, which is to hold `total` bytes.
-pub fn open(
-    request: &convert::Target,
-    rules: &Rules,
-    total: u64,
-    cx: &Cx<'_>,
-    tell: &dyn Fn(Event) -> Result<()>,
-) -> Result<Goal> {
+pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Event) -> Result<()>) -> Result<Goal> {
+    let (request, rules) = (&asked.target, &asked.rules);
     let (target, former) = match &request.goal {
         convert::Goal::Stream(stream) => {
             let place = Place { file: stream.file.id, at: stream.at };
@@ -47,14 +42,15 @@ pub fn open(
             let is_blank = is_bare || (request.is_zero && target.cipher().is_none());
             let is_known = is_blank && !target.is_solid();
             let nothing = || Chain { layers: Vec::new() };
-            (target, Some(Former { own: nothing(), below: below.unwrap_or_else(nothing), is_known }))
+            (target, Some(Former { own: nothing(), below: below.unwrap_or_else(nothing), is_known, only_below: false }))
         }
         convert::Goal::There(source) => {
             let file = Granted { len: cx.drive.length(source.file.id)?, ..source.file.clone() };
             let source = Source { file, ..(**source).clone() };
             let purpose = if request.is_clean { Purpose::Write } else { Purpose::WriteOver };
             let opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
-            (opened.0, Some(opened.1))
+            let only_below = asked.share == convert::Share::Below;
+            (opened.0, Some(Former { only_below, ..opened.1 }))
         }
     };
     if target.size() < request.at.saturating_add(total) {
@@ -74,7 +70,7 @@ fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Resul
     let target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
     let mut layers = chain(&stack, None)?.layers.into_iter();
     let own = Chain { layers: layers.by_ref().take(1).collect() };
-    Ok((target, Former { own, below: Chain { layers: layers.collect() }, is_known: true }))
+    Ok((target, Former { own, below: Chain { layers: layers.collect() }, is_known: true, only_below: false }))
 }
 
 /// Makes an image, and opens it; and what lies below it.

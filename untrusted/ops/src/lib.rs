@@ -5,6 +5,7 @@ extern crate alloc;
 
 pub mod bench;
 pub mod check;
+pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod create;
@@ -18,7 +19,8 @@ pub mod marks;
 pub mod measure;
 pub mod open;
 pub mod pieces;
-pub mod resize;
+pub mod rebase;
+mod resize;
 pub mod rows;
 pub mod snapshot;
 pub mod state;
@@ -43,5 +45,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Map(request) => map::run(request, cx),
         Request::Measure(request) => measure::run(request, cx),
         Request::Resize(request) => resize::run(request, cx),
+        Request::Rebase(request) => rebase::run(request, cx),
+        Request::Commit(request) => commit::run(request, cx),
     }
 }

@@ -17,8 +17,8 @@ message! {
         pub rules: Rules,
         /// The snapshot to read instead of the active state.
         pub snapshot: Option<Pick>,
-        /// Only what the topmost layer of each image has: what lies below is in the target already.
-        pub shallow: bool,
+        /// What of each image is meant.
+        pub share: Share,
         /// Where to.
         pub target: Target,
         /// Runs of zeroes of this many bytes are not written; 0: all are.
@@ -31,6 +31,18 @@ message! {
         pub bitmaps: Bitmaps,
         /// What is told as it goes.
         pub progress: Progress,
+    }
+}
+
+message! {
+    /// What of an image is meant.
+    pub enum Share {
+        /// All of it.
+        Whole = 0,
+        /// Only what so many of its topmost layers have: what lies below is in the target already.
+        Above(u64) = 1,
+        /// Only what its topmost layer does not have, as far as the target does not read as that.
+        Below = 2,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod create;
@@ -9,6 +10,7 @@ pub mod dd;
 pub mod info;
 pub mod map;
 pub mod measure;
+pub mod rebase;
 pub mod resize;
 pub mod snapshot;
 
@@ -45,10 +47,19 @@ message! {
         Create(create::Request) = 10,
         /// Give an image another size.
         Resize(resize::Request) = 11,
+        /// Have an image stand on another one.
+        Rebase(rebase::Request) = 14,
+        /// Put what an image has into one below it.
+        Commit(commit::Request) = 15,
     }
 }
 
 impl Source {
+    /// The same, of a file whose length has become another one.
+    pub fn as_it_is(&self, len: u64) -> Source {
+        Source { file: Granted { len, ..self.file.clone() }, ..self.clone() }
+    }
+
     /// All of a file.
     pub fn whole(file: Granted) -> Source {
         let raw = Part::default();
@@ -87,6 +98,8 @@ impl Request {
             Request::Measure(request) => request.source.iter().flat_map(Source::files).collect(),
             Request::Dd(dd::Request { copy, .. }) => copy.files(),
             Request::Create(request) => request.new.files(),
+            Request::Rebase(request) => request.files(),
+            Request::Commit(request) => request.files(),
             Request::Resize(request) => request.source.files(),
         }
     }

@@ -1,6 +1,7 @@
 //! Changes of an image that is there: header extensions, and what they lead to.
 
 mod bitmap;
+mod link;
 mod resize;
 mod snapshot;
 #[cfg(test)]
@@ -53,6 +54,14 @@ impl Edit for Editor<'_, '_> {
 
     fn delete_snapshot(&mut self, drive: &dyn Drive, number: usize) -> Result<()> {
         self.delete(drive, number)
+    }
+
+    fn stand_on(&mut self, drive: &dyn Drive, name: &[u8], format: Option<&[u8]>) -> Result<()> {
+        Editor::stand_on(self, drive, name, format)
+    }
+
+    fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
+        Editor::empty(self, drive)
     }
 }
 

@@ -1,0 +1,47 @@
+//! What an image stands on, and what it has of its own.
+
+use super::super::disk::{EXT_BACKING_FORMAT, L1_OFFSET};
+use super::super::front::Front;
+use super::Editor;
+use super::work::Work;
+use crate::qcow::open::BACKING_NAME_MAX;
+use alloc::vec;
+use instar_image::num::wide;
+use instar_image::{Drive, Kind, Result};
+
+impl Editor<'_, '_> {
+    /// It stands on another image from now on; on none if that has no name.
+    pub(super) fn stand_on(&self, drive: &dyn Drive, name: &[u8], format: Option<&[u8]>) -> Result<()> {
+        if wide(name.len()) > BACKING_NAME_MAX {
+            return Err(Kind::TooBig.what("Backing file name too long").file(self.image.file.id()));
+        }
+        let mut front = Front::read(&self.image.file, &self.image.checked.layout)?;
+        front.set_name(name);
+        front.set(EXT_BACKING_FORMAT, format.filter(|_| !name.is_empty()));
+        front.publish(drive)
+    }
+
+    /// It has nothing of its own any more.
+    pub(super) fn empty(&self, drive: &dyn Drive) -> Result<()> {
+        let layout = &self.image.checked.layout;
+        let mut work = Work::new(self.image, drive)?;
+        let own = work.l1(layout.l1)?;
+        match layout.has_data_file() {
+            true => own
+                .iter()
+                .map(|lead| lead & L1_OFFSET)
+                .filter(|at| *at != 0)
+                .try_for_each(|at| work.clusters.bump(drive, at / layout.cluster_len, 1, false))?,
+            false => work.fell(&own)?,
+        }
+        work.drop_table(layout.l1.at, layout.l1.count.saturating_mul(8))?;
+        let l1 = work.add_l1(&vec![0; own.len()])?;
+        work.set_l1(l1);
+        let end = work.publish()?;
+        // Nothing leads behind that any more.
+        if end < drive.length(self.image.file.id())? {
+            drive.set_length(self.image.file.id(), end)?;
+        }
+        Ok(())
+    }
+}
