@@ -125,7 +125,11 @@ impl Part {
             Spread::Stream(Stream::new(&file, sparse, range.end, is_over)?)
         } else {
             let end = sparse.footer_at.unwrap_or(file.len());
-            Spread::Grains(Growing::new(Tables::new(&file, sparse, grains, is_over)?, end))
+            let second =
+                sparse.second_at.map_or(0, |at| at.saturating_add(u64::from(sparse.directory_count).saturating_mul(4)));
+            let mut growing = Growing::new(Tables::new(&file, sparse, grains, is_over)?, end);
+            growing.keep(second);
+            Spread::Grains(growing)
         };
         Ok(Part { range, grain_len: Some(len), packed, body })
     }
