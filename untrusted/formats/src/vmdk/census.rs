@@ -154,7 +154,7 @@ impl Roll<'_> {
 
     /// So many entries of a table does the file have room for: behind its end, nothing is there.
     fn entries_at<const N: usize>(&self, at: u64) -> u64 {
-        self.io.len(self.file).saturating_sub(at).div_ceil(N as u64)
+        self.io.len(self.file).saturating_sub(at).div_ceil(size_of::<[u8; N]>() as u64)
     }
 
     /// The tables that the extent needs.

@@ -43,7 +43,8 @@ fn what_lies_behind_the_end_of_the_file_is_not_written_to() {
     let counts = |image: &[u8]| field(image, 48);
     let (done, before, after) = poured(|_| ());
     assert_eq!((done, before), (Ok(()), after));
-    let changes: [(&str, &dyn Fn(&mut [u8])); 5] = [
+    type Change<'c> = (&'c str, &'c dyn Fn(&mut [u8]));
+    let changes: [Change<'_>; 5] = [
         ("a table", &|image| put(image, l1(image), FAR | L2_COPIED)),
         ("a cluster", &|image| put(image, l2(image) + 8, FAR | L2_COPIED)),
         ("a cluster that is none", &|image| put(image, l2(image) + 8, 512 | L2_COPIED)),
