@@ -174,8 +174,9 @@ struct Slot {
 
 /// A disk whose file has something up to `have`, and whose new blocks go behind `end`.
 pub fn target_behind<B: Grow<N> + 'static, const N: usize>(blocks: B, have: u64, end: u64) -> Box<dyn Target> {
-    let mut growing = Growing { end, ..Growing::new(blocks, have) };
-    growing.draft.reaches(end);
+    let mut growing = Growing::new(blocks, have);
+    growing.end = end;
+    growing.keep(growing.tables_end());
     Box::new(growing)
 }
 
@@ -188,7 +189,21 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
     /// A disk whose file has nothing behind `end`; all tables lie before it.
     pub fn new(blocks: B, end: u64) -> Self {
         let draft = Draft::new(blocks.grid().file, end);
-        Growing { blocks, draft, end, added: 0, is_started: false, is_changed: false }
+        let mut growing = Growing { blocks, draft, end, added: 0, is_started: false, is_changed: false };
+        growing.keep(growing.tables_end());
+        growing
+    }
+
+    /// Where the first table ends. It may be longer than its file: no block comes to lie in the rest of it.
+    fn tables_end(&self) -> u64 {
+        let (Root::Table { at, count } | Root::Directory { at, count, .. }) = self.blocks.grid().root;
+        at.saturating_add(count.saturating_mul(wide(N)))
+    }
+
+    /// No block comes to lie before this.
+    pub fn keep(&mut self, until: u64) {
+        self.end = self.end.max(until);
+        self.draft.reaches(self.end);
     }
 
     /// Space at the end of the file.

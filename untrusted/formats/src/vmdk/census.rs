@@ -135,7 +135,7 @@ impl Roll<'_> {
             let phrase = "the grain directory of '{file}' is too short: it has {} entries, the disk needs {}";
             out.find(finding(Weight::Corruption, self.error(phrase).arg(count).arg(tables)))?;
         }
-        let (count, mut index) = (count.min(tables), 0u64);
+        let (count, mut index) = (count.min(tables).min(self.entries_at::<N>(at)), 0u64);
         let mut directory: Table<'_, N> = Table::new(self.io, self.file);
         let mut table = Table::new(self.io, self.file);
         while index < count {
@@ -150,6 +150,11 @@ impl Roll<'_> {
             }
         }
         Ok(())
+    }
+
+    /// So many entries of a table does the file have room for: behind its end, nothing is there.
+    fn entries_at<const N: usize>(&self, at: u64) -> u64 {
+        self.io.len(self.file).saturating_sub(at).div_ceil(size_of::<[u8; N]>() as u64)
     }
 
     /// The tables that the extent needs.
@@ -198,7 +203,8 @@ impl Roll<'_> {
     /// Holds the tables of the second directory against the first ones.
     fn copies(&self, blocks: &Grains, second: u64, out: &mut dyn Witness) -> Result<()> {
         let Root::Directory { at, count, entries } = blocks.grid().root else { return Ok(()) };
-        let count = count.min(self.tables(blocks, entries));
+        let there = self.entries_at::<4>(at).max(self.entries_at::<4>(second));
+        let count = count.min(self.tables(blocks, entries)).min(there);
         let new = || Table::<4>::new(self.io, self.file);
         let [mut one, mut two, mut ours, mut theirs] = [new(), new(), new(), new()];
         for index in 0..count {

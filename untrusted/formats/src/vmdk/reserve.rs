@@ -125,7 +125,11 @@ impl Part {
             Spread::Stream(Stream::new(&file, sparse, range.end, is_over)?)
         } else {
             let end = sparse.footer_at.unwrap_or(file.len());
-            Spread::Grains(Growing::new(Tables::new(&file, sparse, grains, is_over)?, end))
+            let second =
+                sparse.second_at.map_or(0, |at| at.saturating_add(u64::from(sparse.directory_count).saturating_mul(4)));
+            let mut growing = Growing::new(Tables::new(&file, sparse, grains, is_over)?, end);
+            growing.keep(second);
+            Spread::Grains(growing)
         };
         Ok(Part { range, grain_len: Some(len), packed, body })
     }
@@ -176,7 +180,11 @@ fn is_fresh(file: &File<'_>, sparse: &Sparse, grains: &Grains) -> Result<bool> {
     // Grains of zeroes take no space.
     let mut cursor = BlockCursor::new(grains, file.io());
     let mut at = grains.grid().range.start;
+    // A file has not more entries than it has room for: where more are met, tables are used twice.
+    let mut left = (file.len() / 4).saturating_add(sparse.directory_count.into());
     while at < grains.grid().range.end {
+        let Some(rest) = left.checked_sub(1) else { return Ok(false) };
+        left = rest;
         let (len, what) = cursor.find(at, grains.grid().range.end)?;
         if what.is_some() {
             return Ok(false);

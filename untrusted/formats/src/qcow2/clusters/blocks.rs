@@ -4,6 +4,7 @@ use super::super::disk::Header;
 use super::super::open::Layout;
 use super::super::refcounts::one;
 use super::{Clusters, LEN_MAX, Manner, TABLE_MAX, full};
+use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
@@ -304,7 +305,13 @@ fn block_of(blocks: &[u64], cluster: u64, per_block: u64) -> u64 {
 /// The number behind the last cluster that is counted; some that are not may be among those before it.
 pub(super) fn used(file: &File<'_>, layout: &Layout, blocks: &[u64]) -> Result<u64> {
     let per_block = layout.cluster_len.saturating_mul(8) >> layout.refcount_order;
-    for (number, at) in blocks.iter().enumerate().rev().filter(|(_, at)| **at != 0) {
+    // There are not more of them than clusters in the file, however many entries lead to them.
+    let mut seen = BTreeSet::new();
+    let is_block = |at: u64| at != 0 && at < file.len() && at.is_multiple_of(layout.cluster_len);
+    for (number, at) in blocks.iter().enumerate().rev().filter(|(_, at)| is_block(**at)) {
+        if !seen.insert(*at) {
+            continue;
+        }
         let bytes = file.read_vec(*at, bounded(layout.cluster_len, LEN_MAX, full)?)?;
         if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
             let counts = (wide(last).saturating_add(1).saturating_mul(8) >> layout.refcount_order).max(1);

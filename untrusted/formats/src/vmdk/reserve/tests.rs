@@ -313,5 +313,5 @@ fn a_table_is_made_for_both_directories() {
     scratch.put("in.raw", vec![7; 200_192]);
     Pour::there("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
     let granted = MemIo::new(bytes(scratch.path(), "a.vmdk"));
-    assert_eq!(findings(&Vmdk, &granted).unwrap(), vec![String::new(); 0]);
+    assert_eq!(findings(&Vmdk, &granted).unwrap(), Vec::<String>::new());
 }
