@@ -10,5 +10,6 @@ mod lanes;
 mod matrix;
 mod options;
 mod overlays;
+mod records;
 mod sizes;
 mod standing;
