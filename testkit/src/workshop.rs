@@ -155,7 +155,9 @@ impl<'p> Pour<'p> {
         }
         let below = Chain { layers: layers.split_off(1) };
         let own = Chain { layers: if self.is_new { Vec::new() } else { layers } };
-        Ok((target.expect("an image"), Former { own, below, is_known: true, only_below: false }))
+        // What is new need not read as anything yet.
+        let is_known = !self.is_new || !below.layers.is_empty();
+        Ok((target.expect("an image"), Former { own, below, is_known, only_below: false }))
     }
 }
 

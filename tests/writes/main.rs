@@ -12,5 +12,6 @@ mod matrix;
 mod options;
 mod overlays;
 mod readers;
+mod records;
 mod sizes;
 mod standing;

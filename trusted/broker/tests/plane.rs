@@ -9,6 +9,7 @@ use instar_broker::sys::Mapped;
 use instar_sandbox::window::{Turn, Window};
 use instar_testkit::place::{repository, skipped, target};
 use instar_wire::boot::Shape;
+use instar_wire::io::Link;
 use rustix::fs::{OFlags, fcntl_getfl};
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -96,6 +97,25 @@ fn copies_arrive_within_and_between_file_systems() {
         // Within one file, apart from each other.
         copy(&source, 0, &source, 800 * K, 10).expect("a copy");
         assert_eq!(from.bytes("source")[800 * 1024..], bytes[..10]);
+    }
+}
+
+#[test]
+fn what_is_shared_is_the_same_and_nothing_else_changes() {
+    for ground in Ground::all() {
+        let from = ground.file("from", &pattern(64 * K));
+        let to = ground.file("to", &vec![0; 64 * K as usize]);
+        let link = |at, to| Link { at, to, len: 8 * K };
+        // The third begins where no block does: no file system can have that.
+        let links = [link(0, 16 * K), link(32 * K, 0), link(1, 40 * K), link(0, 48 * K)];
+        let done = copy::share(&from, &to, &links);
+        assert!(done == 0 || done == 2, "{done}");
+        let mut want = vec![0; 64 * K as usize];
+        for link in &links[..done] {
+            let (at, to, len) = (link.at as usize, link.to as usize, link.len as usize);
+            want[to..to + len].copy_from_slice(&pattern(64 * K)[at..at + len]);
+        }
+        assert!(ground.bytes("to") == want);
     }
 }
 

@@ -48,9 +48,14 @@ impl Former {
     }
 }
 
+/// Gives the bytes of a disk from one on.
+pub type Take<'t> = &'t mut dyn FnMut(u64, &mut [u8]);
+
 /// A lane's look at what a target reads as before anything is written to it.
 pub struct Look<'c> {
     own: Option<Walk<'c>>,
+    /// There is nothing but zeroes.
+    is_bare: bool,
     below: Walk<'c>,
     reader: Reader<'c>,
     theirs: Vec<u8>,
@@ -63,6 +68,7 @@ impl<'c> Look<'c> {
         let is_new = former.own.layers.is_empty() || former.only_below;
         let room = if former.is_known && is_new { narrow(STEP) } else { 0 };
         former.is_known.then(|| Look {
+            is_bare: former.is_empty(),
             own: (!is_new).then(|| Walk::new(&former.own, io, 0, 0)),
             below: Walk::new(&former.below, io, 0, 0),
             reader: Reader::new(&former.below, io),
@@ -73,6 +79,9 @@ impl<'c> Look<'c> {
 
     /// How many bytes from `at` on are told to be zeroes, up to `end`.
     pub fn zeroes(&mut self, at: u64, end: u64) -> Result<u64> {
+        if self.is_bare {
+            return Ok(end.saturating_sub(at));
+        }
         self.below.aim(at, end);
         let Some(own) = &mut self.own else { return zeroes(&mut self.below, end) };
         own.aim(at, end);
@@ -98,8 +107,8 @@ impl<'c> Look<'c> {
 
     /// Whether `len` bytes from `at` on are what `take` gives, which is asked for its bytes from a byte of the disk on; if
     /// it is nothing, whether they are zeroes. Only what lies below a new image is read.
-    pub fn has(&mut self, at: u64, len: u64, mut take: Option<&mut dyn FnMut(u64, &mut [u8])>) -> Result<bool> {
-        if self.own.is_some() {
+    pub fn has(&mut self, at: u64, len: u64, mut take: Option<Take<'_>>) -> Result<bool> {
+        if self.own.is_some() || self.is_bare {
             return Ok(take.is_none() && self.zeroes(at, at.saturating_add(len))? >= len);
         }
         self.below.aim(at, at.saturating_add(len));

@@ -142,7 +142,7 @@ impl<'c> Pump<'c> {
     fn link(&mut self, from: Place, to: Place, len: u64) -> Result<Option<u64>> {
         let len = len.min(SHARE_MAX);
         let len = len.saturating_sub(len % BLOCK);
-        if self.shares == Some(false) || len == 0 || from.at % BLOCK != 0 || to.at % BLOCK != 0 {
+        if self.shares == Some(false) || len == 0 || !from.at.is_multiple_of(BLOCK) || !to.at.is_multiple_of(BLOCK) {
             return Ok(None);
         }
         if self.pair != (from.file, to.file) || self.links.len() >= LINKS_MAX {

@@ -3,7 +3,7 @@
 
 use crate::chain::Found;
 use crate::file::Drive;
-use crate::former::{Former, Look};
+use crate::former::{Former, Look, Take};
 use crate::num::{narrow, split, wide};
 use crate::pump::{Carrier, Manner, is_zero};
 use crate::read::Reader;
@@ -190,10 +190,9 @@ impl<'c> Stage<'c> {
             let parts: Vec<Part> =
                 before.get(index).unwrap_or_default().iter().map(|part| part.within(&range)).collect();
             let mut take = |at: u64, bytes: &mut [u8]| self.drive.take(self.skip(at), bytes);
-            let mut is_same = |part: &Part| match part.hold {
-                Hold::Pass => true,
-                Hold::Zero | Hold::Null => look.has(part.at, part.len, None).unwrap_or(false),
-                Hold::Data => look.has(part.at, part.len, Some(&mut take)).unwrap_or(false),
+            let mut is_same = |part: &Part| {
+                let take: Option<Take<'_>> = if part.hold == Hold::Data { Some(&mut take) } else { None };
+                part.hold == Hold::Pass || look.has(part.at, part.len, take).unwrap_or(false)
             };
             let is_left_out = parts.iter().all(&mut is_same);
             for part in parts {
