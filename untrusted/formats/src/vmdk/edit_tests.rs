@@ -141,11 +141,11 @@ fn extents_go_with_the_end_of_a_split_disk() {
 
 #[test]
 fn errors_in_the_order_are_seen() {
-    for (kind, names) in KINDS {
+    for (kind, names) in &KINDS[..2] {
         let mut disk = Stack::new(made(&format!("subformat={kind}"), 200_192, names), FORMATS);
         disk.draw(1, 40);
-        disk.resize(140_288, Preallocation::Off).unwrap();
-        for size in [190_464, 66_048] {
+        disk.resize(130_048, Preallocation::Off).unwrap();
+        for size in [132_096, 60_416] {
             let (seen, unseen) = disk.spoiled(size);
             assert!(seen >= 1, "{kind} to {size}: {seen} seen, not {unseen:?}");
         }
