@@ -30,7 +30,7 @@ fn made(kind: &str, size: u64) -> MemFiles {
 fn disks_survive_every_crash() {
     for (seed, kind) in (0..).zip(["block_size=1M", "block_size=1M,subformat=fixed"]) {
         let mut disk = Stack::new(made(kind, 2 * MIB - 2048), FORMATS);
-        disk.crash_through(seed, &[2 * MIB, 3 * MIB - 1024, MIB + 512, 512, 2 * MIB]);
+        disk.crash_through(seed, &[2 * MIB, 3 * MIB - 1024, 2 * MIB - 1024, 2 * MIB + 512, MIB - 512, MIB]);
     }
     let mut disk = Stack::new(made("block_size=1M,subformat=fixed", 2 * MIB), FORMATS);
     for (size, space) in [(4, Preallocation::Falloc), (5, Preallocation::Full)] {
@@ -73,7 +73,7 @@ fn children_show_zeroes_where_their_parents_are_longer() {
     order.create(&folder, "a.vhdx").unwrap();
     let mut disk = Stack::new(MemFiles::load(scratch.path(), &["a.vhdx", "base.vhdx"]), &[&Vhdx, &Vhdx]);
     disk.crash(3 * MIB - 1024, Preallocation::Off).unwrap();
-    disk.crash_through(7, &[2 * MIB - 2048, 3 * MIB - 1024, 512, 2 * MIB]);
+    disk.crash_through(7, &[2 * MIB - 2048, 3 * MIB - 1024, MIB - 512, 2 * MIB]);
     disk.wander(7, 8, 5 * MIB);
 }
 
