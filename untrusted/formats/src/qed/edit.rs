@@ -3,6 +3,9 @@
 //! The first table is always as long as that of the largest disk, so the size stands in the header and nowhere else.
 //! Clusters behind the end of a disk that has become shorter stay its own: nobody else could get them.
 
+#[cfg(test)]
+mod tests;
+
 use super::disk::{SIZE_AT, ZERO_CLUSTER};
 use super::locate::Map;
 use super::open::{Checked, size_max};

@@ -3,6 +3,9 @@
 //! The size of the disk is one item of the metadata, and so one write. Where the table of blocks gets too short for its
 //! region, a new region is made behind everything else, and the table of regions is turned over before the size.
 
+#[cfg(test)]
+mod tests;
+
 use super::create::sealed;
 use super::disk::{
     BAT, BITMAP_LEN, FULLY_PRESENT, NOT_PRESENT, OFFSET_MASK, PARTIALLY_PRESENT, REGIONS_AT, Region, RegionHead,

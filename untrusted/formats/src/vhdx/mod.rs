@@ -5,8 +5,6 @@ pub mod crc32c;
 mod create;
 pub mod disk;
 mod edit;
-#[cfg(test)]
-mod edit_tests;
 mod locate;
 pub mod log;
 pub mod metadata;

@@ -3,11 +3,15 @@
 //! The size of a sparse extent stands in its header, that of a flat one in the descriptor: either is one sector, which is
 //! written when all that it leads to is there.
 
+mod extent;
+#[cfg(test)]
+mod tests;
+
 use super::descriptor::{self, Line};
-use super::extent::{Sizing, Sparse};
 use super::locate;
 use super::open::{Body, Checked, Extent};
 use alloc::vec::Vec;
+use extent::{Sizing, Sparse};
 use instar_image::num::{narrow, wide};
 use instar_image::sector::{SECTOR, SECTORS_MAX, TOO_LARGE};
 use instar_image::stretch::stretch;

@@ -7,9 +7,6 @@ mod create_tests;
 pub mod descriptor;
 pub mod disk;
 mod edit;
-#[cfg(test)]
-mod edit_tests;
-mod extent;
 mod locate;
 pub mod open;
 mod reserve;

@@ -1,6 +1,6 @@
 //! Tests of QED images that are made longer and shorter.
 
-use super::Qed;
+use crate::qed::Qed;
 use crate::raw::Raw;
 use alloc::format;
 use alloc::vec::Vec;

@@ -1,7 +1,7 @@
 //! Tests of VHDX disks that are made longer and shorter.
 
-use super::Vhdx;
-use super::tests::random_log;
+use crate::vhdx::Vhdx;
+use crate::vhdx::tests::random_log;
 use alloc::format;
 use alloc::vec::Vec;
 use instar_image::{File, Format, Options, Preallocation};

@@ -1,6 +1,6 @@
 //! Tests of VMware disks that are made longer and shorter.
 
-use super::Vmdk;
+use crate::vmdk::Vmdk;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,10 +1,10 @@
 //! The size of a sparse extent.
 
-use super::disk::{FLAG_SECOND_DIRECTORY, Hosted, KDMV, ZERO_GRAIN};
-use super::edit::unchanged;
-use super::reserve::{full, sector};
-use super::sparse;
-use super::stream::Packed;
+use super::unchanged;
+use crate::vmdk::disk::{FLAG_SECOND_DIRECTORY, Hosted, KDMV, ZERO_GRAIN};
+use crate::vmdk::reserve::{full, sector};
+use crate::vmdk::sparse;
+use crate::vmdk::stream::Packed;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::draft::Draft;

@@ -1,6 +1,6 @@
 //! Tests of VHDs that are made longer and shorter.
 
-use super::Vpc;
+use crate::vhd::Vpc;
 use alloc::format;
 use alloc::string::String;
 use instar_image::{Format, Preallocation};
