@@ -22,5 +22,6 @@ mod map;
 mod material;
 mod measure;
 mod native;
+mod resize;
 mod snapshot;
 mod surroundings;

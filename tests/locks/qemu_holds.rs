@@ -86,3 +86,31 @@ fn the_instar_face_names_the_lock_too() {
     assert_eq!(after.end, End::Code(0), "the lock is gone: {}", after.err());
     report.end();
 }
+
+#[test]
+fn what_someone_uses_is_not_changed() {
+    let report = Report::new("locks changed");
+    let scratch = images();
+    for oracle in oracles() {
+        for way in [Way::Writes, Way::Reads] {
+            for (held, format) in [("disk.qed", "qed"), ("disk.qed", "raw")] {
+                let before = std::fs::read(scratch.path().join(held)).expect("an image");
+                let holder = hold(oracle, way, "qed", scratch.path(), held);
+                settle(scratch.path());
+                let words = ["resize", "-f", format, held, "+1M"];
+                let want = oracle.img().folder(scratch.path()).args(words).go();
+                for cell in Cell::all() {
+                    report.tried();
+                    let got = program().quirky(&oracle.version, *cell).folder(scratch.path()).args(words).go();
+                    if (&got.stdout, &got.stderr, got.end) != (&want.stdout, &want.stderr, want.end) {
+                        let err = difference("stderr", &want.stderr, &got.stderr);
+                        report.fault(format!("{way:?} {held} as {format}\n{err}"));
+                    }
+                }
+                drop(holder);
+                assert!(std::fs::read(scratch.path().join(held)).expect("an image") == before);
+            }
+        }
+    }
+    report.end();
+}

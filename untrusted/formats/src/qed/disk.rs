@@ -45,5 +45,7 @@ pub struct Header {
     pub backing_filename_size: U32,
 }
 const _: () = assert!(size_of::<Header>() == 64);
+/// Where `image_size` stands.
+pub const SIZE_AT: u64 = core::mem::offset_of!(Header, image_size) as u64;
 /// Where `features` stands.
 pub const FEATURES_AT: u64 = core::mem::offset_of!(Header, features) as u64;

@@ -3,6 +3,7 @@
 mod census;
 mod create;
 pub mod disk;
+mod edit;
 mod locate;
 pub mod open;
 mod reserve;
@@ -16,7 +17,8 @@ use alloc::boxed::Box;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, Site, Target, info,
+    Census, Content, Edit, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, Site, Target,
+    info,
 };
 use open::Checked;
 
@@ -82,6 +84,10 @@ impl Image for QedImage<'_> {
 
     fn target(&self) -> Result<Box<dyn Target>> {
         reserve::target(&self.file, &self.checked)
+    }
+
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        Ok(Box::new(edit::Change { file: &self.file, checked: &self.checked }))
     }
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {

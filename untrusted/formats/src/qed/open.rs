@@ -85,7 +85,7 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
 }
 
 /// The largest disk that two levels of tables can map; as qemu-img reckons, what does not fit 64 bits wraps.
-fn size_max(cluster_len: u32, table_clusters: u32) -> u64 {
+pub fn size_max(cluster_len: u32, table_clusters: u32) -> u64 {
     let entries = u64::from(cluster_len).wrapping_mul(table_clusters.into()) / 8;
     entries.wrapping_mul(entries).wrapping_mul(cluster_len.into())
 }

@@ -3,6 +3,9 @@
 //! The size of a disk stands in its footer, which has to be in the last sector of the file. So that there always is one,
 //! it is written where the end will be before anything else, still with the old size; what stood where it was is free then.
 
+#[cfg(test)]
+mod tests;
+
 use super::create::{BY_SIZE, Geometry, LARGEST, SECTORS_MAX, too_large};
 use super::disk::{
     CONECTIX, DIFFERENCING, DYNAMIC, FIXED, FOOTER_CHECKSUM_AT, Footer, HEADER_CHECKSUM_AT, Header, NOWHERE,

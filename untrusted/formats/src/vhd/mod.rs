@@ -4,8 +4,6 @@ mod census;
 mod create;
 pub mod disk;
 mod edit;
-#[cfg(test)]
-mod edit_tests;
 mod locate;
 pub mod open;
 mod parent;

@@ -15,7 +15,7 @@ use zerocopy::little_endian::{U32, U64};
 const BLOCK_MIN: u32 = 1 << 20;
 const BLOCK_MAX: u32 = 256 << 20;
 /// The largest disk: 64 TiB.
-const SIZE_MAX: u64 = 64 << 40;
+pub const SIZE_MAX: u64 = 64 << 40;
 /// Pairs of a parent locator that are looked at.
 const PAIRS_MAX: u64 = 64;
 
@@ -27,6 +27,8 @@ pub struct Metadata {
     pub leave_allocated: bool,
     /// Size of the disk in bytes, as it stands there.
     pub disk_size: u64,
+    /// Where it stands.
+    pub size_at: u64,
     /// Identifier of the disk.
     pub disk_id: [u8; 16],
     /// Bytes of a sector as the guest sees it: 512 or 4096.
@@ -54,6 +56,7 @@ pub fn read(file: &File<'_>, at: u64, as_qemu: bool) -> Result<Metadata> {
         block_len,
         leave_allocated: flags & 1 != 0,
         disk_size: file.read_as::<U64>(size)?.get(),
+        size_at: size,
         disk_id: file.read_as(id)?,
         logical_sector: file.read_as::<U32>(logical)?.get(),
         physical_sector: file.read_as::<U32>(physical)?.get(),

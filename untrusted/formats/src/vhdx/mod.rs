@@ -4,6 +4,7 @@ mod census;
 pub mod crc32c;
 mod create;
 pub mod disk;
+mod edit;
 mod locate;
 pub mod log;
 pub mod metadata;
@@ -20,8 +21,8 @@ use disk::IDENTIFIER;
 use instar_image::probe::Claim;
 use instar_image::text::guid;
 use instar_image::{
-    Census, Content, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, Site,
-    Target, format, info,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope,
+    Site, Target, format, info,
 };
 use log::State;
 use open::Checked;
@@ -88,6 +89,10 @@ impl Image for VhdxImage<'_> {
 
     fn target(&self) -> Result<Box<dyn Target>> {
         reserve::target(&self.file, &self.checked)
+    }
+
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        Ok(Box::new(edit::Change { file: &self.file, checked: &self.checked }))
     }
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {

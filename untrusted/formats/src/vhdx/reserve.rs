@@ -28,6 +28,25 @@ const SECTOR: u64 = 512;
 
 /// The disk, to be written to.
 pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
+    let len = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
+    Ok(grow::target(Disk::new(file, checked)?, len))
+}
+
+impl Disk {
+    /// What is written to, and has not been yet.
+    pub fn new(file: &File<'_>, checked: &Checked) -> Result<Disk> {
+        disk(file, checked)
+    }
+
+    /// Another state of the file: the log has reached its places, and both headers say so. The data are the same.
+    pub fn touch_file(&mut self, drive: &dyn Drive) -> Result<()> {
+        self.start(drive)?;
+        self.header.file_write_guid = renewed(&self.header.file_write_guid, drive.clock()?);
+        self.put_headers(drive)
+    }
+}
+
+fn disk(file: &File<'_>, checked: &Checked) -> Result<Disk> {
     let replayed = checked.overlay.as_deref().map(|overlay| Replayed { io: file.io(), overlay });
     let io: &dyn Io = replayed.as_ref().map_or(file.io(), |replayed| replayed);
     let len = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
@@ -46,7 +65,7 @@ pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
     })?;
     let [first_at, _] = HEADERS_AT;
     let first: Header = file.read_as(first_at)?;
-    let disk = Disk {
+    Ok(Disk {
         grid: Grid {
             file: file.id(),
             range: 0..checked.virtual_size,
@@ -62,8 +81,7 @@ pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
         overlay: checked.overlay.clone(),
         is_new: is_empty || checked.metadata.leave_allocated,
         salt: 0,
-    };
-    Ok(grow::target(disk, len))
+    })
 }
 
 /// Where the blocks of a fixed disk have their space although none of them is said to be there, as qemu-img makes it.
@@ -83,7 +101,7 @@ fn is_apart(slot: &Slot, space: u64, checked: &Checked) -> bool {
 }
 
 /// A disk that is written to.
-struct Disk {
+pub struct Disk {
     grid: Grid,
     /// Blocks between one entry for a sector bitmap and the next.
     ratio: u64,

@@ -147,6 +147,36 @@ pub fn renewed(text: &[u8], cid: u32) -> Option<Vec<u8>> {
     Some([before, format!("{cid:x}").as_bytes(), old.get(end..)?].concat())
 }
 
+/// The text with other sizes of its extents, in their order; those without one are left out, and the geometry follows.
+/// Nothing if it does not have as many extents.
+pub fn resized(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {
+    let (mut out, mut sizes_left) = (Vec::new(), sizes.iter());
+    let sectors = sizes.iter().flatten().fold(0u64, |sum, size| sum.saturating_add(*size));
+    for piece in text.split_inclusive(|byte| *byte == b'\n') {
+        match line(piece, piece) {
+            Line::Extent(_) => {
+                let Some(size) = sizes_left.next()? else { continue };
+                let (before, rest) = piece.split_at_checked(piece.iter().position(u8::is_ascii_digit)?)?;
+                let end = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+                out.extend([before, format!("{size}").as_bytes(), rest.get(end..)?].concat());
+            }
+            _ if piece.starts_with(b"ddb.geometry.cylinders") => out.extend(cylinders(text, piece, sectors)),
+            _ => out.extend_from_slice(piece),
+        }
+    }
+    sizes_left.next().is_none().then_some(out)
+}
+
+/// The line of the cylinders for so many sectors, if that can be told.
+fn cylinders(text: &[u8], line: &[u8], sectors: u64) -> Vec<u8> {
+    let number = |name: &[u8]| Scan(after(text, name, b" = \"".len())?).number().map(i64::unsigned_abs);
+    let heads = number(b"ddb.geometry.heads").zip(number(b"ddb.geometry.sectors"));
+    match heads.and_then(|(heads, per_track)| sectors.checked_div(heads.saturating_mul(per_track))) {
+        Some(count) if line.ends_with(b"\n") => format!("ddb.geometry.cylinders = \"{count}\"\n").into_bytes(),
+        _ => line.to_vec(),
+    }
+}
+
 /// What stands between the quotes after `name=`.
 fn quoted<'t>(bytes: &'t [u8], name: &[u8], max: usize) -> Option<Result<&'t [u8], ()>> {
     let rest = after(bytes, name, 2)?;

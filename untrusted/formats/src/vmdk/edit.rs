@@ -1,0 +1,258 @@
+//! Changes of a VMware disk that is there.
+//!
+//! The size of a sparse extent stands in its header, that of a flat one in the descriptor: either is one sector, which is
+//! written when all that it leads to is there.
+
+mod extent;
+#[cfg(test)]
+mod tests;
+
+use super::descriptor::{self, Line};
+use super::locate;
+use super::open::{Body, Checked, Extent};
+use alloc::vec::Vec;
+use extent::{Sizing, Sparse};
+use instar_image::num::{narrow, wide};
+use instar_image::sector::{SECTOR, SECTORS_MAX, TOO_LARGE};
+use instar_image::stretch::stretch;
+use instar_image::{Below, Chain, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
+
+/// A disk that is changed.
+pub struct Change<'i, 'a> {
+    /// The file that it is opened by.
+    pub file: &'i File<'a>,
+    /// What the image says of itself.
+    pub checked: &'i Checked,
+}
+
+impl Edit for Change<'_, '_> {
+    /// It is the last extent that grows. A shorter disk has no extents behind its end.
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+        let sectors = size.div_ceil(SECTOR);
+        if sectors > SECTORS_MAX {
+            return Err(Kind::TooBig.what(TOO_LARGE).file(self.file.id()));
+        }
+        let size = sectors.saturating_mul(SECTOR);
+        let all = &self.checked.extents;
+        let last = all.last().ok_or_else(|| Kind::Corrupt.what("no extent in the image descriptor can be read"))?;
+        let start = self.checked.virtual_size.saturating_sub(last.sectors.saturating_mul(SECTOR));
+        if size == self.checked.virtual_size {
+            return Ok(size);
+        }
+        let text = self.text()?;
+        if size > self.checked.virtual_size {
+            let mut sizes: Vec<_> = all.iter().map(|extent| Some(extent.sectors)).collect();
+            let new = sectors.saturating_sub(start / SECTOR);
+            sizes.iter_mut().last().into_iter().for_each(|last| *last = Some(new));
+            let text = self.planned(&text, &sizes)?;
+            self.lengthen(drive, last, (start, new), space, below)?;
+            self.renew(drive, &text)?;
+            return Ok(size);
+        }
+        self.shorten(drive, &text, sectors)?;
+        Ok(size)
+    }
+}
+
+/// A text that takes the place of another.
+struct Planned {
+    bytes: Vec<u8>,
+    /// Bytes of the file that were the text before.
+    old: Vec<u8>,
+}
+
+impl Change<'_, '_> {
+    /// All of the descriptor, of which only the beginning is kept in memory otherwise.
+    fn text(&self) -> Result<Vec<u8>> {
+        let len = match self.checked.text_at {
+            0 => self.file.len().min(TEXT_MAX),
+            _ => wide(self.checked.text.len()),
+        };
+        let bytes = self.file.read_vec(self.checked.text_at, narrow(len))?;
+        Ok(descriptor::text_of(&bytes).to_vec())
+    }
+
+    /// The text with other sizes.
+    fn planned(&self, text: &[u8], sizes: &[Option<u64>]) -> Result<Planned> {
+        let named = descriptor::lines(text).filter(|line| matches!(line, Line::Extent(_))).count();
+        let odd = || Kind::Unsupported.what("the descriptor does not name the extents one by one").file(self.file.id());
+        // In front of the grains it is only told for those who want to read it.
+        if named != sizes.len() && self.checked.text_at > 0 {
+            return Ok(Planned { bytes: text.to_vec(), old: text.to_vec() });
+        }
+        let bytes = descriptor::resized(text, sizes).filter(|_| named == sizes.len()).ok_or_else(odd)?;
+        let planned = Planned { bytes, old: text.to_vec() };
+        let has_room = self.checked.text_at == 0 || planned.bytes.len() <= planned.old.len().next_multiple_of(512);
+        match planned.is_at_once() && has_room {
+            true => Ok(planned),
+            // What it says there of the extent is not what counts.
+            false if self.checked.text_at > 0 => Ok(Planned { bytes: text.to_vec(), old: text.to_vec() }),
+            false => planned.spared().ok_or_else(|| {
+                let words = "the descriptor is too long to be changed at once: more than one of its sectors would be";
+                Kind::Unsupported.what(words).file(self.file.id())
+            }),
+        }
+    }
+
+    /// Writes a text: what nobody sees yet first.
+    fn renew(&self, drive: &dyn Drive, text: &Planned) -> Result<()> {
+        if text.bytes == text.old {
+            return Ok(());
+        }
+        let place = self.file.place(self.checked.text_at);
+        let mut link = None;
+        let seen = text.seen();
+        for (index, (new, old)) in text.sectors().enumerate() {
+            let place = place.ahead(wide(index).saturating_mul(SECTOR));
+            if new == old {
+                continue;
+            }
+            match index < seen {
+                true => link = Some((place, new)),
+                false => {
+                    drive.write(place, &new)?;
+                    drive.flush(place.file)?;
+                }
+            }
+        }
+        if let Some((place, new)) = link {
+            drive.write(place, &new)?;
+            drive.flush(place.file)?;
+        }
+        if self.checked.text_at > 0 || text.bytes.len() >= text.old.len() {
+            return Ok(());
+        }
+        drive.set_length(place.file, place.at.saturating_add(wide(text.bytes.len())))?;
+        drive.flush(place.file)
+    }
+
+    fn lengthen(
+        &self,
+        drive: &dyn Drive,
+        last: &Extent,
+        (start, new): (u64, u64),
+        space: Preallocation,
+        below: &Below<'_>,
+    ) -> Result<()> {
+        match &last.body {
+            Body::Flat { start } => {
+                let place = |sectors: u64| start.saturating_add(sectors).saturating_mul(SECTOR);
+                let (old, end) = (place(last.sectors), place(new));
+                // There may be something behind the disk.
+                let have = drive.length(last.file)?.min(end).saturating_sub(old);
+                if have > 0 {
+                    drive.zero(Place { file: last.file, at: old }, have, false)?;
+                }
+                stretch(drive, last.file, end.max(drive.length(last.file)?), space)
+            }
+            Body::Sparse(_) if space != Preallocation::Off => {
+                Err(Kind::Unsupported.what("space can only be set aside in a VMDK of a flat kind"))
+            }
+            Body::Sparse(sparse) => {
+                let own = Chain::single(locate::layer(self.checked)?);
+                let is_over = self.checked.parent.is_some();
+                let file = self.extent_file(last);
+                let part = Sparse { file: &file, sparse, start, sectors: last.sectors, is_over, own: &own };
+                Sizing::new(&part, drive, new)?.grow(below)
+            }
+        }
+    }
+
+    fn extent_file(&self, extent: &Extent) -> File<'_> {
+        File::slice(self.file.io(), extent.file, 0, self.file.io().len(extent.file))
+    }
+
+    fn shorten(&self, drive: &dyn Drive, text: &[u8], sectors: u64) -> Result<()> {
+        let all = &self.checked.extents;
+        let mut left = sectors;
+        let mut sizes = Vec::new();
+        for extent in all {
+            let size = left.min(extent.sectors);
+            left = left.saturating_sub(size);
+            sizes.push(Some(size).filter(|size| *size > 0));
+        }
+        let planned = self.planned(text, &sizes)?;
+        self.renew(drive, &planned)?;
+        let mut start = 0u64;
+        for (extent, size) in all.iter().zip(&sizes) {
+            self.release(drive, extent, start, *size)?;
+            start = start.saturating_add(extent.sectors.saturating_mul(SECTOR));
+        }
+        Ok(())
+    }
+
+    /// What an extent does not have any more is given up.
+    fn release(&self, drive: &dyn Drive, extent: &Extent, start: u64, size: Option<u64>) -> Result<()> {
+        match (&extent.body, size) {
+            (_, Some(size)) if size == extent.sectors => Ok(()),
+            (Body::Flat { start }, size) => {
+                let end = |sectors: u64| start.saturating_add(sectors).saturating_mul(SECTOR);
+                // Behind it there may be another one.
+                if drive.length(extent.file)? > end(extent.sectors) {
+                    return Ok(());
+                }
+                drive.set_length(extent.file, end(size.unwrap_or(0)))?;
+                drive.flush(extent.file)
+            }
+            // The file stays, as nobody is told that it goes; it takes no space any more.
+            (Body::Sparse(_), None) => {
+                drive.set_length(extent.file, 0)?;
+                drive.flush(extent.file)
+            }
+            (Body::Sparse(sparse), Some(size)) => {
+                let own = Chain { layers: Vec::new() };
+                let file = self.extent_file(extent);
+                let is_over = self.checked.parent.is_some();
+                let part = Sparse { file: &file, sparse, start, sectors: extent.sectors, is_over, own: &own };
+                Sizing::new(&part, drive, size)?.shrink()
+            }
+        }
+    }
+}
+
+/// The longest descriptor that is looked at.
+const TEXT_MAX: u64 = (1 << 20) - 1;
+
+impl Planned {
+    /// Sectors of which a reader sees something: where the old text ends, it ends for him.
+    fn seen(&self) -> usize {
+        self.old.len() / narrow(SECTOR) + 1
+    }
+
+    /// Sector by sector what will be there, and what is.
+    fn sectors(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+        let count = self.old.len().max(self.bytes.len()).div_ceil(narrow(SECTOR));
+        (0..count).map(|index| (sector(&self.bytes, index), sector(&self.old, index)))
+    }
+
+    /// Whether no more than one of the sectors changes of which a reader sees something.
+    fn is_at_once(&self) -> bool {
+        self.sectors().take(self.seen()).filter(|(new, old)| new != old).count() <= 1
+    }
+
+    /// The same text, of the same length as before: remarks in front of the sizes give way, or get blanks.
+    fn spared(self) -> Option<Planned> {
+        let Planned { mut bytes, old } = self;
+        let mark: &[u8] = b"# Extent description";
+        let at = bytes.windows(mark.len()).position(|window| window == mark)?;
+        let (more, less) = (bytes.len().saturating_sub(old.len()), old.len().saturating_sub(bytes.len()));
+        let end = at.saturating_add(mark.len());
+        let start = end.checked_sub(more).filter(|start| *start > at)?;
+        bytes.splice(start..end, core::iter::repeat_n(b' ', less));
+        Some(Planned { bytes, old }).filter(Planned::is_at_once)
+    }
+}
+
+/// A sector of a text, padded with zeroes.
+fn sector(bytes: &[u8], index: usize) -> Vec<u8> {
+    let len = narrow(SECTOR);
+    let rest = bytes.get(index.saturating_mul(len)..).unwrap_or_default();
+    let mut sector = rest.get(..len.min(rest.len())).unwrap_or_default().to_vec();
+    sector.resize(len, 0);
+    sector
+}
+
+/// The error for what is read, not changed.
+pub fn unchanged(words: &'static str, file: &File<'_>) -> Error {
+    Kind::Unsupported.what(words).file(file.id())
+}
