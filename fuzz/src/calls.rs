@@ -32,6 +32,10 @@ pub fn next_call(input: &mut Reader<'_>) -> Made {
     if !strict || (2..=10).contains(&op) || op == 20 {
         (call.file, call.at, call.len) = (input.number() as u32, input.number(), input.number());
     }
+    // A list of what is to be shared lies in the slot.
+    if strict && op == 21 {
+        (call.file, call.file2, call.len) = (input.number() as u32, input.number() as u32, slot.len() as u64 / 24 * 24);
+    }
     if !strict || [2, 3, 4, 5].contains(&op) {
         (call.file2, call.arg, call.at2) = (input.number() as u32, input.number() as u32, input.number());
     }
