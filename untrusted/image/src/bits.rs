@@ -3,6 +3,7 @@
 use crate::draft::Draft;
 use crate::file::Drive;
 use crate::grow::{Room, Touch};
+use crate::num::narrow;
 use crate::target::Rest;
 use core::ops::Range;
 use instar_wire::error::{Kind, Result};
@@ -45,13 +46,14 @@ pub fn set(drive: &dyn Drive, draft: &mut Draft, at: u64, bits: Range<u64>, orde
         let place = at.saturating_add(bit / 8);
         let whole = bits.end.saturating_sub(bit) / 8;
         if bit.is_multiple_of(8) && whole > 0 {
-            let bytes = ALL.get(..usize::try_from(whole).unwrap_or(ALL.len())).unwrap_or(&ALL);
-            draft.put(drive, place, bytes)?;
+            let left = 512u64.saturating_sub(place % 512);
+            let bytes = ALL.get(..narrow(whole.min(left))).unwrap_or(&ALL);
+            draft.link(drive, place, bytes)?;
             bit = bit.saturating_add((bytes.len() as u64).saturating_mul(8));
             continue;
         }
         let [byte] = draft.get::<1>(drive, place)?;
-        draft.put(drive, place, &[byte | mask(bit, order)])?;
+        draft.link(drive, place, &[byte | mask(bit, order)])?;
         bit = bit.saturating_add(1);
     }
     Ok(())

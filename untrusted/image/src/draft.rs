@@ -15,8 +15,8 @@ const PAGE: u64 = 64 << 10;
 const PAGES: usize = 64;
 /// What is written begins and ends at multiples of this: bytes of the guest may lie between tables, and are not touched.
 const SECTOR: u64 = 512;
-/// The longest reference.
-const LINK_MAX: u64 = 16;
+/// The longest reference, or what counts as one: it lies in a sector.
+const LINK_MAX: u64 = SECTOR;
 
 /// Bytes of a file, of which changes are kept for a while. Only through this are they changed.
 pub struct Draft {
@@ -53,8 +53,14 @@ impl Draft {
     /// The same of a file that somebody relies on: whatever happens, it is as it was before [`Self::settle`] or as it is
     /// after that. Everything but [`Self::link`] must go where nothing that counts refers to.
     #[must_use]
-    pub fn ordered(self) -> Self {
-        Draft { links: Some(BTreeMap::new()), ..self }
+    pub fn ordered(mut self) -> Self {
+        self.keep_order();
+        self
+    }
+
+    /// See [`Self::ordered`].
+    pub fn keep_order(&mut self) {
+        self.links.get_or_insert_default();
     }
 
     /// The same with more pages in memory: for those who look here and there in tables of this length.

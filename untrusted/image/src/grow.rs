@@ -248,7 +248,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
                 let there = drive.length(self.draft.file())?.saturating_sub(made);
                 self.draft.blank(drive, made, len.min(there))?;
                 let lead = self.blocks.lead(made);
-                self.draft.put(drive, lead_at, &lead)?;
+                self.draft.link(drive, lead_at, &lead)?;
                 made
             }
             Some(found) => found,
@@ -262,9 +262,9 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
 
     fn set(&mut self, drive: &dyn Drive, slot: &Slot, entry: &[u8; N]) -> Result<()> {
         self.change(drive)?;
-        self.draft.put(drive, slot.at, entry)?;
+        self.draft.link(drive, slot.at, entry)?;
         match self.blocks.twin(drive, &mut self.draft, slot.table, slot.index)? {
-            Some(at) => self.draft.put(drive, at, entry),
+            Some(at) => self.draft.link(drive, at, entry),
             None => Ok(()),
         }
     }
@@ -372,13 +372,35 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
         }
     }
 
+    fn keep_order(&mut self) {
+        self.draft.keep_order();
+    }
+
+    fn waiting(&self) -> usize {
+        self.draft.waiting()
+    }
+
+    fn settle(&mut self, drive: &dyn Drive) -> Result<()> {
+        // No reference leads beyond the end of the file.
+        let file = self.draft.file();
+        if self.draft.waiting() > 0 && drive.length(file)? < self.end {
+            drive.set_length(file, self.end)?;
+        }
+        self.draft.settle(drive)
+    }
+
     fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
         self.start(drive)?;
         if !self.is_changed {
             return Ok(());
         }
-        self.draft.flush(drive)?;
-        self.blocks.finish(drive, self.end, self.added)
+        if !self.draft.is_ordered() {
+            self.draft.flush(drive)?;
+            return self.blocks.finish(drive, self.end, self.added);
+        }
+        self.settle(drive)?;
+        self.blocks.finish(drive, self.end, self.added)?;
+        drive.flush(self.draft.file())
     }
 
     fn cipher(&self) -> Option<Arc<Sectors>> {

@@ -48,6 +48,9 @@ pub trait Target: Send {
         Err(Kind::Unsupported.what("images of this format have no bitmaps"))
     }
 
+    /// Somebody relies on what is there: whatever happens, it is what it was or what it is to be.
+    fn keep_order(&mut self) {}
+
     /// How much waits for everything to be written that has been given a place.
     fn waiting(&self) -> usize {
         0

@@ -67,7 +67,8 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
 fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
     let stack = stack_for(cx, source, rules, purpose, &|_| Ok(()))?;
     let target = stack.first().map(|top| top.image.target()).transpose()?;
-    let target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
+    let mut target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
+    target.keep_order();
     let mut layers = chain(&stack, None)?.layers.into_iter();
     let own = Chain { layers: layers.by_ref().take(1).collect() };
     Ok((target, Former { own, below: Chain { layers: layers.collect() }, is_known: true, only_below: false }))

@@ -120,6 +120,18 @@ impl Target for Clusters {
         self.growing.reserve(drive, at, len, what)
     }
 
+    fn keep_order(&mut self) {
+        self.growing.keep_order();
+    }
+
+    fn waiting(&self) -> usize {
+        self.growing.waiting()
+    }
+
+    fn settle(&mut self, drive: &dyn Drive) -> Result<()> {
+        self.growing.settle(drive)
+    }
+
     fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
         self.growing.seal(drive)
     }

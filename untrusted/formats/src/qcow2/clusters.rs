@@ -129,11 +129,10 @@ impl Clusters {
         })
     }
 
-    /// The same of one that is changed where it stands.
-    #[must_use]
-    pub fn ordered(self) -> Clusters {
-        let manner = Manner::Ordered { released: Vec::new(), ties: Vec::new() };
-        Clusters { draft: self.draft.ordered(), manner, ..self }
+    /// From now on the image is one that is changed where it stands.
+    pub fn keep_order(&mut self) {
+        self.draft.keep_order();
+        self.manner = Manner::Ordered { released: Vec::new(), ties: Vec::new() };
     }
 
     /// The same where counts change of clusters that are in use, which must not be seen before all have changed.

@@ -58,9 +58,9 @@ impl Format for Qcow2 {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
-        let (key, is_there) = (options.key.clone(), options.for_writing());
+        let key = options.key.clone();
         let has_room = options.purpose == Purpose::WriteOver;
-        Ok(Box::new(Qcow2Image { file, checked, key, is_there, has_room, lock: OnceCell::new() }))
+        Ok(Box::new(Qcow2Image { file, checked, key, has_room, lock: OnceCell::new() }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -77,8 +77,6 @@ struct Qcow2Image<'a> {
     file: File<'a>,
     checked: Checked,
     key: Option<Secret>,
-    /// It was there before: whoever relies on it must not be let down halfway.
-    is_there: bool,
     /// It ends where its counts end, and not with its file.
     has_room: bool,
     /// What the key has opened, once it was asked to.
@@ -137,7 +135,6 @@ impl Image for Qcow2Image<'_> {
         self.refuse_unsound()?;
         let map = self.whole_map(layout.l1)?;
         let clusters = Clusters::open(&self.file, layout, self.has_room)?;
-        let clusters = if self.is_there { clusters.ordered() } else { clusters };
         let is_over = self.checked.backing.is_some();
         let Checked { extensions, bitmaps, .. } = &self.checked;
         let head = Head::read(&self.file, layout, extensions.bitmaps.as_ref(), bitmaps)?;

@@ -330,6 +330,10 @@ impl Target for Writing {
         }
     }
 
+    fn keep_order(&mut self) {
+        self.clusters.keep_order();
+    }
+
     fn waiting(&self) -> usize {
         self.clusters.waiting()
     }

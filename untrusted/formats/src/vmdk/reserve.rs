@@ -209,6 +209,15 @@ impl Disk {
     }
 }
 
+impl Disk {
+    fn grains_mut(&mut self) -> impl Iterator<Item = &mut Growing<Tables, 4>> {
+        self.parts.iter_mut().filter_map(|part| match &mut part.body {
+            Spread::Grains(grains) => Some(grains),
+            _ => None,
+        })
+    }
+}
+
 impl Target for Disk {
     fn size(&self) -> u64 {
         self.size
@@ -229,6 +238,24 @@ impl Target for Disk {
         let number = self.part(at);
         let outside = || Kind::Corrupt.what("no extent has these bytes");
         self.parts.get_mut(number).ok_or_else(outside)?.reserve(drive, at, len, what)
+    }
+
+    fn keep_order(&mut self) {
+        self.grains_mut().for_each(Growing::keep_order);
+        for part in &mut self.parts {
+            if let Spread::Stream(stream) = &mut part.body {
+                stream.keeps_order = true;
+            }
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        let waiting = |part: &Part| if let Spread::Grains(grains) = &part.body { grains.waiting() } else { 0 };
+        self.parts.iter().map(waiting).sum()
+    }
+
+    fn settle(&mut self, drive: &dyn Drive) -> Result<()> {
+        self.grains_mut().try_for_each(|grains| grains.settle(drive))
     }
 
     fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
@@ -371,7 +398,7 @@ impl Grow<4> for Tables {
         if let (None, Root::Directory { at, .. }) = (found, self.grains.grid().root) {
             // There was no table in either. The new one is the same to both.
             let own = draft.get::<4>(drive, at.saturating_add(table.saturating_mul(4)))?;
-            draft.put(drive, lead_at, &own)?;
+            draft.link(drive, lead_at, &own)?;
         }
         Ok(found.map(|at| at.saturating_add(index.saturating_mul(4))))
     }

@@ -44,6 +44,8 @@ pub struct Stream {
     number: u64,
     end: u64,
     is_begun: bool,
+    /// Somebody relies on what is there until it leads to something else.
+    pub keeps_order: bool,
 }
 
 impl Stream {
@@ -65,6 +67,7 @@ impl Stream {
             number: 0,
             end: GRAINS_AT.max(text_end),
             is_begun: false,
+            keeps_order: false,
         })
     }
 
@@ -147,6 +150,9 @@ impl Stream {
         self.header.gd_offset = (at / SECTOR).into();
         footer(drive, self.place(self.end), self.header.clone())?;
         self.header.gd_offset = AT_END.into();
+        if self.keeps_order {
+            drive.flush(self.file)?;
+        }
         drive.write(self.place(0), self.header.as_bytes())
     }
 }
