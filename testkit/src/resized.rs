@@ -3,12 +3,13 @@
 use crate::build::mutate::Noise;
 use crate::content::read;
 use crate::crash::{Bad, How, MemFiles, Recorder, Spoil, Spoiled, Tried, Trouble, sweep};
-use crate::pen::{draw_on, drawn, strokes};
+use crate::pen::{Stroke, draw_on, drawn, strokes};
 use instar_image::tally::check;
 use instar_image::{
     Below, Chain, Drive, Error, File, FileId, Format, Granted, Image, Io, Options, Preallocation, Purpose, Role, Scope,
 };
 use std::cell::Cell;
+use std::ops::Range;
 
 /// An image in memory, and those below it, top first: their formats.
 #[derive(Clone)]
@@ -77,19 +78,43 @@ impl<'f> Stack<'f> {
         Ok(size)
     }
 
+    /// Size of its disk.
+    pub fn size(&self) -> Result<u64, Error> {
+        Ok(self.open(&self.files, Purpose::Describe)?[0].describe(false)?.virtual_size)
+    }
+
+    /// A part of what the guest reads.
+    pub fn bytes(&self, at: u64, len: u64) -> Result<Vec<u8>, Error> {
+        let images = self.open(&self.files, Purpose::Read)?;
+        let layers = images.iter().map(|image| image.layer()).collect::<Result<_, _>>()?;
+        read(&Chain { layers }, &self.files, at, len)
+    }
+
+    /// Fills sectors with bytes.
+    pub fn draw_at(&mut self, sectors: &[(u64, u8)]) {
+        let mut strokes: Vec<Stroke> =
+            sectors.iter().map(|(at, byte)| Stroke { at: *at, len: 512, byte: *byte }).collect();
+        strokes.sort_by_key(|stroke| stroke.at);
+        self.stroke(&strokes);
+    }
+
     /// Writes to it; answers what it holds then.
     pub fn draw(&mut self, seed: u64, count: usize) -> Vec<u8> {
         let disk = self.content().expect("content");
         let strokes = strokes(disk.len() as u64, seed, count, 512);
+        self.stroke(&strokes);
+        drawn(&strokes, disk)
+    }
+
+    fn stroke(&mut self, strokes: &[Stroke]) {
         let recorder = Recorder::new(&self.files, Trouble::Never);
         let images = self.open(&recorder, Purpose::Read).expect("an image");
         let layers = images[1..].iter().map(|image| image.layer().expect("a layer")).collect();
         let granted = recorder.files().granted(TOP);
         let below = Chain { layers };
-        draw_on(&recorder, &granted, self.formats[0], &self.options, &below, &strokes).expect("it can be written");
+        draw_on(&recorder, &granted, self.formats[0], &self.options, &below, strokes).expect("it can be written");
         drop(images);
         self.files = recorder.files();
-        drawn(&strokes, disk)
     }
 
     /// What is wrong with it, but for space that is lost.
@@ -182,6 +207,27 @@ impl<'f> Stack<'f> {
             all.epochs += tried.epochs;
         }
         all
+    }
+
+    /// Resizes it with bytes of those places changed; answers how often that can be done. No answer is wrong, but one
+    /// has to come.
+    pub fn damaged(&self, seed: u64, rounds: u64, places: &[Range<u64>], most: u64) -> usize {
+        let mut noise = Noise::new(seed);
+        let mut done = 0;
+        for _ in 0..rounds {
+            let mut disk = self.clone();
+            for _ in 0..=noise.below(3) {
+                let place = &places[noise.below(places.len() as u64) as usize];
+                let byte = noise.next() as u8 >> noise.below(8);
+                disk.files.poke(TOP, place.start + noise.below(place.end - place.start), &[byte]);
+            }
+            if noise.below(4) == 0 {
+                disk.files.cut(TOP, noise.below(disk.files.len(TOP)));
+            }
+            let size = (noise.below(most / 512) + 1) * 512;
+            done += usize::from(disk.resize(size, Preallocation::Off).is_ok());
+        }
+        done
     }
 
     /// Random sizes and strokes without crashes, held against what the disk should hold.

@@ -1,5 +1,8 @@
 //! Changes of a LUKS container that is there.
 
+#[cfg(test)]
+mod tests;
+
 use instar_image::sector::round_up;
 use instar_image::stretch::stretch;
 use instar_image::{Below, Drive, Edit, File, Kind, Preallocation, Result};

@@ -103,8 +103,9 @@ impl Tables<'_, '_> {
         let at = self.end;
         let full = || Kind::TooBig.what("the file cannot become longer");
         self.end = at.checked_add(len).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
-        // What has just been claimed can be referred to.
+        // What has just been claimed can be referred to, and written to.
         self.map.clusters.end = self.end;
+        self.draft.reaches(self.file.place(self.end).at);
         Ok(at)
     }
 

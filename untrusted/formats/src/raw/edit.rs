@@ -1,5 +1,8 @@
 //! Changes of a raw disk that is there.
 
+#[cfg(test)]
+mod tests;
+
 use super::open::Raw;
 use instar_image::sector::round_up;
 use instar_image::stretch::stretch;

@@ -226,6 +226,7 @@ impl Disk<'_, '_> {
         if u32::try_from(end / SECTOR).is_err() {
             return Err(too_large());
         }
+        draft.reaches(file.place(end).at);
         if end > free {
             put(drive, file.place(end), was.as_bytes())?;
             // The footer that was the last one is not needed any more.

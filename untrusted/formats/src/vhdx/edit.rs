@@ -117,6 +117,7 @@ impl Sizing<'_, '_> {
         let at = self.end;
         let end = at.checked_add(len).and_then(|end| end.checked_next_multiple_of(ALIGNMENT)).ok_or_else(full)?;
         self.end = Some(end).filter(|end| *end <= i64::MAX.unsigned_abs()).ok_or_else(full)?;
+        self.draft.reaches(self.place(self.end).at);
         Ok(at)
     }
 
@@ -169,6 +170,8 @@ impl Sizing<'_, '_> {
             }
             self.at = to;
         }
+        // Of its region the file need not have the end.
+        self.draft.reaches(self.entry_at(count));
         self.clear(self.blocks(self.old), count)?;
         self.tail(below)?;
         self.fill(space, if self.differs() { below.min(self.size) } else { 0 })?;

@@ -83,3 +83,11 @@ fn errors_in_the_order_are_seen() {
     let (seen, unseen) = disk.spoiled(58_368);
     assert!(seen >= 2, "{seen} seen, not {unseen:?}");
 }
+
+#[test]
+fn damaged_images_are_resized_or_refused() {
+    let mut disk = Stack::new(made("-o cluster_size=4k,table_size=2 a.qed 60416"), FORMATS);
+    disk.draw(1, 9);
+    let done = disk.damaged(1, 400, &[0..64, 4096..4112, 12288..12400], 300_000);
+    assert!((20..400).contains(&done), "{done}");
+}

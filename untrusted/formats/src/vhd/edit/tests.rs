@@ -112,3 +112,14 @@ fn other_makers_sizes_stay_theirs() {
     let mut disk = Stack::new(made("block_size=4k", 1 << 20), FORMATS);
     disk.resize(4 << 30, Preallocation::Off).unwrap();
 }
+
+#[test]
+fn damaged_disks_are_resized_or_refused() {
+    for (seed, kind) in (0..).zip(["force_size=on,block_size=4k", "force_size=on,subformat=fixed"]) {
+        let mut disk = Stack::new(made(kind, 70_144), FORMATS);
+        disk.draw(seed, 9);
+        let end = disk.files.granted(instar_image::FileId(0)).len;
+        let done = disk.damaged(seed, 300, &[0..1536, 1536..1700, end - 512..end], 300_000);
+        assert!((1..290).contains(&done), "{done}");
+    }
+}

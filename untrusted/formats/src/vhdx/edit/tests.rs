@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use instar_image::{File, Format, Options, Preallocation};
 use instar_testkit::build::mutate::Noise;
 use instar_testkit::build::vhdx::log;
-use instar_testkit::crash::MemFiles;
+use instar_testkit::crash::{How, MemFiles, sweep};
 use instar_testkit::folder::Folder;
 use instar_testkit::made::options;
 use instar_testkit::oracle::{maker, newest};
@@ -55,6 +55,28 @@ fn the_table_moves_when_it_is_full() {
         maker().io().folder(scratch.path()).args(["-f", "vhdx"]).args(io).arg("a.vhdx").must();
         maker().img().folder(scratch.path()).args(["check", "-f", "vhdx", "a.vhdx"]).must();
     }
+}
+
+/// Too much to be read at every crash: the size, the tables, and one block.
+#[test]
+fn a_table_that_moves_survives_every_crash() {
+    let (most, size) = (130_944 * MIB, 131_200 * MIB);
+    let mut disk = Stack::new(made("block_size=1M", most), FORMATS);
+    disk.draw_at(&[(130_000 * MIB, 7), (0, 9)]);
+    let judge = |files: &MemFiles, how: &How| {
+        let disk = Stack { files: files.clone(), ..Stack::new(MemFiles::new(), FORMATS) };
+        disk.check(files)?;
+        let now = disk.size().map_err(|error| format!("{error:?}"))?;
+        if now != size && (how.is_over() || now != most) {
+            return Err(format!("it has {now} bytes"));
+        }
+        match disk.bytes(130_000 * MIB, 512).is_ok_and(|bytes| bytes == [7; 512]) {
+            true => Ok(()),
+            false => Err("the block is lost".into()),
+        }
+    };
+    let tried = sweep(&disk.files, |drive| disk.resize_on(drive, size, Preallocation::Off).map(drop), judge).unwrap();
+    assert!(tried.states > 10, "{tried:?}");
 }
 
 #[test]
@@ -117,4 +139,13 @@ fn errors_in_the_order_are_seen() {
     disk.resize(2 * MIB - 1024, Preallocation::Off).unwrap();
     let (seen, unseen) = disk.spoiled(2 * MIB);
     assert!(seen >= 1, "{seen} seen, not {unseen:?}");
+}
+
+#[test]
+fn damaged_disks_are_resized_or_refused() {
+    let mut disk = Stack::new(made("block_size=1M", 3 * MIB), FORMATS);
+    disk.draw(1, 9);
+    let places = [2 * MIB..2 * MIB + 40, 2 * MIB..2 * MIB + 40, 0x31_0000..0x31_0030, 0x3_0000..0x3_0080];
+    let done = disk.damaged(1, 100, &places, 6 * MIB);
+    assert!((5..100).contains(&done), "{done}");
 }

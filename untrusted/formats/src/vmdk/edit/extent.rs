@@ -11,7 +11,7 @@ use instar_image::draft::Draft;
 use instar_image::num::{narrow, split};
 use instar_image::sector::{SECTOR, round_up};
 use instar_image::target::Packing;
-use instar_image::{Below, Chain, Drive, File, Place, Result, Table};
+use instar_image::{Below, Chain, Drive, File, Kind, Place, Result, Table};
 use zerocopy::IntoBytes;
 
 const ENTRY_LEN: u64 = 4;
@@ -102,6 +102,7 @@ impl<'s, 'a> Sizing<'s, 'a> {
         let file = self.part.file.id();
         let at = self.end.checked_next_multiple_of(align.max(1)).ok_or_else(|| full(file))?;
         self.end = at.checked_add(len).ok_or_else(|| full(file))?;
+        self.draft.reaches(self.end);
         sector(self.end).map(|_| at).ok_or_else(|| full(file))
     }
 
@@ -275,6 +276,10 @@ impl<'s, 'a> Sizing<'s, 'a> {
             0 => return Ok(()),
             _ if is_zero => return Ok(()),
             _ if self.packed().is_some() => &Below::new(self.part.own),
+            at if at >= self.part.file.len() => {
+                let words = Kind::Corrupt.what("a grain lies behind the end of the file");
+                return Err(words.file(self.part.file.id()).at(at));
+            }
             at => return self.drive.zero(self.place(at.saturating_add(skip)), left, false),
         };
         if self.grain_len > GRAIN_MAX {

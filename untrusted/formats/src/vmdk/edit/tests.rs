@@ -151,3 +151,16 @@ fn errors_in_the_order_are_seen() {
         }
     }
 }
+
+#[test]
+fn damaged_disks_are_resized_or_refused() {
+    for (seed, (kind, names)) in (0..).zip(KINDS) {
+        let mut disk = Stack::new(made(&format!("subformat={kind}"), 200_192, names), FORMATS);
+        disk.draw(seed, 9);
+        let front = disk.files.granted(instar_image::FileId(0)).len.min(512);
+        let places = [0..80, 0..front, 21 * 512..21 * 512 + 20, 22 * 512..22 * 512 + 30];
+        let places = &places[..if kind.contains("Sparse") && names.len() == 1 { 4 } else { 2 }];
+        let done = disk.damaged(seed, 200, places, 300_000);
+        assert!((1..200).contains(&done), "{done}");
+    }
+}
