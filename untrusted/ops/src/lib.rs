@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod amend;
 pub mod bench;
 pub mod check;
 pub mod compare;
@@ -43,5 +44,6 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Map(request) => map::run(request, cx),
         Request::Measure(request) => measure::run(request, cx),
         Request::Resize(request) => resize::run(request, cx),
+        Request::Amend(request) => amend::run(request, cx),
     }
 }

@@ -1,5 +1,6 @@
 //! The verbs' messages: a request in, events out, an outcome last.
 
+pub mod amend;
 pub mod bench;
 pub mod check;
 pub mod compare;
@@ -45,6 +46,8 @@ message! {
         Create(create::Request) = 10,
         /// Give an image another size.
         Resize(resize::Request) = 11,
+        /// Give an image other options.
+        Amend(amend::Request) = 12,
     }
 }
 
@@ -88,6 +91,7 @@ impl Request {
             Request::Dd(dd::Request { copy, .. }) => copy.files(),
             Request::Create(request) => request.new.files(),
             Request::Resize(request) => request.source.files(),
+            Request::Amend(request) => request.source.files(),
         }
     }
 }
