@@ -10,7 +10,14 @@ use crate::num::wide;
 use crate::read::Reader;
 use crate::site::Preallocation;
 use crate::walk::Walk;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use instar_codec::random::Random;
+use instar_wire::code::Secret;
 use instar_wire::error::{Kind, Result};
+use instar_wire::fact::Fact;
+use instar_wire::op::{Recipe, Rules};
 
 /// A snapshot that is to be taken.
 pub struct NewSnapshot<'n> {
@@ -22,6 +29,53 @@ pub struct NewSnapshot<'n> {
     pub date_nsec: u32,
 }
 
+/// What is to become of an image: options of its format.
+pub struct Amendment<'n> {
+    /// The options that are to have these values.
+    pub recipe: &'n Recipe,
+    /// Whose ways count.
+    pub rules: &'n Rules,
+    /// It is done although all that the disk holds may be lost by it.
+    pub is_forced: bool,
+    /// What a slot for keys is to be opened with.
+    pub new_secret: Option<&'n Secret>,
+    /// What opens the slots that are meant.
+    pub old_secret: Option<&'n Secret>,
+    /// What keys are sealed with.
+    pub random: RefCell<Random>,
+    /// Is told how much has been done of how much.
+    pub tell: &'n dyn Fn(u64, u64) -> Result<()>,
+}
+
+impl Amendment<'_> {
+    /// Whether there is any option whose name begins so.
+    pub fn has(&self, prefix: &str) -> bool {
+        match &self.recipe.options {
+            Fact::Fields(fields) => fields.iter().any(|field| field.name.0.starts_with(prefix.as_bytes())),
+            _ => false,
+        }
+    }
+
+    /// Bytes that nobody can foretell.
+    pub fn random(&self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.random.borrow_mut().fill(&mut bytes);
+        bytes
+    }
+}
+
+/// How far an amendment has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Amended {
+    /// The image is as it was: that is what was asked for.
+    Not,
+    /// It has been changed.
+    Done,
+    /// It has been changed, and the size is to follow, which is asked for in another way. Whoever has seen to that asks
+    /// for the same once more.
+    UpToSize,
+}
+
 /// An image that is open to be changed. Each change is complete, and durable, when it has been answered.
 pub trait Edit {
     /// The disk gets another size; what is new reads as zeroes, whatever lies below. Answers the size that it has now,
@@ -29,6 +83,12 @@ pub trait Edit {
     fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
         let _ = (drive, size, space, below);
         Err(Kind::Unsupported.what("Image format driver does not support resize"))
+    }
+
+    /// The image has other options of its format.
+    fn amend(&mut self, drive: &dyn Drive, wish: &Amendment<'_>) -> Result<Amended> {
+        let _ = (drive, wish);
+        Err(Kind::Unsupported.what("the format has no options that can be changed"))
     }
 
     /// What the disk holds now can be had again later.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod amend;
 pub mod bench;
 pub mod check;
 pub mod commit;
@@ -47,5 +48,6 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Resize(request) => resize::run(request, cx),
         Request::Rebase(request) => rebase::run(request, cx),
         Request::Commit(request) => commit::run(request, cx),
+        Request::Amend(request) => amend::run(request, cx),
     }
 }

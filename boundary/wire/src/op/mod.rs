@@ -1,5 +1,6 @@
 //! The verbs' messages: a request in, events out, an outcome last.
 
+pub mod amend;
 pub mod bench;
 pub mod check;
 pub mod commit;
@@ -51,6 +52,8 @@ message! {
         Rebase(rebase::Request) = 14,
         /// Put what an image has into one below it.
         Commit(commit::Request) = 15,
+        /// Give an image other options.
+        Amend(amend::Request) = 12,
     }
 }
 
@@ -101,6 +104,7 @@ impl Request {
             Request::Rebase(request) => request.files(),
             Request::Commit(request) => request.files(),
             Request::Resize(request) => request.source.files(),
+            Request::Amend(request) => request.source.files(),
         }
     }
 }

@@ -12,7 +12,7 @@ use instar_codec::{af, pbkdf2};
 use instar_image::num::add;
 use instar_image::sector::SECTOR;
 use instar_image::text::uuid;
-use instar_image::{Content, Error, Kind, Measured, Preallocation, Recipe, Result, Secret, Site};
+use instar_image::{Content, Drive, Error, Kind, Measured, Preallocation, Recipe, Result, Secret, Site};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Bytes of what slots and disk are aligned to.
@@ -22,7 +22,7 @@ const MISSING: &[&str] = &["des", "3des", "sm4"];
 /// The one cipher whose blocks are too short for XTS.
 const SHORT: &str = "cast5-128";
 /// How long the derivation of a key takes, in milliseconds, if nothing is said.
-const ITER_TIME: u64 = 2000;
+pub(super) const ITER_TIME: u64 = 2000;
 /// Less iterations than this are not used.
 const ITERATIONS_MIN: u64 = 1000;
 /// The digest of the master key takes so much less time than a slot.
@@ -125,16 +125,11 @@ impl Plan {
         let (salt, digest_salt) = (site.random::<32>(), site.random::<32>());
         let mut digest = [0; 20];
         pbkdf2::derive(self.hash, &master, &digest_salt, digest_iterations, &mut digest);
-        let mut area_key = vec![0; self.key_len];
-        pbkdf2::derive(self.hash, password, &salt, iterations, &mut area_key);
-
         let unusable = || Kind::Unsupported.what("Encryption '{}' is not supported").arg(&spec(&self.names)[..]);
         let suite = Suite::parse(&spec(&self.names)).ok_or_else(unusable)?;
-        let area = suite.keyed(&area_key, UNIT).ok_or_else(unusable)?;
-        let mut material = random(site, usize::try_from(self.material_len()).unwrap_or(0));
-        af::split(self.hash, &master, &mut material);
-        material.resize(material.len().next_multiple_of(UNIT), 0);
-        area.encrypt(0, &mut material);
+        let stripes = random(site, usize::try_from(self.material_len()).unwrap_or(0));
+        let mut material =
+            material((self.hash, &suite), password, (&salt, iterations), &master, stripes).ok_or_else(unusable)?;
 
         let mut header = Header1::new_zeroed();
         header.magic = MAGIC;
@@ -166,43 +161,65 @@ impl Plan {
         Ok(Made { bytes, len: self.disk_at(), sectors: suite.keyed(&master, UNIT).ok_or_else(unusable)? })
     }
 
-    /// Iterations in a second that make one block of the hash.
     fn pace(&self, site: &Site<'_>) -> Result<u64> {
-        if self.is_reproducible {
-            return Ok(NOMINAL_RATE);
-        }
-        let time = |count: u32| -> Result<u64> {
-            let start = site.drive.clock()?;
-            pbkdf2::derive(self.hash, b"password", &[0; 32], count, &mut [0; 1]);
-            Ok(site.drive.clock()?.saturating_sub(start).max(1))
-        };
-        let mut count = 1u32 << 10;
-        // A clock that stands still is no reason to go on for ever.
-        while time(count)? < MEASURED && count < 1 << 28 {
-            count = count.saturating_mul(2);
-        }
-        // The processor may have been somewhere else: the shortest time counts, or the key would be the weaker for it.
-        let mut best = u64::MAX;
-        for _ in 0..ROUNDS {
-            best = best.min(time(count)?);
-        }
-        Ok((u64::from(count).saturating_mul(1_000_000_000) / best).max(1))
+        if self.is_reproducible { Ok(NOMINAL_RATE) } else { pace(self.hash, site.drive) }
     }
 
-    /// Iterations that make a key in a share of the time; as many as qemu-img would have found, and its words.
     fn iterations(&self, pace: u64, key_len: usize, share: u64) -> Result<u32> {
-        let blocks = u64::try_from(key_len.div_ceil(self.hash.len.max(1))).unwrap_or(u64::MAX);
-        let rate = pace / blocks.max(1);
-        let scaled = rate.checked_mul(self.iter_time).ok_or_else(|| {
-            Kind::TooBig.what("PBKDF iterations {} too large to scale: Numerical result out of range").arg(rate)
-        })?;
-        let count = scaled / 1000 / share;
-        let too_many = || {
-            let phrase = "PBKDF iterations {} larger than {}: Numerical result out of range";
-            Kind::TooBig.what(phrase).arg(count).arg(u64::from(u32::MAX))
-        };
-        u32::try_from(count.max(ITERATIONS_MIN)).map_err(|_| too_many())
+        iterations(self.hash, pace, key_len, self.iter_time, share)
     }
+}
+
+/// Iterations in a second that make one block of the hash.
+pub(super) fn pace(hash: &'static Hash, drive: &dyn Drive) -> Result<u64> {
+    let time = |count: u32| -> Result<u64> {
+        let start = drive.clock()?;
+        pbkdf2::derive(hash, b"password", &[0; 32], count, &mut [0; 1]);
+        Ok(drive.clock()?.saturating_sub(start).max(1))
+    };
+    let mut count = 1u32 << 10;
+    // A clock that stands still is no reason to go on for ever.
+    while time(count)? < MEASURED && count < 1 << 28 {
+        count = count.saturating_mul(2);
+    }
+    // The processor may have been somewhere else: the shortest time counts, or the key would be the weaker for it.
+    let mut best = u64::MAX;
+    for _ in 0..ROUNDS {
+        best = best.min(time(count)?);
+    }
+    Ok((u64::from(count).saturating_mul(1_000_000_000) / best).max(1))
+}
+
+/// Iterations that make a key in a share of the time; as many as qemu-img would have found, and its words.
+pub(super) fn iterations(hash: &Hash, pace: u64, key_len: usize, iter_time: u64, share: u64) -> Result<u32> {
+    let blocks = u64::try_from(key_len.div_ceil(hash.len.max(1))).unwrap_or(u64::MAX);
+    let rate = pace / blocks.max(1);
+    let scaled = rate.checked_mul(iter_time).ok_or_else(|| {
+        Kind::TooBig.what("PBKDF iterations {} too large to scale: Numerical result out of range").arg(rate)
+    })?;
+    let count = scaled / 1000 / share;
+    let too_many = || {
+        let phrase = "PBKDF iterations {} larger than {}: Numerical result out of range";
+        Kind::TooBig.what(phrase).arg(count).arg(u64::from(u32::MAX))
+    };
+    u32::try_from(count.max(ITERATIONS_MIN)).map_err(|_| too_many())
+}
+
+/// What a slot keeps of a master key, which these bytes open and random ones, as many as are kept, hide.
+pub(super) fn material(
+    (hash, suite): (&'static Hash, &Suite),
+    password: &[u8],
+    (salt, iterations): (&[u8; 32], u32),
+    master: &[u8],
+    mut random: Vec<u8>,
+) -> Option<Vec<u8>> {
+    let mut area_key = vec![0; master.len()];
+    pbkdf2::derive(hash, password, salt, iterations, &mut area_key);
+    let area = suite.keyed(&area_key, UNIT)?;
+    af::split(hash, master, &mut random);
+    random.resize(random.len().next_multiple_of(UNIT), 0);
+    area.encrypt(0, &mut random);
+    Some(random)
 }
 
 fn demand_key(recipe: &Recipe, prefix: &str) -> Result<()> {

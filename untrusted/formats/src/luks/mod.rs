@@ -4,7 +4,7 @@ pub mod create;
 #[cfg(test)]
 mod create_tests;
 pub mod disk;
-mod edit;
+pub mod edit;
 mod json;
 mod locate;
 #[cfg(test)]
@@ -171,6 +171,18 @@ impl Image for Container<'_> {
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {
         let inside = self.unlocked()?;
         let unit = wide(inside.sectors.sector_len());
-        Ok(Box::new(edit::Change { file: &self.file, payload_at: inside.at, unit, is_open: self.is_open_ended() }))
+        let luks = match &self.inner {
+            Inner::One(luks) => Some(luks),
+            Inner::Two(_) => None,
+        };
+        Ok(Box::new(edit::Change {
+            file: &self.file,
+            header: self.header.as_ref().unwrap_or(&self.file),
+            luks,
+            key: self.key.as_ref(),
+            payload_at: inside.at,
+            unit,
+            is_open: self.is_open_ended(),
+        }))
     }
 }

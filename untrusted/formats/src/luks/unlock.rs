@@ -140,6 +140,28 @@ fn unlock(
     Err(hindrance.unwrap_or_else(wrong).file(header.id()))
 }
 
+/// The master key of a container of version 1, if the passphrase opens any of these slots; all that it opens are told.
+pub fn opened(
+    header: &File<'_>,
+    luks: &Luks1,
+    key: &Secret,
+    is_meant: &dyn Fn(usize) -> bool,
+) -> Result<(Option<Vec<u8>>, Vec<usize>)> {
+    let encryption = spec(&luks.suite);
+    let (mut master, mut all) = (None, Vec::new());
+    for slot in slots_of_one(luks, &encryption) {
+        let slot = slot?;
+        let number = slot.id.first().map_or(0, |digit| usize::from(digit.saturating_sub(b'0')));
+        if is_meant(number)
+            && let Some(found) = slot.open(header, &key.0)?
+        {
+            master = Some(found);
+            all.push(number);
+        }
+    }
+    Ok((master, all))
+}
+
 /// The payload of an unlocked container as if it were a file.
 pub struct Decrypted<'a> {
     /// The file that it lies in.

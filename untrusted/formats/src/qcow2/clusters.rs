@@ -1,6 +1,9 @@
 //! The clusters of an image's file that are given out and given back, and the counts that say so.
 
 mod blocks;
+mod recount;
+
+pub use recount::Tell;
 
 use super::disk::REFCOUNT_TABLE_OFFSET;
 use super::open::{Layout, Table};
@@ -159,6 +162,11 @@ impl Clusters {
     /// Whether a cluster that has been given out lies where the file had nothing.
     pub fn is_fresh(&self, at: u64) -> bool {
         at >= self.new_from
+    }
+
+    /// 2 to this power is the width of a count.
+    pub fn width(&self) -> u32 {
+        self.order
     }
 
     /// The largest count.

@@ -1,7 +1,9 @@
 //! Changes of an image that is there: header extensions, and what they lead to.
 
+mod amend;
 mod bitmap;
 mod link;
+mod remake;
 mod resize;
 mod snapshot;
 #[cfg(test)]
@@ -23,7 +25,7 @@ use alloc::vec::Vec;
 use core::mem::offset_of;
 use core::ops::Range;
 use instar_image::bitmap::Bitmap;
-use instar_image::edit::NewSnapshot;
+use instar_image::edit::{Amended, Amendment, NewSnapshot};
 use instar_image::num::{split, wide};
 use instar_image::target::ReadBits;
 use instar_image::{Below, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
@@ -42,6 +44,10 @@ pub struct Editor<'e, 'a> {
 impl Edit for Editor<'_, '_> {
     fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
         self.set_size(drive, size, space, below)
+    }
+
+    fn amend(&mut self, drive: &dyn Drive, wish: &Amendment<'_>) -> Result<Amended> {
+        self.set_options(drive, wish)
     }
 
     fn take_snapshot(&mut self, drive: &dyn Drive, new: &NewSnapshot<'_>) -> Result<()> {

@@ -22,7 +22,7 @@ const BACKING_NAME_MAX: usize = 1023;
 /// No more of the disk is set aside at once, so that counts come where qemu-img puts them.
 const AT_ONCE: u64 = 0x7fff_ffff;
 /// Smaller clusters keep their room for what matters more than names of features.
-const NAMED_MIN: u64 = 8 << 10;
+pub const NAMED_MIN: u64 = 8 << 10;
 /// The names of all features: kind, bit, name.
 const FEATURES: [(u8, u8, &str); 8] = [
     (0, 0, "dirty bit"),
@@ -344,7 +344,8 @@ impl Parts<'_> {
     }
 }
 
-fn feature_names() -> Vec<u8> {
+/// What the extension says that names all features.
+pub fn feature_names() -> Vec<u8> {
     let row = |(kind, bit, text): &(u8, u8, &str)| {
         let mut name = [0; 46];
         name.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);

@@ -17,7 +17,7 @@ const PIECE: usize = 4096;
 const LOOKED_AT: u64 = 512;
 
 impl Clusters {
-    fn per_block(&self) -> u64 {
+    pub(super) fn per_block(&self) -> u64 {
         (self.len().saturating_mul(8) >> self.order).max(1)
     }
 
@@ -116,7 +116,7 @@ impl Clusters {
     }
 
     /// The counts from that of cluster `first` on, which this block has: some of them, at most so many.
-    fn counts(&mut self, drive: &dyn Drive, block: u64, first: u64, most: u64) -> Result<Vec<u64>> {
+    pub(super) fn counts(&mut self, drive: &dyn Drive, block: u64, first: u64, most: u64) -> Result<Vec<u64>> {
         let index = first % self.per_block();
         let per_word = (64u64 >> self.order).max(1);
         let words = (LOOKED_AT / 8).min((self.per_block() / per_word).saturating_sub(index / per_word)).max(1);
@@ -298,7 +298,7 @@ impl Clusters {
 }
 
 /// The block that has the count of a cluster; zero if there is none.
-fn block_of(blocks: &[u64], cluster: u64, per_block: u64) -> u64 {
+pub(super) fn block_of(blocks: &[u64], cluster: u64, per_block: u64) -> u64 {
     blocks.get(narrow(cluster / per_block)).copied().unwrap_or(0)
 }
 

@@ -14,21 +14,23 @@ use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U16, U32, U64};
 
 /// An entry of the table of snapshots, as it stands there.
-struct Kept {
-    bytes: Vec<u8>,
+pub struct Kept {
+    pub bytes: Vec<u8>,
+    pub l1: Table,
     /// Its identifier, if that is a number.
     id: u64,
     /// Size of the disk when it was taken, if it says so.
-    size: Option<u64>,
+    pub size: Option<u64>,
 }
 
 impl Editor<'_, '_> {
-    fn kept(&self) -> Result<Vec<Kept>> {
+    /// All snapshots.
+    pub fn kept(&self) -> Result<Vec<Kept>> {
         let mut all = Vec::new();
         snapshots::walk(&self.image.file, self.image.checked.layout.snapshots, &mut |entry: Entry<'_, '_>| {
             let (id, _) = entry.names()?;
             let id = core::str::from_utf8(&id.0).ok().and_then(|id| id.parse().ok()).unwrap_or(0);
-            all.push(Kept { bytes: entry.bytes()?, id, size: entry.disk_size()? });
+            all.push(Kept { bytes: entry.bytes()?, l1: entry.l1(), id, size: entry.disk_size()? });
             Ok(())
         })?;
         Ok(all)
@@ -129,7 +131,7 @@ impl Editor<'_, '_> {
     }
 
     /// A new table of these snapshots in the place of the old one.
-    fn table<'k>(&self, work: &mut Work<'_>, entries: impl Iterator<Item = &'k [u8]>) -> Result<Table> {
+    pub fn table<'k>(&self, work: &mut Work<'_>, entries: impl Iterator<Item = &'k [u8]>) -> Result<Table> {
         let old = self.image.checked.layout.snapshots;
         let (mut bytes, mut count) = (Vec::new(), 0u64);
         for entry in entries {
@@ -160,7 +162,8 @@ impl Editor<'_, '_> {
     }
 }
 
-fn set_snapshots(work: &mut Work<'_>, table: Table) {
+/// These are the snapshots.
+pub fn set_snapshots(work: &mut Work<'_>, table: Table) {
     let header = &mut work.front.header;
     header.snapshots_offset = U64::new(table.at);
     header.nb_snapshots = U32::new(u32::try_from(table.count).unwrap_or(u32::MAX));

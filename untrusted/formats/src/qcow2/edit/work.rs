@@ -1,7 +1,7 @@
 //! A change of many tables and counts that takes effect at one moment: when the header is written, which is one sector.
 
 use super::super::Qcow2Image;
-use super::super::clusters::Clusters;
+use super::super::clusters::{Clusters, Tell};
 use super::super::front::Front;
 use super::super::open::{L1_LEN_MAX, Table};
 use alloc::vec;
@@ -21,6 +21,8 @@ pub struct Work<'d> {
     pub entry_len: usize,
     /// Header and extensions, as they will be.
     pub front: Front,
+    /// 2 to this power will be the width of counts.
+    pub order: u32,
 }
 
 impl<'d> Work<'d> {
@@ -35,6 +37,7 @@ impl<'d> Work<'d> {
             cluster_len: layout.cluster_len,
             entry_len: if layout.extended_l2() { 16 } else { 8 },
             front: Front::read(&image.file, layout)?,
+            order: layout.refcount_order,
         })
     }
 
@@ -88,9 +91,20 @@ impl<'d> Work<'d> {
 
     /// Lets everything take effect, together with what has become of the front.
     /// Answers where the part of the file ends that is in use.
-    pub fn publish(mut self) -> Result<u64> {
+    pub fn publish(self) -> Result<u64> {
+        self.publish_telling(&mut |_, _| Ok(()))
+    }
+
+    /// The same; counts that become wider or narrower take their time, which is told.
+    pub fn publish_telling(mut self, tell: Tell<'_>) -> Result<u64> {
         let drive = self.drive;
-        self.clusters.publish(drive)?;
+        match self.clusters.width() == self.order {
+            true => self.clusters.publish(drive)?,
+            false => self.clusters.recount(drive, self.order, tell)?,
+        }
+        if self.front.header.version.get() >= 3 {
+            self.front.header.refcount_order = self.order.into();
+        }
         let end = self.place(self.clusters.end());
         if drive.length(self.start.file)? < end {
             drive.set_length(self.start.file, end)?;
