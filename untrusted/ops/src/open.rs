@@ -76,7 +76,11 @@ impl<'a, 'r> Descent<'a, 'r> {
         // What the user said of the top is said of nothing below.
         let said = core::mem::replace(&mut self.below, Below::AsStored);
         let Options { purpose, as_qemu, version, .. } = self.options;
-        let purpose = if purpose == Purpose::Write { Purpose::Read } else { purpose };
+        let purpose = match purpose {
+            Purpose::Write => Purpose::Read,
+            Purpose::Repair => Purpose::Check,
+            other => other,
+        };
         self.options = Options { purpose, as_qemu, version, ..Options::default() };
         match said {
             Below::None => return Ok(false),

@@ -1,12 +1,18 @@
 //! Changes of an image that is there: header extensions, and what they lead to.
 
 mod bitmap;
+mod mend;
+mod rebuild;
+mod repair;
 mod resize;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod work;
+
+pub use mend::Mend;
+pub use repair::repair;
 
 use super::Qcow2Image;
 use super::bitmaps;
