@@ -5,7 +5,7 @@ use crate::args::Parsed;
 use crate::asking::{Asking, End, Heard};
 use crate::opening;
 use crate::render::check as page;
-use crate::render::{json, sentence};
+use crate::render::json;
 use crate::settings::{Face, Settings};
 use crate::setup;
 use instar_wire::code::{Malformed, decode};
@@ -110,19 +110,7 @@ impl Ear<'_> {
 
     /// A finding is told at once: there may be more of them than there is room for.
     fn tell(&self, finding: &Finding) {
-        let error = &finding.what;
-        let words = match error.kind {
-            Kind::Io => self.asking.input_output(&self.heard, error),
-            _ => self.asking.words(error),
-        };
-        match self.asking.settings.face {
-            Face::Qemu if sentence::apart(error).is_some() => say(&Told::failure(self.asking.settings, &words).stderr),
-            Face::Qemu => say(&[&words[..], b"\n"].concat()),
-            Face::Native => {
-                let name = self.name(self.results.len());
-                say(&Told::failure(self.asking.settings, &[&name[..], b": ", &words[..]].concat()).stderr);
-            }
-        }
+        say(&self.asking.found(&self.heard, finding, &self.name(self.results.len())));
     }
 
     /// What the layer at that depth is called.

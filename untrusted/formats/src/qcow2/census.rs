@@ -7,6 +7,7 @@ use super::refcounts::{Counts, most};
 use super::snapshots::{self, EXTRA_LEN_MAX};
 use super::tables::{Memory, RESERVED};
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -300,6 +301,20 @@ impl Roll<'_, '_> {
             0 => Ok(()),
             word => self.block(index, word, out),
         })
+    }
+
+    /// The clusters in which blocks of counts are, or are said to be.
+    pub fn blocks_at(&self) -> Result<BTreeSet<u64>> {
+        let layout = &self.checked.layout;
+        let (root, mut all) = (layout.refcounts, BTreeSet::new());
+        let mut table = self.table::<8>();
+        table.each(self.file.place(root.at).at, root.count, |_, entry| {
+            let at = u64::from_be_bytes(*entry) & REFCOUNT_TABLE_OFFSET;
+            let last = at.saturating_add(layout.cluster_len).saturating_sub(1);
+            all.extend([at / layout.cluster_len, last / layout.cluster_len]);
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     fn block(&self, index: u64, word: u64, out: &mut dyn Witness) -> Result<()> {

@@ -62,7 +62,7 @@ impl Plan {
         };
         let per_block = plan.per_block();
         // As many blocks as there can be, and a table of them.
-        let wanted = (plan.units / per_block).saturating_add(TABLE_MAX / len).saturating_add(8).min(2 * TABLE_MAX / 8);
+        let wanted = (plan.units / per_block).saturating_add(TABLE_MAX / len).saturating_add(8).min(TABLE_MAX / 4);
         tally::counts(roll, &mut |counts, units| {
             let end = counts.window.end.min(units.max(plan.units));
             plan.units = plan.units.max(units);
@@ -80,6 +80,9 @@ impl Plan {
             }
             Ok(())
         })?;
+        // Up to the moment when the header changes, the old blocks are those that are there.
+        let old = roll.blocks_at()?;
+        plan.free.retain(|unit| !old.contains(unit));
         let zone = plan.units..plan.units.saturating_add(wanted.saturating_mul(2));
         let mut avoided = Avoided { len, zone, found: &mut plan.avoided };
         roll.take(&mut avoided)?;
