@@ -41,6 +41,16 @@ pub fn repair(file: &File<'_>, checked: &Checked, order: &Order<'_>, report: Rep
     let twice = roll.twice.take();
     twice.into_iter().try_for_each(|number| roll.part(number))?;
     drive.flush(file.id())?;
+    if order.is_all() || summary.corruptions == 0 {
+        // What the oldest ones leave behind once nothing leads there, and what all of them expect to be there.
+        let now = fresh(drive.length(file.id())?);
+        let rest = Roll::new(&now, checked, Scope { version: u32::MAX, ..scope });
+        let end = if order.is_all() { rest.image_end() } else { rest.len() }.max(rest.start());
+        if end != now.len() {
+            drive.set_length(file.id(), file.place(end).at)?;
+            drive.flush(file.id())?;
+        }
+    }
     if checked.in_use && summary.corruptions <= u64::from(!order.is_all()) && summary.failures == 0 {
         drive.write(file.place(IN_USE_AT), &[0; 4])?;
         drive.flush(file.id())?;

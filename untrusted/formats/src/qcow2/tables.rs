@@ -179,7 +179,11 @@ impl Roll<'_, '_> {
             let phrase = "ERROR offset={}: Data cluster is not properly aligned; L2 entry corrupted.";
             return self.wrong(phrase, host, out).map(|()| false);
         }
-        let Some(mend) = self.mend.filter(|mend| mend.heals_entries()) else {
+        let heals = match self.mend.filter(|mend| mend.heals_entries()) {
+            Some(mend) if mend.may_change(self, table)? => Some(mend),
+            _ => None,
+        };
+        let Some(mend) = heals else {
             let phrase = "ERROR offset={}: Preallocated cluster is not properly aligned; L2 entry corrupted.";
             return self.wrong(phrase, host, out).map(|()| false);
         };
@@ -191,14 +195,20 @@ impl Roll<'_, '_> {
         Ok(true)
     }
 
-    /// A word of the active tables says of a cluster what its count contradicts: tells it, and changes it.
+    /// A word of the active tables says of a cluster what its count contradicts: tells it, and changes it. `table`: the
+    /// L2 table that has it.
     fn flag(
         &self,
+        table: Option<u64>,
         (place, word, count): (u64, u64, u64),
         about: Error,
         find: &mut dyn FnMut(Finding) -> Result<()>,
     ) -> Result<()> {
-        let Some(mend) = self.mend.filter(|mend| mend.heals_flags()) else {
+        let heals = match (self.mend.filter(|mend| mend.heals_flags()), table) {
+            (Some(mend), Some(table)) if !mend.may_change(self, table)? => None,
+            (heals, _) => heals,
+        };
+        let Some(mend) = heals else {
             return find(finding(Weight::Corruption, about));
         };
         let word = if count == 1 { word | L2_COPIED } else { word & !L2_COPIED };
@@ -301,7 +311,7 @@ impl Roll<'_, '_> {
                     let phrase = "ERROR OFLAG_COPIED L2 cluster: l1_index={} l1_entry={} refcount={}";
                     let error = self.corrupt(phrase).arg(number).arg(plain(word)).arg(count);
                     let place = layout.l1.at.saturating_add(number.saturating_mul(8));
-                    self.flag((place, word, count), error, find)?;
+                    self.flag(None, (place, word, count), error, find)?;
                 }
                 if sound.contains(&at) {
                     continue;
@@ -319,7 +329,8 @@ impl Roll<'_, '_> {
                     has_found = true;
                     let phrase = "ERROR OFLAG_COPIED data cluster: l2_entry={} refcount={}";
                     let place = at.saturating_add(index.saturating_mul(size_of::<[u8; N]>() as u64));
-                    self.flag((place, word, count), self.corrupt(phrase).arg(plain(word)).arg(count), find)
+                    let error = self.corrupt(phrase).arg(plain(word)).arg(count);
+                    self.flag(Some(at), (place, word, count), error, find)
                 })?;
                 if !has_found && sound.len() < SOUND_MAX {
                     sound.insert(at);

@@ -28,6 +28,18 @@ const SECTOR: u64 = 512;
 
 /// The disk, to be written to.
 pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
+    let (disk, len) = disk(file, checked)?;
+    Ok(grow::target(disk, len))
+}
+
+/// Brings what the log has not brought to its place there, and empties it.
+pub fn replay(file: &File<'_>, checked: &Checked, drive: &dyn Drive) -> Result<()> {
+    let (mut disk, _) = disk(file, checked)?;
+    disk.start(drive)
+}
+
+/// The disk, and where its file ends.
+fn disk(file: &File<'_>, checked: &Checked) -> Result<(Disk, u64)> {
     let replayed = checked.overlay.as_deref().map(|overlay| Replayed { io: file.io(), overlay });
     let io: &dyn Io = replayed.as_ref().map_or(file.io(), |replayed| replayed);
     let len = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
@@ -63,7 +75,7 @@ pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
         is_new: is_empty || checked.metadata.leave_allocated,
         salt: 0,
     };
-    Ok(grow::target(disk, len))
+    Ok((disk, len))
 }
 
 /// Where the blocks of a fixed disk have their space although none of them is said to be there, as qemu-img makes it.

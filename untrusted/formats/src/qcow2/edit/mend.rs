@@ -2,8 +2,10 @@
 
 use super::super::census::Roll;
 use super::super::clusters::Clusters;
+use super::super::open::Table;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, OnceCell, RefCell};
 use instar_image::census::{Finding, Miscount, Weight, finding};
 use instar_image::{Error, Order, Place, Result};
 
@@ -32,6 +34,8 @@ pub struct Mend<'m> {
     pub others: Cell<u64>,
     /// Who has the counts.
     pub clusters: RefCell<Option<Clusters>>,
+    /// Clusters with blocks of counts; asked for when an entry of a table is to be changed.
+    blocks: OnceCell<BTreeSet<u64>>,
     /// Why something could not be written.
     trouble: RefCell<Option<Error>>,
 }
@@ -46,6 +50,7 @@ impl<'m> Mend<'m> {
             miscounts: Cell::new((0, 0)),
             others: Cell::new(0),
             clusters: RefCell::new(clusters),
+            blocks: OnceCell::new(),
             trouble: RefCell::new(None),
         }
     }
@@ -63,6 +68,27 @@ impl<'m> Mend<'m> {
     /// Whether flags are made to say what is true: with less than everything to be repaired, only if nothing else is wrong.
     pub fn heals_flags(&self) -> bool {
         self.phase != Phase::Look && (self.order.is_all() || self.others.get() == 0)
+    }
+
+    /// Whether an L2 table at `at` may be written to: it is nothing else that the image is read by.
+    pub fn may_change(&self, roll: &Roll<'_, '_>, at: u64) -> Result<bool> {
+        let layout = &roll.checked.layout;
+        let len = layout.cluster_len;
+        let blocks = match self.blocks.get() {
+            Some(blocks) => blocks,
+            None => {
+                let found = roll.blocks_at()?;
+                self.blocks.get_or_init(|| found)
+            }
+        };
+        let end = at.saturating_add(len);
+        let bytes = |table: Table, entry_len: u64| {
+            table.at..table.at.saturating_add(table.count.saturating_mul(entry_len).max(1))
+        };
+        let own = [0..len, bytes(layout.l1, 8), bytes(layout.refcounts, 8), bytes(layout.snapshots, 40)];
+        let meets = own.iter().any(|range| range.start < end && at < range.end);
+        let is_block = blocks.range(at / len..end.div_ceil(len)).next().is_some();
+        Ok(!meets && !is_block)
     }
 
     /// Writes a word or two of a table, which are in one sector.
