@@ -71,7 +71,6 @@ impl Case {
         let has = |is_such: &dyn Fn(&str) -> bool| self.argv.iter().any(|word| is_such(word));
         match self.verb() {
             "snapshot" => has(&|word| EDITS.contains(&word)),
-            "check" => has(&|word| word.starts_with("-r") || word.starts_with("--repair")),
             _ => false,
         }
     }

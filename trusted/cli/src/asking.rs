@@ -14,7 +14,11 @@ use instar_broker::{Session, run as run_cell};
 use instar_sandbox::Cell;
 use instar_wire::error::{Error, Kind};
 use instar_wire::io::FileId;
+use instar_wire::op::check::Finding;
 use instar_wire::op::{FormatName, Layer, Outcome, Request, Step};
+
+/// So many findings are remembered of an image that had to be repaired before it can be changed.
+const FOUND_MAX: usize = 10_000;
 
 /// What a question is about.
 pub struct Asking<'a> {
@@ -43,6 +47,8 @@ pub struct Heard {
     pub images: Vec<Vec<Layer>>,
     /// All of them are open.
     pub is_complete: bool,
+    /// What was wrong with the first one, and has been repaired on the way; if there is much of that, its beginning.
+    pub found: Vec<Finding>,
 }
 
 impl Heard {
@@ -51,6 +57,10 @@ impl Heard {
         match step {
             Step::Image => self.images.push(Vec::new()),
             Step::Layer(layer) => self.images.last_mut().into_iter().for_each(|layers| layers.push(layer.clone())),
+            Step::Found(findings) => {
+                let room = FOUND_MAX.saturating_sub(self.found.len());
+                self.found.extend(findings.into_iter().take(room));
+            }
         }
     }
 
@@ -134,7 +144,24 @@ impl Asking<'_> {
     pub fn notes(&self, heard: &Heard, wall: &[u8]) -> Vec<u8> {
         let described = self.images.iter().flat_map(|image| image.notes.iter().copied());
         let layers = heard.images.iter().flatten().flat_map(|layer| &layer.warnings);
-        described.chain(wall.iter().copied()).chain(warnings(self.session, self.settings, layers)).collect()
+        let warnings = warnings(self.session, self.settings, layers);
+        let found = heard.found.iter().flat_map(|finding| self.found(heard, finding, b""));
+        described.chain(wall.iter().copied()).chain(warnings).chain(found).collect()
+    }
+
+    /// The line that tells what is wrong with an image; natively it names the image.
+    pub fn found(&self, heard: &Heard, finding: &Finding, name: &[u8]) -> Vec<u8> {
+        let error = &finding.what;
+        let words = match error.kind {
+            Kind::Io => self.input_output(heard, error),
+            _ => self.words(error),
+        };
+        let name = if name.is_empty() { self.images.first().map_or(name, |image| &image.typed) } else { name };
+        match self.settings.face {
+            Face::Qemu if sentence::apart(error).is_some() => Told::failure(self.settings, &words).stderr,
+            Face::Qemu => [&words[..], b"\n"].concat(),
+            Face::Native => Told::failure(self.settings, &[name, b": ", &words[..]].concat()).stderr,
+        }
     }
 
     /// Refuses options that nobody knows, of every image and of those below it.

@@ -5,14 +5,14 @@ use crate::args::Parsed;
 use crate::asking::{Asking, End, Heard};
 use crate::opening;
 use crate::render::check as page;
-use crate::render::{json, sentence};
+use crate::render::json;
 use crate::settings::{Face, Settings};
 use crate::setup;
 use instar_wire::code::{Malformed, decode};
 use instar_wire::error::{Error, Kind};
 use instar_wire::fact::Fact;
 use instar_wire::op;
-use instar_wire::op::check::{Event, Finding, Request, Summary};
+use instar_wire::op::check::{Event, Finding, Fixed, Repair, Request, Summary};
 use std::io::{self, Write};
 
 /// There are errors.
@@ -24,26 +24,56 @@ const UNCHECKED: u8 = 63;
 
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
-    if parsed.has("repair") {
-        return Err(Told::failure(settings, b"errors can be found, but not repaired"));
-    }
+    let repair = match parsed.bytes("repair") {
+        Some(b"leaks") => Repair::Leaks,
+        Some(_) => Repair::All,
+        None => Repair::None,
+    };
+    let changes = repair != Repair::None;
     let mut session = setup::session(settings, !parsed.has("force-share"));
     if setup::cache_is_direct(parsed, "cache", settings)? {
         session.read_directly();
     }
     session.read_content();
-    let images = [opening::open(parsed, 0, &mut session, settings)?];
+    let images = [if changes {
+        refuse_sharing(parsed, settings)?;
+        opening::open_to_change(parsed, 0, &mut session, settings)?
+    } else {
+        opening::open(parsed, 0, &mut session, settings)?
+    }];
     let asking = Asking { session: &session, images: &images, parsed, settings };
-    let request = Request { top: images[0].content(), rules: setup::rules(settings), chain: parsed.has("chain") };
+    let (top, rules) = (images[0].content(), setup::rules(settings));
+    let request = Request { top, rules, chain: parsed.has("chain"), repair };
     let (cell, wall) = setup::moving_cell(parsed, settings, Some(1))?;
-    let mut ear = Ear { asking: &asking, wall, heard: Heard::default(), refused: None, results: Vec::new() };
+    let mut ear = Ear {
+        asking: &asking,
+        changes,
+        wall,
+        heard: Heard::default(),
+        refused: None,
+        results: Vec::new(),
+        fixed: None,
+    };
     let ended = asking.run(cell, &op::Request::Check(request), u64::MAX, &mut |event| ear.take(event));
     ear.end(ended)
+}
+
+/// Who writes must know that nobody else does.
+fn refuse_sharing(parsed: &Parsed, settings: &Settings) -> Result<(), Told> {
+    if !parsed.has("force-share") {
+        return Ok(());
+    }
+    let name = parsed.named(0, "format").name;
+    let name = crate::stderr_text(settings).show(name).into_owned();
+    let words = b"': force-share=on can only be used with read-only images";
+    Err(Told::failure(settings, &[b"Could not open '", &name[..], words].concat()))
 }
 
 /// What has been heard.
 struct Ear<'a> {
     asking: &'a Asking<'a>,
+    /// Errors are to be repaired.
+    changes: bool,
     /// What is to be said of the wall.
     wall: Vec<u8>,
     heard: Heard,
@@ -51,6 +81,8 @@ struct Ear<'a> {
     refused: Option<Told>,
     /// What was found in each layer, if that could be checked.
     results: Vec<Option<Summary>>,
+    /// What has been repaired of the first one.
+    fixed: Option<Fixed>,
 }
 
 impl Ear<'_> {
@@ -60,9 +92,14 @@ impl Ear<'_> {
             Event::Ready => {
                 self.heard.is_complete = true;
                 let known = self.asking.check_known(&self.heard);
-                self.refused = self.asking.refuse_structured(&self.heard).and(known).err();
+                let refused = if self.changes { self.asking.refuse_change(&self.heard) } else { Ok(()) };
+                self.refused = self.asking.refuse_structured(&self.heard).and(known).and(refused).err();
                 say(&self.asking.notes(&self.heard, &self.wall));
+                if self.changes {
+                    say(&self.asking.guessed(&self.heard));
+                }
             }
+            Event::Repaired(fixed) => self.fixed = Some(fixed),
             Event::Findings(findings) => findings.iter().for_each(|finding| self.tell(finding)),
             Event::Summary(summary) => self.results.push(Some(summary)),
             Event::Unchecked => self.results.push(None),
@@ -73,19 +110,7 @@ impl Ear<'_> {
 
     /// A finding is told at once: there may be more of them than there is room for.
     fn tell(&self, finding: &Finding) {
-        let error = &finding.what;
-        let words = match error.kind {
-            Kind::Io => self.asking.input_output(&self.heard, error),
-            _ => self.asking.words(error),
-        };
-        match self.asking.settings.face {
-            Face::Qemu if sentence::apart(error).is_some() => say(&Told::failure(self.asking.settings, &words).stderr),
-            Face::Qemu => say(&[&words[..], b"\n"].concat()),
-            Face::Native => {
-                let name = self.name(self.results.len());
-                say(&Told::failure(self.asking.settings, &[&name[..], b": ", &words[..]].concat()).stderr);
-            }
-        }
+        say(&self.asking.found(&self.heard, finding, &self.name(self.results.len())));
     }
 
     /// What the layer at that depth is called.
@@ -107,6 +132,9 @@ impl Ear<'_> {
             Err(End::Fell(told)) => return Err(told.after(&self.unsaid())),
             Err(End::Failed(error)) if self.heard.is_complete => return Err(self.failed(&error)),
             Err(End::Failed(error)) => return Err(self.asking.refused(&self.heard, &error).after(&self.unsaid())),
+        }
+        if let (Some(fixed), Some(Some(first))) = (self.fixed, self.results.first_mut()) {
+            first.fixed = fixed;
         }
         if self.results.iter().all(Option::is_none) {
             let told = Told::failure(settings, b"This image format does not support checks");
@@ -171,7 +199,7 @@ impl Ear<'_> {
             let facts = page::facts(result.as_ref(), &name, &layer.format.0, &manner);
             match (result, is_json) {
                 (_, true) => (facts, Vec::new()),
-                (Some(summary), false) => (facts, page::human(summary)),
+                (Some(summary), false) => (facts, [page::repaired(&summary.fixed), page::human(summary)].concat()),
                 (None, false) => (facts, b"This image format does not support checks\n".to_vec()),
             }
         });

@@ -1,9 +1,9 @@
 //! What every image format offers.
 
 use crate::bitmap::Bitmap;
-use crate::census::{Census, Scope};
+use crate::census::{Census, Finding, Scope};
 use crate::edit::Edit;
-use crate::file::File;
+use crate::file::{Drive, File};
 use crate::layer::Layer;
 use crate::measure::Content;
 use crate::probe::Claim;
@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use instar_wire::code::Secret;
 use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::Granted;
+pub use instar_wire::op::check::{Fixed, Repair, Summary};
 use instar_wire::op::measure::Measured;
 use instar_wire::op::{Recipe, info};
 
@@ -52,6 +53,8 @@ pub enum Purpose {
     WriteOver,
     /// To be checked: what is wrong with it need not keep it from being opened.
     Check,
+    /// The same, and to be repaired.
+    Repair,
 }
 
 impl Options {
@@ -62,12 +65,12 @@ impl Options {
 
     /// It may be opened with errors that would keep it from being read.
     pub fn for_check(&self) -> bool {
-        self.purpose == Purpose::Check
+        matches!(self.purpose, Purpose::Check | Purpose::Repair)
     }
 
     /// It will be written to.
     pub fn for_writing(&self) -> bool {
-        matches!(self.purpose, Purpose::Write | Purpose::WriteOver)
+        matches!(self.purpose, Purpose::Write | Purpose::WriteOver | Purpose::Repair)
     }
 
     /// Whether the ways of a qemu-img before this version are wanted.
@@ -78,7 +81,9 @@ impl Options {
     /// Refuses at once who has no key to what is encrypted and will be read; qemu-img's name for the key is `name`.
     pub fn demand_key(&self, file: &File<'_>, name: &'static str) -> Result<()> {
         match (self.purpose, &self.key) {
-            (Purpose::Read | Purpose::Write | Purpose::WriteOver | Purpose::Check, None) => Err(no_key(file, name)),
+            (Purpose::Read | Purpose::Write | Purpose::WriteOver | Purpose::Check | Purpose::Repair, None) => {
+                Err(no_key(file, name))
+            }
             _ => Ok(()),
         }
     }
@@ -166,6 +171,16 @@ pub trait Image {
     fn censuses(&self, scope: Scope) -> Vec<Box<dyn Census + '_>> {
         self.census(scope).into_iter().collect()
     }
+    /// Whether whoever wrote to it last did not come to an end, so that it has to be repaired before it is written to.
+    fn must_be_repaired(&self) -> bool {
+        false
+    }
+    /// Repairs what can be repaired: everything is durable when this answers. What it answers is what it found, as far as
+    /// that has not been repaired; the image has to be opened anew to be looked at again.
+    fn repair(&self, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
+        let _ = (order, report);
+        Err(Kind::Unsupported.what("errors of images of this format can be found, and not be repaired"))
+    }
     /// Whether the image was made on the layer below, which says this of itself; what is wrong if not.
     fn stands_on(&self, below: &info::Image) -> Result<()> {
         let _ = below;
@@ -176,6 +191,27 @@ pub trait Image {
         Ok(None)
     }
 }
+
+/// What is to be repaired.
+#[derive(Clone, Copy)]
+pub struct Order<'o> {
+    /// The files.
+    pub drive: &'o dyn Drive,
+    /// Space that is lost is all, or everything is.
+    pub extent: Repair,
+    /// What is looked for.
+    pub scope: Scope,
+}
+
+impl Order<'_> {
+    /// Not only space that is lost.
+    pub fn is_all(&self) -> bool {
+        self.extent == Repair::All
+    }
+}
+
+/// Takes what is found when it is found.
+pub type Report<'r> = &'r mut dyn FnMut(Finding) -> Result<()>;
 
 /// A description that says nothing yet but what every image has.
 pub fn plain(file: &File<'_>, format: &str, virtual_size: u64) -> info::Image {

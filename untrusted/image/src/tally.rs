@@ -33,21 +33,47 @@ pub fn check_in_windows(
     report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<Summary> {
     let mut totals = Totals { report, summary: Summary::NONE };
-    match whole(census, window, &mut totals) {
+    match whole(census, window, true, &mut totals) {
         // What cannot be read is one more thing that is wrong; only qemu-img has no answer then.
         Err(error) if error.kind == Kind::Io && !scope.as_qemu => totals.find(finding(Weight::Failure, error))?,
-        ended => ended?,
+        ended => _ = ended?,
     }
     Ok(totals.summary)
 }
 
-fn whole(census: &dyn Census, window: u64, totals: &mut Totals<'_>) -> Result<()> {
+/// Takes the census, and tells what it finds but for what [`Census::review`] would: of images that are being repaired,
+/// that has to wait. Whether there is something to be reviewed.
+pub fn survey(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>) -> Result<(Summary, bool)> {
+    let mut totals = Totals { report, summary: Summary::NONE };
+    let is_doubtful = whole(census, WINDOW, false, &mut totals)?;
+    Ok((totals.summary, is_doubtful))
+}
+
+/// Counts the uses of all units: `each` gets them part after part of the file, and how many units there are up to the
+/// last one in use.
+pub fn counts(census: &dyn Census, each: &mut dyn FnMut(&Counts, u64) -> Result<()>) -> Result<()> {
+    let (space, mut units, mut start) = (census.space(), 0, 0u64);
+    let mut totals = Totals { report: &mut |_| Ok(()), summary: Summary::NONE };
+    loop {
+        let end = start.saturating_add(WINDOW);
+        let mut tally = Tally::new(census, start..end, &mut totals);
+        census.take(&mut tally)?;
+        units = tally.units.max(units);
+        each(&tally.counts, units)?;
+        if end >= units.max(space.units(0, space.len).end) {
+            return Ok(());
+        }
+        start = end;
+    }
+}
+
+fn whole(census: &dyn Census, window: u64, reviews: bool, totals: &mut Totals<'_>) -> Result<bool> {
     let space = census.space();
     let mut units = space.units(0, space.len).end;
     if units > UNITS_MAX && !space.is_free() {
         return Err(Kind::TooBig.what("File too large").file(space.file));
     }
-    let mut last = None;
+    let (mut last, mut is_doubtful) = (None, false);
     let mut start = 0u64;
     loop {
         let mut tally = Tally::new(census, start..start.saturating_add(window), totals);
@@ -56,7 +82,8 @@ fn whole(census: &dyn Census, window: u64, totals: &mut Totals<'_>) -> Result<()
         units = units.max(tally.units);
         if let Some(mut ledger) = census.ledger() {
             last = tally.compare(&mut *ledger, units)?.or(last);
-            if tally.is_doubtful {
+            is_doubtful |= tally.is_doubtful;
+            if tally.is_doubtful && reviews {
                 tally.review(&mut *ledger, units)?;
             }
         } else {
@@ -68,7 +95,7 @@ fn whole(census: &dyn Census, window: u64, totals: &mut Totals<'_>) -> Result<()
         start = end;
     }
     totals.summary.end = census.end(last);
-    Ok(())
+    Ok(is_doubtful)
 }
 
 /// Where findings are counted, and go on from.
@@ -79,11 +106,13 @@ struct Totals<'r> {
 
 impl Totals<'_> {
     fn find(&mut self, finding: Finding) -> Result<()> {
-        let Summary { corruptions, leaks, failures, .. } = &mut self.summary;
+        let Summary { corruptions, leaks, failures, fixed, .. } = &mut self.summary;
         let total = match finding.weight {
             Weight::Corruption => corruptions,
             Weight::Leak => leaks,
             Weight::Failure => failures,
+            Weight::Mended => &mut fixed.corruptions,
+            Weight::Freed => &mut fixed.leaks,
             Weight::Note => &mut 0,
         };
         *total = total.saturating_add(finding.count);
@@ -141,10 +170,18 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
     }
 
     fn irregular(&mut self, irregular: &Irregular) -> Result<()> {
+        self.tell(irregular).map(drop)
+    }
+
+    /// Whether it has been repaired while it was told.
+    fn tell(&mut self, irregular: &Irregular) -> Result<bool> {
         if let (Irregular::Miscount(_), summary) = (irregular, &mut self.totals.summary) {
             summary.miscounts = summary.miscounts.saturating_add(1);
         }
-        self.census.words(irregular).map_or(Ok(()), |finding| self.totals.find(finding))
+        let Some(finding) = self.census.words(irregular) else { return Ok(false) };
+        let is_mended = matches!(finding.weight, Weight::Mended | Weight::Freed);
+        self.totals.find(finding)?;
+        Ok(is_mended)
     }
 
     /// Counts one unit more; whether somebody else uses it although it should be used alone.
@@ -241,7 +278,11 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
         }
         self.is_doubtful |= self.counts.cell(unit).has(denied(stored));
         if stored != counted {
-            self.irregular(&Irregular::Miscount(Miscount { unit, stored, counted }))?;
+            if self.tell(&Irregular::Miscount(Miscount { unit, stored, counted }))? {
+                // What is said of who else uses it may have been true of the former count.
+                self.is_doubtful = true;
+                return Ok((counted > 0).then_some(unit));
+            }
             self.counts.set(unit, stored, 0);
         }
         Ok(Some(unit))

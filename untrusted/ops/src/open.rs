@@ -3,10 +3,13 @@
 use crate::cx::Cx;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use instar_image::layer::Estranged;
 use instar_image::{
-    Bytes, Chain, Error, File, Format, Granted, Image, Kind, Layer, Options, Purpose, Result, Role, info,
+    Bytes, Chain, Error, File, Format, Granted, Image, Kind, Layer, Options, Order, Purpose, Repair, Report, Result,
+    Role, Scope, Summary, info,
 };
+use instar_wire::op::check::Finding;
 use instar_wire::op::convert::Pick;
 use instar_wire::op::{self, Below, Part, Rules, Source};
 
@@ -17,6 +20,8 @@ pub struct Descent<'a, 'r> {
     layer: Granted,
     part: Option<Part>,
     options: Options,
+    /// The files are read as they are now, whatever was read of them before.
+    is_anew: bool,
     /// What the user says of the layer below.
     below: Below,
 }
@@ -47,8 +52,15 @@ impl<'a, 'r> Descent<'a, 'r> {
             raw_offset: None,
             raw_size: None,
         };
-        let mut descent =
-            Descent { cx, rules, layer: source.file.clone(), part: None, options, below: Below::AsStored };
+        let mut descent = Descent {
+            cx,
+            rules,
+            layer: source.file.clone(),
+            part: None,
+            options,
+            is_anew: false,
+            below: Below::AsStored,
+        };
         descent.turn_to(source);
         descent
     }
@@ -63,8 +75,10 @@ impl<'a, 'r> Descent<'a, 'r> {
 
     /// Opens the layer it has come to. `extra`: also tells what qemu-img hides.
     pub fn open(&mut self, extra: bool) -> Result<Opened<'a>> {
-        let file = self.cx.file(&self.layer, self.part.take())?;
-        let format = self.cx.format_of(&self.layer, &file, self.rules)?;
+        let now = Cx { io: self.cx.drive, ..*self.cx };
+        let cx = if self.is_anew { &now } else { self.cx };
+        let file = cx.file(&self.layer, self.part.take())?;
+        let format = cx.format_of(&self.layer, &file, self.rules)?;
         let image = format.open(file, &self.options)?;
         let told = image.describe(extra)?;
         Ok(Opened { granted: self.layer.clone(), file, format, image, told })
@@ -76,7 +90,11 @@ impl<'a, 'r> Descent<'a, 'r> {
         // What the user said of the top is said of nothing below.
         let said = core::mem::replace(&mut self.below, Below::AsStored);
         let Options { purpose, as_qemu, version, .. } = self.options;
-        let purpose = if self.options.for_writing() { Purpose::Read } else { purpose };
+        let purpose = match purpose {
+            Purpose::Write | Purpose::WriteOver => Purpose::Read,
+            Purpose::Repair => Purpose::Check,
+            other => other,
+        };
         self.options = Options { purpose, as_qemu, version, ..Options::default() };
         match said {
             Below::None => return Ok(false),
@@ -151,7 +169,81 @@ pub fn stack_for<'a>(
     purpose: Purpose,
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<Vec<Opened<'a>>> {
-    opened(Descent::new(cx, source, rules, purpose), tell)
+    let mut stack = opened(Descent::new(cx, source, rules, purpose), tell)?;
+    if purpose == Purpose::Write {
+        sound(cx, source, rules, &mut stack, tell)?;
+    }
+    Ok(stack)
+}
+
+/// Opens the first layer of a stack again after it was changed.
+pub fn again<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    purpose: Purpose,
+    before: &Opened<'a>,
+) -> Result<Opened<'a>> {
+    let mut source = source.clone();
+    source.file.len = cx.drive.length(source.file.id)?;
+    // Files that belong to it are open.
+    let beside = before.told.children.iter().find(|child| child.name.0 == b"data-file");
+    if let (None, Some(child)) = (&source.beside, beside) {
+        let len = cx.drive.length(child.file)?;
+        let granted = Granted {
+            id: child.file,
+            len,
+            allocated: len,
+            writable: before.granted.writable,
+            pinned: None,
+            suggested: None,
+        };
+        source.beside = Some(granted);
+    }
+    let mut descent = Descent { is_anew: true, ..Descent::new(cx, &source, rules, purpose) };
+    descent.open(false)
+}
+
+/// Repairs what whoever wrote to an image last has left undone, so that it can be written to.
+fn sound<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    stack: &mut [Opened<'a>],
+    tell: &dyn Fn(op::Step) -> Result<()>,
+) -> Result<()> {
+    let Some(top) = stack.first_mut().filter(|top| top.image.must_be_repaired()) else { return Ok(()) };
+    let scope = Scope { as_qemu: rules.as_qemu, version: rules.version };
+    let order = Order { drive: cx.drive, extent: Repair::All, scope };
+    let search = &mut |report: Report<'_>| top.image.repair(&order, report);
+    let summary = in_batches(&|findings| tell(op::Step::Found(findings)), search)?;
+    if summary.failures > 0 {
+        return Err(Kind::Corrupt.what("Could not repair dirty image: Input/output error").file(top.granted.id));
+    }
+    *top = again(cx, source, rules, Purpose::Write, top)?;
+    Ok(())
+}
+
+/// Findings that are told at once.
+const BATCH: usize = 256;
+
+/// Tells what is found, some at once.
+pub fn in_batches(
+    tell: &dyn Fn(Vec<Finding>) -> Result<()>,
+    search: &mut dyn FnMut(Report<'_>) -> Result<Summary>,
+) -> Result<Summary> {
+    let batch: RefCell<Vec<Finding>> = RefCell::default();
+    let ended = search(&mut |finding| {
+        batch.borrow_mut().push(finding);
+        let is_full = batch.borrow().len() >= BATCH;
+        if is_full { tell(batch.take()) } else { Ok(()) }
+    });
+    // What was found before it could not go on is told as well.
+    let rest = batch.take();
+    if !rest.is_empty() {
+        tell(rest)?;
+    }
+    ended
 }
 
 fn opened<'a>(mut descent: Descent<'a, '_>, tell: &dyn Fn(op::Step) -> Result<()>) -> Result<Vec<Opened<'a>>> {

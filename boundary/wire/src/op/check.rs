@@ -14,6 +14,21 @@ message! {
         pub rules: Rules,
         /// Look into the images below it as well.
         pub chain: bool,
+        /// What is to be repaired of the image; never of those below it.
+        pub repair: Repair,
+    }
+}
+
+message! {
+    /// What is to be repaired.
+    #[derive(Copy)]
+    pub enum Repair {
+        /// Nothing.
+        None = 0,
+        /// Space that is lost.
+        Leaks = 1,
+        /// Everything that can be.
+        All = 2,
     }
 }
 
@@ -30,6 +45,8 @@ message! {
         Summary(Summary) = 3,
         /// There is nothing in a layer of this format that could be checked.
         Unchecked = 4,
+        /// So much of this layer has been repaired; it is looked into once more.
+        Repaired(Fixed) = 5,
     }
 }
 
@@ -44,6 +61,10 @@ message! {
         Failure = 2,
         /// Nothing; it is said all the same.
         Note = 3,
+        /// Data were or would have been damaged, and that has been repaired.
+        Mended = 4,
+        /// Space was lost, and is free again.
+        Freed = 5,
     }
 }
 
@@ -74,6 +95,30 @@ message! {
         pub end: u64,
         /// Clusters of the disk, as far as they are told.
         pub clusters: Clusters,
+        /// What has been repaired, and is not among the above.
+        pub fixed: Fixed,
+    }
+}
+
+message! {
+    /// What has been repaired.
+    #[derive(Copy, Default)]
+    pub struct Fixed {
+        /// Findings of that weight.
+        pub corruptions: u64,
+        /// Findings of that weight.
+        pub leaks: u64,
+    }
+}
+
+impl Fixed {
+    /// Nothing has been.
+    pub const NONE: Fixed = Fixed { corruptions: 0, leaks: 0 };
+
+    /// Whether anything has been.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.corruptions != 0 || self.leaks != 0
     }
 }
 
@@ -98,8 +143,15 @@ impl Clusters {
 
 impl Summary {
     /// Nothing was found.
-    pub const NONE: Summary =
-        Summary { corruptions: 0, leaks: 0, failures: 0, miscounts: 0, end: 0, clusters: Clusters::NONE };
+    pub const NONE: Summary = Summary {
+        corruptions: 0,
+        leaks: 0,
+        failures: 0,
+        miscounts: 0,
+        end: 0,
+        clusters: Clusters::NONE,
+        fixed: Fixed::NONE,
+    };
 
     /// What was found in this file of an image and in another.
     #[must_use]
@@ -118,6 +170,10 @@ impl Summary {
             miscounts: self.miscounts.saturating_add(other.miscounts),
             end: self.end.max(other.end),
             clusters,
+            fixed: Fixed {
+                corruptions: self.fixed.corruptions.saturating_add(other.fixed.corruptions),
+                leaks: self.fixed.leaks.saturating_add(other.fixed.leaks),
+            },
         }
     }
 }

@@ -172,6 +172,8 @@ message! {
         Image = 0,
         /// A layer of it has been opened; the one below it is looked for next.
         Layer(Layer) = 1,
+        /// Errors of the first one that had to be repaired before it can be changed.
+        Found(Vec<check::Finding>) = 2,
     }
 }
 

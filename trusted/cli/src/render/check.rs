@@ -2,7 +2,7 @@
 
 use super::json::arranged;
 use instar_wire::fact::Fact;
-use instar_wire::op::check::{Clusters, Summary};
+use instar_wire::op::check::{Clusters, Fixed, Summary};
 
 /// How it is shown.
 pub struct Manner {
@@ -48,13 +48,28 @@ pub fn human(summary: &Summary) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// What has been repaired, as qemu-img tells it to people before it looks once more.
+pub fn repaired(fixed: &Fixed) -> Vec<u8> {
+    if !fixed.is_any() {
+        return Vec::new();
+    }
+    let Fixed { leaks, corruptions } = fixed;
+    format!(
+        "The following inconsistencies were found and repaired:\n\n    {leaks} leaked clusters\n    \
+         {corruptions} corruptions\n\nDouble checking the fixed image now...\n"
+    )
+    .into_bytes()
+}
+
 /// As facts; of an image that could not be checked, only what it is.
 pub fn facts(summary: Option<&Summary>, name: &[u8], format: &[u8], manner: &Manner) -> Fact {
     let mut facts = Fact::fields([("filename", name.into()), ("format", format.into())]);
-    if let Some(Summary { corruptions, leaks, failures, miscounts, end, clusters }) = summary {
+    if let Some(Summary { corruptions, leaks, failures, miscounts, end, clusters, fixed }) = summary {
         facts.add("check-errors", *failures);
         let always = [("corruptions", corruptions), ("leaks", leaks)];
         let counts = [
+            ("corruptions-fixed", &fixed.corruptions),
+            ("leaks-fixed", &fixed.leaks),
             ("image-end-offset", end),
             ("total-clusters", &clusters.total),
             ("allocated-clusters", &clusters.allocated),

@@ -1,13 +1,16 @@
 //! The census of a Parallels disk: which clusters of the file its table gives to the disk.
 
-use super::disk::Header;
+use super::disk::{DATA_OFF_AT, Header, IN_USE_AT};
 use super::open::Checked;
+use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::mem::size_of;
 use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
 };
+use instar_image::file::Zeroes;
 use instar_image::sector::{SECTOR, round_up};
-use instar_image::{Error, File, Kind, Result, Table};
+use instar_image::{Error, File, Kind, Order, Report, Result, Summary, Table, tally};
 
 /// The version, times a hundred, from which on qemu-img looks at more than the ends of clusters.
 const THOROUGH: u32 = 802;
@@ -16,12 +19,59 @@ const BOUNDED: u32 = 1101;
 /// Clusters that are looked at for duplicates.
 const SLOTS_MAX: u64 = 1 << 30;
 
+/// Where an entry of the table stands.
+fn entry_at(number: u64) -> u64 {
+    number.saturating_mul(4).saturating_add(size_of::<Header>() as u64)
+}
+
+/// The lower four bytes of a number.
+fn low(number: u64) -> [u8; 4] {
+    u32::try_from(number).unwrap_or(0).to_le_bytes()
+}
+
+/// Repairs a disk in the way of qemu-img: everything that is changed is right by itself.
+pub fn repair(file: &File<'_>, checked: &Checked, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
+    let drive = order.drive;
+    let scope = Scope { as_qemu: true, ..order.scope };
+    let start = file.place(0).at;
+    let fresh = |len: u64| File::slice(drive, file.id(), start, len.saturating_sub(start));
+    let now = fresh(drive.length(file.id())?);
+    let roll = Roll::mending(&now, checked, scope, Some(*order));
+    let mut summary = tally::check(&roll, scope, report)?;
+    let twice = roll.twice.take();
+    twice.into_iter().try_for_each(|number| roll.part(number))?;
+    drive.flush(file.id())?;
+    if order.is_all() || summary.corruptions == 0 {
+        // What the oldest ones leave behind once nothing leads there, and what all of them expect to be there.
+        let now = fresh(drive.length(file.id())?);
+        let rest = Roll::new(&now, checked, Scope { version: u32::MAX, ..scope });
+        let end = if order.is_all() { rest.image_end() } else { rest.len() }.max(rest.start());
+        if end != now.len() {
+            drive.set_length(file.id(), file.place(end).at)?;
+            drive.flush(file.id())?;
+        }
+    }
+    if checked.in_use && summary.corruptions <= u64::from(!order.is_all()) && summary.failures == 0 {
+        drive.write(file.place(IN_USE_AT), &[0; 4])?;
+        drive.flush(file.id())?;
+    }
+    if !order.scope.as_qemu && !summary.fixed.is_any() {
+        let now = fresh(drive.length(file.id())?);
+        summary = tally::check(&Roll::new(&now, checked, order.scope), order.scope, report)?;
+    }
+    Ok(summary)
+}
+
 /// An image's census.
 pub struct Roll<'r, 'a> {
     file: &'r File<'a>,
     checked: &'r Checked,
     scope: Scope,
     survey: Survey,
+    /// What is repaired meanwhile.
+    mend: Option<Order<'r>>,
+    /// Entries whose clusters are those of others.
+    twice: RefCell<Vec<u64>>,
 }
 
 /// What has to be known of the table as a whole before anything is said of its parts.
@@ -56,10 +106,17 @@ impl Census for Roll<'_, '_> {
         }
         out.add(Clusters { total: self.checked.table_count.into(), ..Clusters::NONE });
         if self.checked.in_use {
-            out.find(self.wrong("ERROR image was not closed correctly"))?;
+            let words = ["ERROR image was not closed correctly", "Repairing image was not closed correctly"];
+            out.find(self.wrong(words))?;
         }
         if self.scope.sees(THOROUGH) && !self.checked.data_at(self.file.len()).1 {
-            out.find(self.wrong("ERROR data_off field has incorrect value"))?;
+            self.put(DATA_OFF_AT, self.start() / SECTOR)?;
+            out.find(
+                self.wrong([
+                    "ERROR data_off field has incorrect value",
+                    "Repairing data_off field has incorrect value",
+                ]),
+            )?;
         }
         if self.scope.as_qemu {
             self.outside(out)?;
@@ -76,8 +133,12 @@ impl Census for Roll<'_, '_> {
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
         match irregular {
             Irregular::Shared(Claim { owner: Owner::Block(number), .. }, _) if self.scope.as_qemu => {
-                let error = self.corrupt("ERROR duplicate offset in BAT entry {}").arg(*number);
-                Some(finding(Weight::Corruption, error))
+                if self.mends() {
+                    self.twice.borrow_mut().push(*number);
+                }
+                let words = ["ERROR duplicate offset in BAT entry {}", "Repairing duplicate offset in BAT entry {}"];
+                let Finding { weight, what, .. } = self.wrong(words);
+                Some(finding(weight, what.arg(*number)))
             }
             _ if self.scope.as_qemu => None,
             Irregular::Unused(unused) => Some(self.space().lost(unused, self.cluster())),
@@ -93,7 +154,11 @@ impl Census for Roll<'_, '_> {
 impl<'r, 'a> Roll<'r, 'a> {
     /// Looks the table over.
     pub fn new(file: &'r File<'a>, checked: &'r Checked, scope: Scope) -> Self {
-        let mut roll = Roll { file, checked, scope, survey: Survey::default() };
+        Roll::mending(file, checked, scope, None)
+    }
+
+    fn mending(file: &'r File<'a>, checked: &'r Checked, scope: Scope, mend: Option<Order<'r>>) -> Self {
+        let mut roll = Roll { file, checked, scope, survey: Survey::default(), mend, twice: RefCell::default() };
         roll.survey = roll.survey();
         roll
     }
@@ -140,8 +205,25 @@ impl Roll<'_, '_> {
         Kind::Corrupt.what(phrase).file(self.file.id())
     }
 
-    fn wrong(&self, phrase: &'static str) -> Finding {
-        finding(Weight::Corruption, self.corrupt(phrase))
+    /// Everything is repaired.
+    fn mends(&self) -> bool {
+        self.mend.is_some_and(|order| order.is_all())
+    }
+
+    /// Something is wrong, or has been: what is said of it in either case.
+    fn wrong(&self, [wrong, mended]: [&'static str; 2]) -> Finding {
+        match self.mends() {
+            true => finding(Weight::Mended, self.corrupt(mended)),
+            false => finding(Weight::Corruption, self.corrupt(wrong)),
+        }
+    }
+
+    /// Writes a number of four bytes, if everything is repaired.
+    fn put(&self, at: u64, number: u64) -> Result<()> {
+        match self.mend.filter(Order::is_all) {
+            Some(order) => order.drive.write(self.file.place(at), &low(number)),
+            None => Ok(()),
+        }
     }
 
     /// How many entries the table has, and how many of them are worth a look: what the file does not have reads as
@@ -204,7 +286,10 @@ impl Roll<'_, '_> {
 
     fn outside(&self, out: &mut dyn Witness) -> Result<()> {
         let mut find = |number: u64| {
-            out.find(finding(Weight::Corruption, self.corrupt("ERROR cluster {} is outside image").arg(number)))
+            self.put(entry_at(number), 0)?;
+            let Finding { weight, what, .. } =
+                self.wrong(["ERROR cluster {} is outside image", "Repairing cluster {} is outside image"]);
+            out.find(finding(weight, what.arg(number)))
         };
         self.entries(&mut |number, at| if self.is_outside(at) { find(number) } else { Ok(()) })?;
         let (all, seen) = self.count();
@@ -218,8 +303,14 @@ impl Roll<'_, '_> {
         if more == 0 {
             return Ok(());
         }
-        let error = self.corrupt("ERROR space leaked at the end of the image {}").arg(more);
-        out.find(Finding { count: more.div_ceil(self.cluster().max(1)), ..finding(Weight::Leak, error) })
+        let count = more.div_ceil(self.cluster().max(1));
+        let Some(order) = self.mend else {
+            let error = self.corrupt("ERROR space leaked at the end of the image {}").arg(more);
+            return out.find(Finding { count, ..finding(Weight::Leak, error) });
+        };
+        order.drive.set_length(self.file.id(), self.file.place(self.image_end()).at)?;
+        let error = self.corrupt("Repairing space leaked at the end of the image {}").arg(more);
+        out.find(Finding { count, ..finding(Weight::Freed, error) })
     }
 
     /// Two entries that lead to one cluster. If it is the last entry that does so, qemu-img takes that for a failure.
@@ -240,6 +331,7 @@ impl Roll<'_, '_> {
             is_last = is_near && !out.claim(Claim::alone(Owner::Block(number), place, self.cluster()))?;
             Ok(())
         })?;
+        let is_last = is_last && !self.mends();
         if is_last { Err(Kind::Refused.what("Device or resource busy").file(self.file.id())) } else { Ok(()) }
     }
 
@@ -253,6 +345,24 @@ impl Roll<'_, '_> {
     fn slot(&self, at: u64) -> i64 {
         let from = at.cast_signed().saturating_sub(self.start().cast_signed());
         from.checked_div(self.cluster().cast_signed()).unwrap_or(0)
+    }
+
+    /// Gives an entry a cluster of its own with the bytes of the one that it shares.
+    fn part(&self, number: u64) -> Result<()> {
+        let Some(Order { drive, .. }) = self.mend else { return Ok(()) };
+        let (cluster, unit) = (self.cluster(), u64::from(self.checked.entry_unit).saturating_mul(SECTOR));
+        let mut word = [0; 4];
+        self.file.read(entry_at(number), &mut word)?;
+        let from = u64::from(u32::from_le_bytes(word)).saturating_mul(unit);
+        let end = drive.length(self.file.id())?.saturating_sub(self.file.place(0).at);
+        let clusters = end.saturating_sub(self.start()).div_ceil(cluster);
+        let to = clusters.saturating_mul(cluster).saturating_add(self.start());
+        let entry = to.checked_div(unit).filter(|entry| entry.saturating_mul(unit) == to);
+        let entry = entry.and_then(|entry| u32::try_from(entry).ok());
+        let entry = entry.ok_or_else(|| Kind::TooBig.what("File too large").file(self.file.id()))?;
+        drive.copy(self.file.place(from), self.file.place(to), cluster, Zeroes::Written)?;
+        drive.flush(self.file.id())?;
+        drive.write(self.file.place(entry_at(number)), &entry.to_le_bytes())
     }
 
     /// Everybody's use of the file.

@@ -47,6 +47,11 @@ pub struct Header {
     pub ext_off: U64,
 }
 
+/// Where `inuse` stands.
+pub const IN_USE_AT: u64 = offset_of!(Header, inuse) as u64;
+/// Where `data_off` stands.
+pub const DATA_OFF_AT: u64 = offset_of!(Header, data_off) as u64;
+
 /// What a format extension begins with; it fills one cluster.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

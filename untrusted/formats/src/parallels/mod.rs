@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
 use instar_image::{
-    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, Site, Target, format,
-    info,
+    Census, Content, Fact, File, Format, Image, Layer, Measured, Options, Order, Recipe, Report, Result, Scope, Site,
+    Summary, Target, format, info,
 };
 use open::Checked;
 
@@ -73,6 +73,10 @@ impl Image for ParallelsImage<'_> {
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
         Some(Box::new(census::Roll::new(&self.file, &self.checked, scope)))
+    }
+
+    fn repair(&self, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
+        census::repair(&self.file, &self.checked, order, report)
     }
 }
 

@@ -1,18 +1,22 @@
 //! The census of a qcow2 image: what all its tables say of its clusters, those of snapshots included.
 
 use super::disk::{BITMAP_ENTRY_OFFSET, REFCOUNT_TABLE_OFFSET, REFCOUNT_TABLE_RESERVED};
-use super::open::{Checked, L1_LEN_MAX};
+use super::edit::Mend;
+use super::open::{Checked, L1_LEN_MAX, Table};
 use super::refcounts::{Counts, most};
-use super::snapshots;
+use super::snapshots::{self, EXTRA_LEN_MAX};
 use super::tables::{Memory, RESERVED};
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use instar_image::census::{
-    AskStored, Census, Claim, Clusters, Finding, Irregular, Ledger, Owner, Scope, Space, Weight, Witness, finding,
+    AskStored, Census, Claim, Clusters, Finding, Irregular, Ledger, Miscount, Owner, Scope, Space, Weight, Witness,
+    finding,
 };
 use instar_image::text::hex;
-use instar_image::{Error, File, Kind, Result, Table};
+use instar_image::{Error, File, Kind, Result};
 
 /// An image's census.
 pub struct Roll<'r, 'a> {
@@ -22,6 +26,8 @@ pub struct Roll<'r, 'a> {
     pub checked: &'r Checked,
     /// What is to be told.
     pub scope: Scope,
+    /// What is repaired meanwhile.
+    pub mend: Option<&'r Mend<'r>>,
 }
 
 impl Census for Roll<'_, '_> {
@@ -38,22 +44,10 @@ impl Census for Roll<'_, '_> {
     }
 
     fn take(&self, out: &mut dyn Witness) -> Result<()> {
-        let Checked { layout, extensions, .. } = self.checked;
-        self.snapshot_table(out)?;
-        out.claim(self.own("the header", 0, layout.cluster_len))?;
-        let total = layout.disk_size().div_ceil(layout.cluster_len);
-        out.add(Clusters { total, ..Clusters::NONE });
-        let mut memory = Memory::new();
-        self.l1(layout.l1, true, &mut memory, out)?;
-        let snapshots = self.snapshots(&mut memory, out)?;
-        self.again(&memory, out)?;
-        out.claim(self.own("the table of snapshots", layout.snapshots.at, snapshots))?;
-        let counts = layout.refcounts;
-        out.claim(self.own("the table of counts", counts.at, counts.count.saturating_mul(8)))?;
-        let luks = &extensions.luks_place;
-        out.claim(self.own("the LUKS header", luks.start, luks.end.saturating_sub(luks.start)))?;
-        self.bitmaps(out)?;
-        self.blocks(out)
+        match self.mend.is_some_and(Mend::is_deaf) {
+            true => self.take_all(&mut Deaf(out)),
+            false => self.take_all(out),
+        }
     }
 
     fn ledger(&self) -> Option<Box<dyn Ledger + '_>> {
@@ -68,6 +62,10 @@ impl Census for Roll<'_, '_> {
     }
 
     fn words(&self, irregular: &Irregular) -> Option<Finding> {
+        let is_told = matches!(irregular, Irregular::Miscount(_)) || !self.mend.is_some_and(Mend::is_deaf);
+        if !is_told {
+            return None;
+        }
         let found = match irregular {
             Irregular::Outside(claim) => {
                 let phrase = "ERROR: counting reference for region exceeding the end of the file by one cluster or more: \
@@ -78,6 +76,7 @@ impl Census for Roll<'_, '_> {
                 // Where no more can be counted than one, nothing more is seen.
                 Owner::Counts(_) if self.scope.as_qemu && *count == 1 => return None,
                 Owner::Counts(number) => {
+                    self.need_rebuild();
                     self.corrupt("ERROR refcount block {} refcount={}").at(claim.at).arg(number).arg(*count)
                 }
                 _ if self.scope.as_qemu => return None,
@@ -90,13 +89,10 @@ impl Census for Roll<'_, '_> {
                 self.corrupt(phrase).at(*at).arg(plain(*at))
             }
             Irregular::Miscount(miscount) => {
-                let is_leak = miscount.stored > miscount.counted;
-                let (weight, phrase) = match is_leak {
-                    true => (Weight::Leak, "Leaked cluster {} refcount={} reference={}"),
-                    false => (Weight::Corruption, "ERROR cluster {} refcount={} reference={}"),
-                };
-                let error = self.corrupt(phrase).at(miscount.unit.saturating_mul(self.checked.layout.cluster_len));
-                return Some(finding(weight, error.arg(miscount.unit).arg(miscount.stored).arg(miscount.counted)));
+                return Some(match self.mend {
+                    Some(mend) => mend.miscount(self, miscount),
+                    None => self.miscounted(miscount),
+                });
             }
             Irregular::Unused(_) => return None,
             Irregular::Uncounted(unit, error) => {
@@ -118,9 +114,43 @@ impl Census for Roll<'_, '_> {
 }
 
 impl Roll<'_, '_> {
+    fn take_all(&self, out: &mut dyn Witness) -> Result<()> {
+        let Checked { layout, extensions, .. } = self.checked;
+        self.snapshot_table(out)?;
+        out.claim(self.own("the header", 0, layout.cluster_len))?;
+        let total = layout.disk_size().div_ceil(layout.cluster_len);
+        out.add(Clusters { total, ..Clusters::NONE });
+        let mut memory = Memory::new();
+        self.l1(layout.l1, true, &mut memory, out)?;
+        let snapshots = self.snapshots(&mut memory, out)?;
+        self.again(&memory, out)?;
+        out.claim(self.own("the table of snapshots", layout.snapshots.at, snapshots))?;
+        let counts = layout.refcounts;
+        out.claim(self.own("the table of counts", counts.at, counts.count.saturating_mul(8)))?;
+        let luks = &extensions.luks_place;
+        out.claim(self.own("the LUKS header", luks.start, luks.end.saturating_sub(luks.start)))?;
+        self.bitmaps(out)?;
+        self.blocks(out)
+    }
+
     /// That the file is in no order.
     pub fn corrupt(&self, phrase: &'static str) -> Error {
         Kind::Corrupt.what(phrase).file(self.file.id())
+    }
+
+    /// What is said of a count that is not true.
+    pub fn miscounted(&self, miscount: &Miscount) -> Finding {
+        let (weight, phrase) = match miscount.stored > miscount.counted {
+            true => (Weight::Leak, "Leaked cluster {} refcount={} reference={}"),
+            false => (Weight::Corruption, "ERROR cluster {} refcount={} reference={}"),
+        };
+        let error = self.corrupt(phrase).at(miscount.unit.saturating_mul(self.checked.layout.cluster_len));
+        finding(weight, error.arg(miscount.unit).arg(miscount.stored).arg(miscount.counted))
+    }
+
+    /// Takes note that the counts cannot be repaired one by one.
+    fn need_rebuild(&self) {
+        self.mend.into_iter().for_each(|mend| mend.need(true));
     }
 
     /// What the image itself uses. qemu-img does not look whether it has that alone.
@@ -142,14 +172,17 @@ impl Roll<'_, '_> {
     }
 
     /// A reader of tables.
-    pub fn table<const N: usize>(&self) -> Table<'_, N> {
-        Table::new(self.file.io(), self.file.id())
+    pub fn table<const N: usize>(&self) -> instar_image::Table<'_, N> {
+        instar_image::Table::new(self.file.io(), self.file.id())
     }
 
     /// What is wrong with the table of snapshots as a whole.
     fn snapshot_table(&self, out: &mut dyn Witness) -> Result<()> {
         let layout = &self.checked.layout;
-        if let Some(error) = &self.checked.snapshots_broken {
+        let heals = self.mend.filter(|mend| mend.heals_entries());
+        if let Some(error) = &self.checked.snapshots_broken
+            && (heals.is_none() || !self.checked.layout.placed(layout.snapshots, 40))
+        {
             // What cannot be told apart cannot be checked; qemu-img gives up.
             if self.scope.as_qemu {
                 return Err(error.clone());
@@ -157,23 +190,62 @@ impl Roll<'_, '_> {
             return out.find(finding(Weight::Corruption, error.clone()));
         }
         let mut index = 0u64;
-        snapshots::walk(self.file, layout.snapshots, &mut |entry| {
-            if layout.version > 2 && entry.extra_len() < 16 {
-                out.find(finding(
-                    Weight::Corruption,
-                    self.corrupt("ERROR snapshot table entry {} is incomplete").arg(index),
-                ))?;
+        let mut find = |entry: &snapshots::Entry<'_, '_>, number: u64| {
+            let is_short = layout.version > 2 && entry.extra_len() < 16;
+            match heals {
+                None if is_short => {
+                    let error = self.corrupt("ERROR snapshot table entry {} is incomplete").arg(number);
+                    out.find(finding(Weight::Corruption, error))
+                }
+                Some(_) if is_short => {
+                    let error = self.corrupt("Repairing snapshot table entry {} is incomplete").arg(number);
+                    out.find(finding(Weight::Mended, error))
+                }
+                Some(_) if u64::from(entry.extra_len()) > EXTRA_LEN_MAX => {
+                    let phrase = "Discarding too much extra metadata in snapshot table entry {} ({} > {})";
+                    let error = self.corrupt(phrase).arg(number).arg(entry.extra_len()).arg(EXTRA_LEN_MAX);
+                    out.find(finding(Weight::Mended, error))
+                }
+                _ => Ok(()),
             }
+        };
+        if heals.is_none() {
+            return snapshots::walk(self.file, layout.snapshots, &mut |entry| {
+                index = index.saturating_add(1);
+                find(&entry, index.saturating_sub(1))
+            });
+        }
+        let kept = snapshots::kept(self.file, layout.snapshots)?;
+        let left = layout.snapshots.count.saturating_sub(kept);
+        let mut all = Vec::new();
+        if left > 0 {
+            let phrase = "Discarding {} overhanging snapshots";
+            all.push(Finding { count: left, ..finding(Weight::Mended, self.corrupt(phrase).arg(left)) });
+        }
+        let table = Table { count: kept, ..layout.snapshots };
+        snapshots::walk_leniently(self.file, table, &mut |entry| {
             index = index.saturating_add(1);
-            Ok(())
-        })
+            find(&entry, index.saturating_sub(1))
+        })?;
+        all.into_iter().try_for_each(|finding| out.find(finding))
+    }
+
+    /// Goes through the snapshots that are to be.
+    fn each_snapshot(&self, each: &mut dyn FnMut(snapshots::Entry<'_, '_>) -> Result<()>) -> Result<()> {
+        let table = self.checked.layout.snapshots;
+        if !self.mend.is_some_and(|mend| mend.order.is_all()) {
+            return snapshots::walk(self.file, table, each);
+        }
+        let count = snapshots::kept(self.file, table)?;
+        snapshots::walk_leniently(self.file, Table { count, ..table }, each)
     }
 
     /// All snapshots; the length of their table.
     fn snapshots(&self, memory: &mut Memory, out: &mut dyn Witness) -> Result<u64> {
         let layout = &self.checked.layout;
         let table = layout.snapshots;
-        if self.checked.snapshots_broken.is_some() {
+        let heals = self.mend.is_some_and(|mend| mend.order.is_all()) && layout.placed(table, 40);
+        if self.checked.snapshots_broken.is_some() && !heals {
             return Ok(0);
         }
         if layout.has_data_file() && table.count > 0 {
@@ -181,7 +253,7 @@ impl Roll<'_, '_> {
             out.find(finding(Weight::Corruption, error))?;
         }
         let mut end = table.at;
-        snapshots::walk(self.file, table, &mut |entry| {
+        self.each_snapshot(&mut |entry| {
             end = entry.end();
             let l1 = entry.l1();
             let (id, name) = entry.names()?;
@@ -232,10 +304,25 @@ impl Roll<'_, '_> {
         })
     }
 
+    /// The clusters in which blocks of counts are, or are said to be.
+    pub fn blocks_at(&self) -> Result<BTreeSet<u64>> {
+        let layout = &self.checked.layout;
+        let (root, mut all) = (layout.refcounts, BTreeSet::new());
+        let mut table = self.table::<8>();
+        table.each(self.file.place(root.at).at, root.count, |_, entry| {
+            let at = u64::from_be_bytes(*entry) & REFCOUNT_TABLE_OFFSET;
+            let last = at.saturating_add(layout.cluster_len).saturating_sub(1);
+            all.extend([at / layout.cluster_len, last / layout.cluster_len]);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
     fn block(&self, index: u64, word: u64, out: &mut dyn Witness) -> Result<()> {
         let cluster_len = self.checked.layout.cluster_len;
         let at = word & REFCOUNT_TABLE_OFFSET;
         let units = self.file.len().div_ceil(cluster_len);
+        let is_all = self.mend.is_some_and(|mend| mend.order.is_all());
         let phrase = match () {
             () if word & REFCOUNT_TABLE_RESERVED != 0 && self.scope.sees(RESERVED) => {
                 "ERROR refcount table entry {} has reserved bits set"
@@ -243,10 +330,40 @@ impl Roll<'_, '_> {
             () if !word.is_multiple_of(cluster_len) => {
                 "ERROR refcount block {} is not cluster aligned; refcount table entry corrupted"
             }
-            () if at / cluster_len >= units => "ERROR refcount block {} is outside image",
+            () if at / cluster_len >= units && is_all => "Repairing refcount block {} is outside image",
+            () if at / cluster_len >= units => {
+                let error = self.corrupt("ERROR refcount block {} is outside image").arg(index);
+                return out.find(finding(Weight::Corruption, error));
+            }
             () => return out.claim(Claim::alone(Owner::Counts(index), at, cluster_len)).map(drop),
         };
+        self.need_rebuild();
         out.find(finding(Weight::Corruption, self.corrupt(phrase).arg(index)))
+    }
+}
+
+/// Passes on who uses what, and not what is wrong.
+struct Deaf<'w>(&'w mut dyn Witness);
+
+impl Witness for Deaf<'_> {
+    fn claim(&mut self, claim: Claim) -> Result<bool> {
+        self.0.claim(claim)
+    }
+
+    fn claims(&mut self, like: Claim, places: &[u64]) -> Result<bool> {
+        self.0.claims(like, places)
+    }
+
+    fn find(&mut self, _: Finding) -> Result<()> {
+        Ok(())
+    }
+
+    fn doubt(&mut self) {
+        self.0.doubt();
+    }
+
+    fn add(&mut self, clusters: Clusters) {
+        self.0.add(clusters);
     }
 }
 

@@ -3,13 +3,19 @@
 mod amend;
 mod bitmap;
 mod link;
+mod mend;
+mod rebuild;
 mod remake;
+mod repair;
 mod resize;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod work;
+
+pub use mend::Mend;
+pub use repair::repair;
 
 use super::Qcow2Image;
 use super::bitmaps;

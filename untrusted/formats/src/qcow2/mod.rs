@@ -37,8 +37,8 @@ use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Place, Purpose, Recipe,
-    Result, Scope, Secret, Site, Target, info,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Order, Place, Purpose,
+    Recipe, Report, Result, Scope, Secret, Site, Summary, Target, info,
 };
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
@@ -119,7 +119,7 @@ impl Image for Qcow2Image<'_> {
     }
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
-        Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope }))
+        Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope, mend: None }))
     }
 
     fn unlock(&self) -> Result<()> {
@@ -145,6 +145,14 @@ impl Image for Qcow2Image<'_> {
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {
         self.refuse_unsound()?;
         Ok(Box::new(Editor { image: self }))
+    }
+
+    fn must_be_repaired(&self) -> bool {
+        self.checked.layout.incompatible & (DIRTY | CORRUPT) == DIRTY
+    }
+
+    fn repair(&self, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
+        edit::repair(self, order, report)
     }
 
     fn bitmaps(&self) -> Option<Vec<instar_image::bitmap::Bitmap>> {

@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 /// The most snapshots that qemu-img accepts.
 pub const SNAPSHOTS_MAX: u64 = 65536;
 /// The most extra data of one snapshot that qemu-img accepts.
-const EXTRA_LEN_MAX: u64 = 1024;
+pub const EXTRA_LEN_MAX: u64 = 1024;
 /// The longest table that qemu-img accepts.
 pub const TABLE_LEN_MAX: u64 = 64 << 20;
 /// As much of an identifier as qemu-img tells.
@@ -101,9 +101,41 @@ pub struct Entry<'e, 'a> {
 
 /// Goes through the table.
 pub fn walk(file: &File<'_>, table: Table, each: &mut dyn FnMut(Entry<'_, '_>) -> Result<()>) -> Result<()> {
+    walk_up_to(file, table, EXTRA_LEN_MAX, each)
+}
+
+/// The same of a table that is being repaired: an entry may be as long as it will.
+pub fn walk_leniently(file: &File<'_>, table: Table, each: &mut dyn FnMut(Entry<'_, '_>) -> Result<()>) -> Result<()> {
+    walk_up_to(file, table, u64::MAX, each)
+}
+
+/// How many snapshots a table that is being repaired will have.
+pub fn kept(file: &File<'_>, table: Table) -> Result<u64> {
+    let count = table.count.min(SNAPSHOTS_MAX);
+    let (mut kept, mut lost) = (0u64, 0u64);
+    let walked = walk_leniently(file, Table { count, ..table }, &mut |entry| {
+        // What is too long of an entry is taken out of it, and the next ones move up.
+        lost = lost.saturating_add(u64::from(entry.extra_len()).saturating_sub(EXTRA_LEN_MAX));
+        if entry.end().saturating_sub(table.at).saturating_sub(lost) <= TABLE_LEN_MAX {
+            kept = kept.saturating_add(1);
+        }
+        Ok(())
+    });
+    match walked {
+        Err(error) if error.kind == Kind::Io => Err(error),
+        _ => Ok(kept),
+    }
+}
+
+fn walk_up_to(
+    file: &File<'_>,
+    table: Table,
+    extra_max: u64,
+    each: &mut dyn FnMut(Entry<'_, '_>) -> Result<()>,
+) -> Result<()> {
     let mut at = table.at;
     for index in 0..table.count {
-        let entry = Entry::read(file, at, index)?;
+        let entry = Entry::read(file, at, index, extra_max)?;
         let end = entry.end();
         if end.saturating_sub(table.at) > TABLE_LEN_MAX {
             let phrase = "Snapshot table is too big\n\
@@ -119,7 +151,7 @@ pub fn walk(file: &File<'_>, table: Table, each: &mut dyn FnMut(Entry<'_, '_>) -
 
 impl<'e, 'a> Entry<'e, 'a> {
     /// The entry at `at`.
-    fn read(file: &'e File<'a>, at: u64, index: u64) -> Result<Self> {
+    fn read(file: &'e File<'a>, at: u64, index: u64, extra_max: u64) -> Result<Self> {
         let unreadable =
             || -> Error { Kind::Io.what("Failed to read snapshot table: Input/output error").file(file.id()).at(at) };
         if !readable(at, 40) {
@@ -127,7 +159,7 @@ impl<'e, 'a> Entry<'e, 'a> {
         }
         let fixed: Snapshot = file.read_as(at)?;
         let extra_len = u64::from(fixed.extra_data_size.get());
-        if extra_len > EXTRA_LEN_MAX {
+        if extra_len > extra_max {
             let phrase = "Too much extra metadata in snapshot table entry {}\n\
                           You can force-remove this extra metadata with qemu-img check -r all";
             return Err(Kind::TooBig.what(phrase).file(file.id()).at(at).arg(index));
@@ -162,6 +194,27 @@ impl<'e, 'a> Entry<'e, 'a> {
         // It was bounded when it was read.
         let start = self.extra_at.saturating_sub(40);
         self.file.read_vec(start, narrow(self.end().saturating_sub(start)))
+    }
+
+    /// All of it, as it is to stand there: complete, and not longer than it may be. `size` is that of the disk, which it
+    /// has to tell.
+    pub fn complete(&self, size: u64) -> Result<Vec<u8>> {
+        let start = self.extra_at.saturating_sub(40);
+        let extra_len = u64::from(self.extra_len());
+        let mut extra = self.file.read_vec(self.extra_at, narrow(extra_len.min(EXTRA_LEN_MAX)))?;
+        if extra.len() < 8 {
+            extra = u64::from(self.fixed.vm_state_size.get()).to_be_bytes().to_vec();
+        }
+        if extra.len() < 16 {
+            extra.truncate(8);
+            extra.extend_from_slice(&size.to_be_bytes());
+        }
+        let mut bytes = self.file.read_vec(start, 40)?;
+        let len = u32::try_from(extra.len()).unwrap_or(0);
+        bytes.iter_mut().skip(36).zip(len.to_be_bytes()).for_each(|(to, from)| *to = from);
+        bytes.extend(extra);
+        bytes.extend(self.file.read_vec(self.id_at, narrow(self.end().saturating_sub(self.id_at)))?);
+        Ok(bytes)
     }
 
     /// Size of the disk when it was taken, if it says so.

@@ -9,9 +9,9 @@ use super::open::Table as Root;
 use super::refcounts::most;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use instar_image::Result;
 use instar_image::census::{AskStored, Claim, Clusters, Finding, Owner, Stored, Weight, Witness, finding};
 use instar_image::sector::SECTOR;
+use instar_image::{Error, Result};
 
 /// Counts up to this one are reached by damage alone, and then the order of what is said depends on every table.
 const SMALL: u64 = 15;
@@ -134,7 +134,9 @@ impl Roll<'_, '_> {
                 let host = entry.word & L2_OFFSET;
                 if self.is_odd::<N>(entry) {
                     pending.claim(out)?;
-                    self.odd::<N>(entry, out)?;
+                    if self.odd::<N>(at, index, entry, out)? {
+                        return Ok(());
+                    }
                 }
                 clusters.allocated = clusters.allocated.saturating_add(1);
                 if next != 0 && next != host {
@@ -163,23 +165,57 @@ impl Roll<'_, '_> {
         word & L2_RESERVED != 0 || !is_aligned || (N > 8 && parts & L2_ALL & (parts >> L2_ZEROES_SHIFT) != 0)
     }
 
-    /// Tells what is wrong with it.
-    fn odd<const N: usize>(&self, entry: Entry, out: &mut dyn Witness) -> Result<()> {
+    /// Tells what is wrong with it. Whether it says now that it is nowhere.
+    fn odd<const N: usize>(&self, table: u64, index: u64, entry: Entry, out: &mut dyn Witness) -> Result<bool> {
         self.reserved(entry, out)?;
         let host = entry.word & L2_OFFSET;
         if N > 8 && entry.parts & L2_ALL & (entry.parts >> L2_ZEROES_SHIFT) != 0 && self.scope.sees(RESERVED) {
             self.wrong("ERROR offset={}: Allocated cluster has corrupted subcluster allocation bitmap", host, out)?;
         }
         if host.is_multiple_of(self.checked.layout.cluster_len) {
-            return Ok(());
+            return Ok(false);
         }
-        let phrase = match entry.kind {
-            EntryKind::Data if N == 8 || entry.parts & L2_ALL != 0 => {
-                "ERROR offset={}: Data cluster is not properly aligned; L2 entry corrupted."
-            }
-            _ => "ERROR offset={}: Preallocated cluster is not properly aligned; L2 entry corrupted.",
+        if entry.kind == EntryKind::Data && (N == 8 || entry.parts & L2_ALL != 0) {
+            let phrase = "ERROR offset={}: Data cluster is not properly aligned; L2 entry corrupted.";
+            return self.wrong(phrase, host, out).map(|()| false);
+        }
+        let heals = match self.mend.filter(|mend| mend.heals_entries()) {
+            Some(mend) if mend.may_change(self, table)? => Some(mend),
+            _ => None,
         };
-        self.wrong(phrase, host, out)
+        let Some(mend) = heals else {
+            let phrase = "ERROR offset={}: Preallocated cluster is not properly aligned; L2 entry corrupted.";
+            return self.wrong(phrase, host, out).map(|()| false);
+        };
+        // Nothing is read from there, so nothing reads differently without it.
+        let word = if N == 8 { L2_ZERO } else { 0 };
+        mend.write(self.file.place(table).ahead(index.saturating_mul(size_of::<[u8; N]>() as u64)), &[word])?;
+        let phrase = "Repairing offset={}: Preallocated cluster is not properly aligned; L2 entry corrupted.";
+        out.find(finding(Weight::Mended, self.corrupt(phrase).arg(plain(host))))?;
+        Ok(true)
+    }
+
+    /// A word of the active tables says of a cluster what its count contradicts: tells it, and changes it. `table`: the
+    /// L2 table that has it.
+    fn flag(
+        &self,
+        table: Option<u64>,
+        (place, word, count): (u64, u64, u64),
+        about: Error,
+        find: &mut dyn FnMut(Finding) -> Result<()>,
+    ) -> Result<()> {
+        let heals = match (self.mend.filter(|mend| mend.heals_flags()), table) {
+            (Some(mend), Some(table)) if !mend.may_change(self, table)? => None,
+            (heals, _) => heals,
+        };
+        let Some(mend) = heals else {
+            return find(finding(Weight::Corruption, about));
+        };
+        let word = if count == 1 { word | L2_COPIED } else { word & !L2_COPIED };
+        mend.write(self.file.place(place), &[word])?;
+        let rest = about.what.0.strip_prefix(b"ERROR").unwrap_or(&about.what.0);
+        let what = instar_image::Bytes([b"Repairing", rest].concat());
+        find(finding(Weight::Mended, Error { what, ..about }))
     }
 
     fn compressed(
@@ -274,13 +310,14 @@ impl Roll<'_, '_> {
                 {
                     let phrase = "ERROR OFLAG_COPIED L2 cluster: l1_index={} l1_entry={} refcount={}";
                     let error = self.corrupt(phrase).arg(number).arg(plain(word)).arg(count);
-                    find(finding(Weight::Corruption, error))?;
+                    let place = layout.l1.at.saturating_add(number.saturating_mul(8));
+                    self.flag(None, (place, word, count), error, find)?;
                 }
                 if sound.contains(&at) {
                     continue;
                 }
                 let mut has_found = false;
-                self.each::<N>(at, &mut |_, Entry { word, kind, .. }| {
+                self.each::<N>(at, &mut |index, Entry { word, kind, .. }| {
                     if !matches!(kind, EntryKind::Data | EntryKind::ZeroWithSpace) {
                         return Ok(());
                     }
@@ -291,7 +328,9 @@ impl Roll<'_, '_> {
                     }
                     has_found = true;
                     let phrase = "ERROR OFLAG_COPIED data cluster: l2_entry={} refcount={}";
-                    find(finding(Weight::Corruption, self.corrupt(phrase).arg(plain(word)).arg(count)))
+                    let place = at.saturating_add(index.saturating_mul(size_of::<[u8; N]>() as u64));
+                    let error = self.corrupt(phrase).arg(plain(word)).arg(count);
+                    self.flag(Some(at), (place, word, count), error, find)
                 })?;
                 if !has_found && sound.len() < SOUND_MAX {
                     sound.insert(at);

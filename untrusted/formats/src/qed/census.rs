@@ -5,7 +5,7 @@ use super::open::Checked;
 use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
 };
-use instar_image::{Error, File, Kind, Result, Table};
+use instar_image::{Bytes, Drive, Error, File, Kind, Result, Table};
 
 /// Who has the clusters that a table fills.
 const TABLE: Owner = Owner::Image("the second table");
@@ -18,6 +18,8 @@ pub struct Roll<'r, 'a> {
     pub checked: &'r Checked,
     /// What is to be told.
     pub scope: Scope,
+    /// Entries that lead nowhere are emptied with this.
+    pub mend: Option<&'r dyn Drive>,
 }
 
 impl Census for Roll<'_, '_> {
@@ -38,7 +40,7 @@ impl Census for Roll<'_, '_> {
             0 => Ok(()),
             at if !checked.clusters.has_table(at) => {
                 let error = self.corrupt("entry {} of the first table leads where no table can be: offset {}");
-                self.wrong(error.arg(index).at(at), at, out)
+                self.wrong(error.arg(index).at(at), at, checked.l1_at.saturating_add(index.saturating_mul(8)), out)
             }
             // A table that is something else as well is not followed.
             at if self.clusters(TABLE, at, checked.table_clusters, out)? => self.second(&mut second, index, at, out),
@@ -79,8 +81,14 @@ impl Roll<'_, '_> {
         if self.scope.as_qemu { Error { what: "".into(), ..error } } else { error }
     }
 
-    fn wrong(&self, error: Error, at: u64, out: &mut dyn Witness) -> Result<()> {
-        out.find(finding(Weight::Corruption, self.silent(error.arg(at))))
+    /// An entry, which stands at `place`, leads where nothing can be.
+    fn wrong(&self, error: Error, at: u64, place: u64, out: &mut dyn Witness) -> Result<()> {
+        let Some(drive) = self.mend else {
+            return out.find(finding(Weight::Corruption, self.silent(error.arg(at))));
+        };
+        drive.write(self.file.place(place), &[0; 8])?;
+        let what = Bytes([b"repaired: ", &error.what.0[..]].concat());
+        out.find(finding(Weight::Mended, self.silent(Error { what, ..error }.arg(at))))
     }
 
     /// Claims each cluster by itself, as each counts; whether all of them are free.
@@ -95,7 +103,7 @@ impl Roll<'_, '_> {
 
     /// The table that an entry of the first one leads to.
     fn second(&self, table: &mut Table<'_, 8>, index: u64, at: u64, out: &mut dyn Witness) -> Result<()> {
-        let count = self.entries();
+        let (count, start) = (self.entries(), at);
         let mut clusters = Clusters::NONE;
         let mut before = 0;
         table.each(self.file.place(at).at, count, |number, entry| {
@@ -103,17 +111,24 @@ impl Roll<'_, '_> {
             if at == 0 || at == ZERO_CLUSTER {
                 return Ok(());
             }
+            let is_there = self.checked.clusters.has(at);
+            let block = index.saturating_mul(count).saturating_add(number);
+            if !is_there {
+                let error = self.corrupt("cluster {} lies where no cluster can be: offset {}");
+                self.wrong(error.arg(block).at(at), at, start.saturating_add(number.saturating_mul(8)), out)?;
+                if self.mend.is_some() {
+                    return Ok(());
+                }
+            }
             clusters.allocated = clusters.allocated.saturating_add(1);
             if before != 0 && self.len().wrapping_add(before) != at {
                 clusters.fragmented = clusters.fragmented.saturating_add(1);
             }
             before = at;
-            let block = index.saturating_mul(count).saturating_add(number);
-            if self.checked.clusters.has(at) {
-                return out.claim(Claim::alone(Owner::Block(block), at, self.len())).map(drop);
+            match is_there {
+                true => out.claim(Claim::alone(Owner::Block(block), at, self.len())).map(drop),
+                false => Ok(()),
             }
-            let error = self.corrupt("cluster {} lies where no cluster can be: offset {}");
-            self.wrong(error.arg(block).at(at), at, out)
         })?;
         out.add(clusters);
         Ok(())

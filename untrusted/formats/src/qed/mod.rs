@@ -17,8 +17,8 @@ use alloc::boxed::Box;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Edit, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Scope, Site, Target,
-    info,
+    Census, Content, Edit, Fact, File, Format, Image, Layer, Measured, Options, Order, Recipe, Report, Result, Scope,
+    Site, Summary, Target, info, tally,
 };
 use open::Checked;
 
@@ -91,6 +91,24 @@ impl Image for QedImage<'_> {
     }
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
-        Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope }))
+        Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope, mend: None }))
+    }
+
+    fn must_be_repaired(&self) -> bool {
+        self.checked.needs_check
+    }
+
+    /// Whatever is asked for: entries that lead nowhere are emptied. Each is right by itself.
+    fn repair(&self, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
+        let Order { drive, scope, .. } = *order;
+        let roll = census::Roll { file: &self.file, checked: &self.checked, scope, mend: Some(drive) };
+        let summary = tally::check(&roll, scope, report)?;
+        drive.flush(self.file.id())?;
+        if self.checked.needs_check && summary.corruptions == 0 && summary.failures == 0 {
+            let features = self.checked.features & !disk::NEED_CHECK;
+            drive.write(self.file.place(disk::FEATURES_AT), &features.to_le_bytes())?;
+            drive.flush(self.file.id())?;
+        }
+        Ok(summary)
     }
 }

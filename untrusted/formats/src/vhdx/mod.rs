@@ -21,8 +21,8 @@ use disk::IDENTIFIER;
 use instar_image::probe::Claim;
 use instar_image::text::guid;
 use instar_image::{
-    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope,
-    Site, Target, format, info,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Order, Recipe, Report,
+    Result, Scope, Site, Summary, Target, format, info, tally,
 };
 use log::State;
 use open::Checked;
@@ -97,6 +97,18 @@ impl Image for VhdxImage<'_> {
 
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
         Some(Box::new(census::Roll { file: &self.file, checked: &self.checked, scope }))
+    }
+
+    /// The log is replayed, whatever is asked for; nothing else can be repaired.
+    fn repair(&self, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
+        let Order { drive, scope, .. } = *order;
+        let roll = census::Roll { file: &self.file, checked: &self.checked, scope };
+        let mut summary = tally::check(&roll, scope, report)?;
+        if self.checked.overlay.is_some() {
+            reserve::replay(&self.file, &self.checked, drive)?;
+            summary.fixed.corruptions = summary.fixed.corruptions.saturating_add(1);
+        }
+        Ok(summary)
     }
 
     /// The parent must be in the state in which it was when this disk was made.

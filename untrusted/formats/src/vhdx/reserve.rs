@@ -46,6 +46,11 @@ impl Disk {
     }
 }
 
+/// Brings what the log has not brought to its place there, and empties it.
+pub fn replay(file: &File<'_>, checked: &Checked, drive: &dyn Drive) -> Result<()> {
+    disk(file, checked)?.start(drive)
+}
+
 fn disk(file: &File<'_>, checked: &Checked) -> Result<Disk> {
     let replayed = checked.overlay.as_deref().map(|overlay| Replayed { io: file.io(), overlay });
     let io: &dyn Io = replayed.as_ref().map_or(file.io(), |replayed| replayed);

@@ -77,6 +77,14 @@ impl Clusters {
         Ok(())
     }
 
+    /// Sets the count of a cluster that has one, where it stands: it is not what the image says.
+    pub fn correct(&mut self, drive: &dyn Drive, cluster: u64, value: u64) -> Result<()> {
+        match self.ours(cluster / self.per_block()) {
+            Some(block) => self.fill(drive, block, cluster % self.per_block(), 1, value),
+            None => Err(Kind::Corrupt.what("a cluster has no count").file(self.draft.file())),
+        }
+    }
+
     /// Where the block of counts with this number lies, if there is one that may be written to.
     fn ours(&self, number: u64) -> Option<u64> {
         let index = narrow(number);
