@@ -2,7 +2,7 @@
 
 use instar_formats::by_name;
 use instar_image::tally::check;
-use instar_image::{Chain, Drive, FileId, Granted, Io, Purpose, Result, Scope};
+use instar_image::{Chain, Drive, FileId, Granted, Purpose, Result, Scope};
 use instar_ops::convert::copy;
 use instar_ops::cx::{Alone, Cx};
 use instar_ops::open::{chain, stack_for};

@@ -1,20 +1,22 @@
 //! Bytes on their way into an image that gives out places: a piece of the disk is gathered on the stage, its units get
 //! their places when its turn has come, and then it is written.
 
+mod write;
+
 use crate::chain::Found;
 use crate::file::Drive;
 use crate::former::{Former, Look, Take};
 use crate::num::{narrow, split, wide};
 use crate::pump::{Carrier, Manner, is_zero};
 use crate::read::Reader;
-use crate::source::{Piece, Place, Source};
+use crate::source::{Place, Source};
 use crate::target::{Facts, Packer, Rest, Spot, Target, What};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
-use instar_codec::cipher::{Sectors, UNIT as TWEAK_UNIT};
+use instar_codec::cipher::Sectors;
 use instar_wire::error::Result;
 
 /// Zeroes are looked for in granules of this length, or shorter ones if shorter runs are asked for.
@@ -383,68 +385,6 @@ impl<'c> Stage<'c> {
                 Origin::Below | Origin::Was(_) => self.jobs.push(Job::Bring { at, len, unit, origin, to }),
             }
         }
-    }
-
-    /// Writes the piece.
-    pub fn write(&mut self) -> Result<()> {
-        for job in core::mem::take(&mut self.jobs) {
-            match job {
-                Job::Store { skip, len, to } => self.drive.store(skip, len, to)?,
-                Job::Zero { len, to } => self.drive.zero(to, len, false)?,
-                Job::Packed { range, to } => {
-                    self.drive.write(to, self.packed.get(range).unwrap_or_default())?;
-                }
-                Job::Bring { at, len, unit, origin, to } => {
-                    let mut done = 0;
-                    while done < len {
-                        let step = len.saturating_sub(done).min(BROUGHT);
-                        let mut bytes = vec![0; narrow(step)];
-                        self.fetch(at.saturating_add(done), unit, origin, &mut bytes)?;
-                        self.drive.write(to.ahead(done), &bytes)?;
-                        done = done.saturating_add(step);
-                    }
-                }
-                Job::Seal { parts, unit, to, tweak } => self.seal(&parts, unit, to, tweak)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Encrypts what lies in a row, and writes it. Sectors do not end where parts do.
-    fn seal(&mut self, parts: &[(u64, u64, Origin)], unit: u64, to: Place, tweak: u64) -> Result<()> {
-        let start = parts.first().map_or(0, |(at, ..)| *at);
-        let (mut at, end) = (start, parts.last().map_or(0, |(at, len, _)| at.saturating_add(*len)));
-        while at < end {
-            let next = end.min(at.saturating_add(BROUGHT));
-            let mut bytes = vec![0; narrow(next.saturating_sub(at))];
-            for (from, len, origin) in parts {
-                let (first, last) = (at.max(*from), next.min(from.saturating_add(*len)));
-                let range = narrow(first.saturating_sub(at))..narrow(last.saturating_sub(at));
-                if let Some(room) = bytes.get_mut(range).filter(|room| !room.is_empty()) {
-                    self.fetch(first, unit, *origin, room)?;
-                }
-            }
-            let done = at.saturating_sub(start);
-            let number = tweak.saturating_add(done) / wide(TWEAK_UNIT);
-            self.cipher.iter().for_each(|cipher| cipher.encrypt(number, &mut bytes));
-            self.drive.write(to.ahead(done), &bytes)?;
-            at = next;
-        }
-        Ok(())
-    }
-
-    /// The bytes of the disk at `at`, in the unit that begins at `unit`.
-    fn fetch(&self, at: u64, unit: u64, origin: Origin, bytes: &mut [u8]) -> Result<()> {
-        match (origin, self.former) {
-            (Origin::Stage, _) => self.drive.take(self.skip(at), bytes),
-            (Origin::Was(source), Some(former)) => {
-                let source = source.cut(at.saturating_sub(unit));
-                Reader::new(&former.own, self.drive).read(&Found { depth: 0, present: true, source }, bytes)?;
-            }
-            (Origin::Below, Some(former)) => former.read_below(self.drive, at, bytes)?,
-            (Origin::Null | Origin::Was(_) | Origin::Below, _) => bytes.fill(0),
-        }
-        Ok(())
     }
 }
 

@@ -361,7 +361,7 @@ fn other_sizes_survive_every_crash() {
             files = resized(&files, size, space, &about);
             files.save(path);
             clean(path, list);
-            let scribbled = size.min(1 << 20).max(512);
+            let scribbled = size.clamp(512, 1 << 20);
             scribble(path, "qcow2", "a.q", scribbled, seed * 10 + step, 2);
             files = MemFiles::load(path, &["a.q"]);
         }
