@@ -246,5 +246,11 @@ impl<'f> Stack<'f> {
     }
 }
 
+/// Random sizes up to a largest one.
+pub fn sizes(seed: u64, count: usize, most: u64) -> Vec<u64> {
+    let mut noise = Noise::new(seed);
+    (0..count).map(|_| (noise.below(most / 512) + 1) * 512).collect()
+}
+
 /// What stands between a change and its files: it is given both.
 pub type Between<'b> = &'b dyn Fn(&dyn Drive, &dyn Fn(&dyn Drive) -> Result<(), Error>) -> Result<(), Error>;

@@ -9,7 +9,7 @@ use instar_testkit::crash::MemFiles;
 use instar_testkit::oracle::{maker, newest, version};
 use instar_testkit::pen::holds;
 use instar_testkit::place::Scratch;
-use instar_testkit::resized::Stack;
+use instar_testkit::resized::{Stack, sizes};
 use instar_testkit::twin::create;
 
 const FORMATS: &[&dyn Format] = &[&Qed];
@@ -72,6 +72,15 @@ fn qemu_img_makes_the_same_of_an_image() {
             let file = disk.files.named(b"a.qed").unwrap();
             assert!(disk.files.bytes(file) == theirs.bytes(file), "{size}");
         }
+    }
+}
+
+#[test]
+fn random_sizes_survive_every_crash() {
+    for seed in 0..4 {
+        let size = (seed * 91 % 300 + 1) * 512;
+        let words = format!("-o cluster_size=4k,table_size=2 -b base.raw -F raw a.qed {size}");
+        Stack::new(made(&words), &[&Qed, &Raw]).crash_through(seed, &sizes(seed, 6, 160_000));
     }
 }
 

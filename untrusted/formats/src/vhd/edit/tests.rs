@@ -11,7 +11,7 @@ use instar_testkit::made::options;
 use instar_testkit::oracle::{maker, newest};
 use instar_testkit::pen::holds;
 use instar_testkit::place::Scratch;
-use instar_testkit::resized::Stack;
+use instar_testkit::resized::{Stack, sizes};
 use instar_testkit::workshop::Order;
 
 const FORMATS: &[&dyn Format] = &[&Vpc];
@@ -58,6 +58,15 @@ fn children_show_zeroes_where_their_parents_are_longer() {
         let mut disk = Stack::new(files, &[&Vpc, &Vpc]);
         disk.crash_through(seed, &[81_920, 300_032, 30_208, 512, 66_048]);
         disk.wander(seed, 20, 400_000);
+    }
+}
+
+#[test]
+fn random_sizes_survive_every_crash() {
+    for seed in 0..4 {
+        for kind in ["force_size=on,block_size=4k", "force_size=on,subformat=fixed", "block_size=4k"] {
+            Stack::new(made(kind, 70_144), FORMATS).crash_through(seed, &sizes(seed, 6, 160_000));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use instar_testkit::made::options;
 use instar_testkit::oracle::{maker, newest};
 use instar_testkit::pen::holds;
 use instar_testkit::place::Scratch;
-use instar_testkit::resized::Stack;
+use instar_testkit::resized::{Stack, sizes};
 use instar_testkit::workshop::Order;
 
 const FORMATS: &[&dyn Format] = &[&Vmdk];
@@ -136,6 +136,14 @@ fn extents_go_with_the_end_of_a_split_disk() {
             assert!(told.contains(&format!("({size} bytes)")), "{told}");
             disk.check(&disk.files).unwrap();
         }
+    }
+}
+
+#[test]
+fn random_sizes_survive_every_crash() {
+    for (seed, (kind, names)) in (0..).zip(KINDS) {
+        let files = made(&format!("subformat={kind}"), 512 * (1 + seed * 77), names);
+        Stack::new(files, FORMATS).crash_through(seed, &sizes(seed, 6, 200_000));
     }
 }
 
