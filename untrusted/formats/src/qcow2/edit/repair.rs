@@ -7,7 +7,7 @@
 use super::super::Qcow2Image;
 use super::super::census::Roll;
 use super::super::clusters::Clusters;
-use super::super::disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY};
+use super::super::disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, EXT_BITMAPS};
 use super::super::front::Front;
 use super::super::open::{self, Checked, Table};
 use super::super::snapshots;
@@ -64,7 +64,12 @@ pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> 
     let layout = &reopened(image, &file, order)?.layout;
     let mut front = Front::read(&file, layout)?;
     let bits = if is_sound { layout.incompatible & !(DIRTY | CORRUPT) } else { layout.incompatible };
-    if bits != layout.incompatible || layout.autoclear & !(BITMAPS | DATA_FILE_RAW) != 0 {
+    // Bitmaps that may have been changed by who did not know them are not the image's any more.
+    let are_stale = layout.autoclear & BITMAPS == 0 && front.get(EXT_BITMAPS).is_some();
+    if are_stale {
+        front.set(EXT_BITMAPS, None);
+    }
+    if are_stale || bits != layout.incompatible || layout.autoclear & !(BITMAPS | DATA_FILE_RAW) != 0 {
         front.header.incompatible_features = bits.into();
         front.publish(order.drive)?;
     }
@@ -122,6 +127,7 @@ fn set(
     mend.others.set(others);
     let roll = Roll { file, checked, scope: order.scope, mend: Some(&mend) };
     let summary = tally::check(&roll, order.scope, report)?;
+    mend.free(&roll)?;
     mend.settle()?;
     if mend.rebuild.get() {
         report(said(file, "ERROR rebuilt refcount structure is still broken"))?;
