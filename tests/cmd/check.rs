@@ -184,7 +184,7 @@ fn natively_all_is_told_of_every_layer() {
         assert_eq!((leaking.code(), leaking.out().contains("1 leaked clusters")), (Some(3), true));
         let before = fs::read(scratch.path().join("leaking.qcow2")).expect("an image");
         let repaired = ask(&["-r", "leaks", "--output=json", "leaking.qcow2"]);
-        let told: Value = serde_json::from_str(&repaired.out()).expect("JSON");
+        let told: serde_json::Value = serde_json::from_str(&repaired.out()).expect("JSON");
         assert_eq!((repaired.code(), &told["leaks-fixed"], &told["leaks"]), (Some(0), &1.into(), &0.into()));
         assert!(repaired.err().contains("instar: leaking.qcow2: Repairing cluster "), "{}", repaired.err());
         assert_eq!(ask(&["leaking.qcow2"]).code(), Some(0));

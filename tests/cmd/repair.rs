@@ -66,7 +66,8 @@ fn damage(bytes: &mut [u8], dice: &mut Dice) {
     let (l1, counts) = (word(bytes, 40), word(bytes, 48));
     let entries = u64::from(u32::from_be_bytes(bytes[36..40].try_into().expect("four bytes")));
     let step = if bytes[7] == 3 && bytes[79] & 16 != 0 { 16 } else { 8 };
-    let tables: Vec<u64> = (0..entries).map(|index| word(bytes, l1 + 8 * index) & PLACE).filter(|at| *at != 0).collect();
+    let tables: Vec<u64> =
+        (0..entries).map(|index| word(bytes, l1 + 8 * index) & PLACE).filter(|at| *at != 0).collect();
     let all: Vec<u64> = tables.iter().flat_map(|at| (0..len / step).map(move |index| at + step * index)).collect();
     let all: Vec<u64> = all.into_iter().filter(|at| word(bytes, *at) != 0).collect();
     let block = word(bytes, counts) & !511;
@@ -114,7 +115,9 @@ fn after(folder: &Path, image: &[u8], format: &str, oracle: &Oracle, run: instar
 /// What the real program does with this image no good program does: it gives up where its own structures overlap.
 fn gives_up(ran: &Ran) -> bool {
     let said = ran.err();
-    ["Marking image as corrupt", "Overlap check failed", "overlap check failed"].iter().any(|words| said.contains(words))
+    ["Marking image as corrupt", "Overlap check failed", "overlap check failed"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 fn compare(report: &Report, folder: &Path, image: &[u8], format: &str, about: &str) {
@@ -135,7 +138,10 @@ fn compare(report: &Report, folder: &Path, image: &[u8], format: &str, about: &s
             let mut differs = difference("stdout", &want.ran.stdout, &got.ran.stdout);
             differs += &difference("stderr", &want.ran.stderr, &got.ran.stderr);
             if want.ran.end != got.ran.end || want.check.end != got.check.end {
-                differs += &format!("  ends: {:?} {:?}, not {:?} {:?}\n", got.ran.end, got.check.end, want.ran.end, want.check.end);
+                differs += &format!(
+                    "  ends: {:?} {:?}, not {:?} {:?}\n",
+                    got.ran.end, got.check.end, want.ran.end, want.check.end
+                );
             }
             differs += &difference("check", &want.check.stdout, &got.check.stdout);
             if want.content != got.content {
@@ -207,7 +213,11 @@ fn whoever_changes_an_image_that_was_not_closed_repairs_it_first() {
             fs::write(folder.join(name), &image).expect("an image");
         }
         let want = oracle.img().folder(folder).args(["resize", "-f", "qcow2", "theirs", "16M"]).go();
-        let got = program().quirky(&oracle.version, Cell::all()[0]).folder(folder).args(["resize", "-f", "qcow2", "ours", "16M"]).go();
+        let got = program()
+            .quirky(&oracle.version, Cell::all()[0])
+            .folder(folder)
+            .args(["resize", "-f", "qcow2", "ours", "16M"])
+            .go();
         assert_eq!((want.out(), want.err(), want.code()), (got.out(), got.err(), got.code()), "{}", oracle.version);
         assert_eq!(oracle.img().folder(folder).args(["check", "ours"]).go().code(), Some(0), "{}", oracle.version);
     }
