@@ -22,6 +22,7 @@ mod map;
 mod material;
 mod measure;
 mod native;
+mod repair;
 mod resize;
 mod snapshot;
 mod surroundings;

@@ -10,6 +10,7 @@ use instar_testkit::program::{Cell, program};
 use instar_testkit::run::{End, Run};
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 const MIB_IN_KIB: u64 = 1 << 10;
@@ -50,6 +51,41 @@ fn a_fragmented_disk_of_64_tib_is_told_of_in_little_memory() {
         };
         bounded(&ask(&["map", "--output=json"]), TOLD_KIB);
         bounded(&ask(&["measure", "-O", "qcow2", "--output=json"]), TOLD_KIB);
+    }
+    drop(memory);
+}
+
+#[test]
+fn a_fragmented_disk_of_64_tib_is_repaired_in_little_memory() {
+    let scratch = Scratch::new("repaired");
+    let disk = Fragmented { cluster_bits: 21, clusters: 1 << 25 };
+    let mut folder = scratch.path().to_owned();
+    let mut memory = None;
+    if disk.write(&folder.join("disk.qcow2")).is_err() {
+        folder.push("memory");
+        memory = Small::mount(folder.clone(), "1g");
+        if memory.is_none() {
+            return skipped("a disk of 64 TiB: no file may be that long here");
+        }
+        disk.write(&folder.join("disk.qcow2")).expect("a disk of tables");
+    }
+    let file = File::options().read(true).write(true).open(folder.join("disk.qcow2")).expect("a disk");
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).expect("a word");
+        u64::from_be_bytes(bytes)
+    };
+    for cell in Cell::all() {
+        let repair = |extent: &str| {
+            let run = program().native(*cell).folder(&folder).args(["check", "-q", "-r", extent, "disk.qcow2"]);
+            bounded(&run.in_shell(r#"exec "$@" 2>/dev/null"#).limit(Duration::from_secs(300)), COPIED_KIB);
+        };
+        // A count that is too high, and then none for thousands of clusters.
+        let counts = word(48);
+        file.write_all_at(&[0, 9], word(counts + 8) + 64).expect("a count");
+        repair("leaks");
+        file.write_all_at(&[0; 8], counts + 8).expect("no block");
+        repair("all");
     }
     drop(memory);
 }

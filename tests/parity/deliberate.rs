@@ -39,6 +39,14 @@ pub const LIVE: &[Deliberate] = &[
 pub const RECORDED: &[Deliberate] = &[
     because("the words of --help are instar's own (verbs.md 0: never qemu's prose)", "", "top.h", ""),
     because("a disk that nothing lies on is not opened", "", "bad-check-json.d-vm-acc", "check-errors"),
+    because("no file gets as long as a bogus offset says (versions.md 17.1)", "6.2", "par-oob", "cluster 5"),
+    because("no file gets as long as a bogus offset says (versions.md 17.1)", "7.2", "par-oob", "cluster 5"),
+    because(
+        "what is behind the header's extensions stays, which nobody reads",
+        "",
+        "bad-repair.d-q-bmauto",
+        "Repairing",
+    ),
     because("the second line of --version is instar's own (verbs.md 0: never qemu's prose)", "", "top.version", ""),
     because("prints all of --help, whose words are instar's own", "", "", "usage: qemu-img"),
     because("no network protocol yet (verbs.md 0, Devices)", "", "info-uri.https", ""),

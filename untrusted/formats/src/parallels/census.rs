@@ -44,8 +44,8 @@ pub fn repair(file: &File<'_>, checked: &Checked, order: &Order<'_>, report: Rep
     if order.is_all() || summary.corruptions == 0 {
         // What the oldest ones leave behind once nothing leads there, and what all of them expect to be there.
         let now = fresh(drive.length(file.id())?);
-        let rest = Roll::new(&now, checked, Scope { version: u32::MAX, ..scope });
-        let end = if order.is_all() { rest.image_end() } else { rest.len() }.max(rest.start());
+        let rest = Roll::mending(&now, checked, Scope { version: u32::MAX, ..scope }, Some(*order));
+        let end = if order.is_all() { rest.kept_end() } else { rest.len() }.max(rest.start());
         if end != now.len() {
             drive.set_length(file.id(), file.place(end).at)?;
             drive.flush(file.id())?;
@@ -81,6 +81,8 @@ struct Survey {
     end: Option<u64>,
     /// Where the last of all clusters ends.
     far: u64,
+    /// Where the last part of the format extension ends.
+    extension_end: u64,
     /// All clusters lie on a grid that begins where the data do.
     on_grid: bool,
     /// Why nothing is known.
@@ -176,7 +178,8 @@ impl<'r, 'a> Roll<'r, 'a> {
             survey.on_grid &= at == 0 || is_on_grid(at);
             Ok(())
         });
-        let others = self.others(&mut |_, at, _| {
+        let others = self.others(&mut |_, at, len| {
+            survey.extension_end = survey.extension_end.max(at.saturating_add(len));
             survey.on_grid &= is_on_grid(at);
             Ok(())
         });
@@ -284,6 +287,14 @@ impl Roll<'_, '_> {
         }
     }
 
+    /// Where it ends for who repairs it; natively the format extension is a part of it.
+    fn kept_end(&self) -> u64 {
+        match self.mend {
+            Some(order) if !order.scope.as_qemu => self.image_end().max(self.survey.extension_end),
+            _ => self.image_end(),
+        }
+    }
+
     fn outside(&self, out: &mut dyn Witness) -> Result<()> {
         let mut find = |number: u64| {
             self.put(entry_at(number), 0)?;
@@ -299,7 +310,7 @@ impl Roll<'_, '_> {
 
     /// What lies behind the last cluster.
     fn leak(&self, out: &mut dyn Witness) -> Result<()> {
-        let more = self.len().saturating_sub(self.image_end());
+        let more = self.len().saturating_sub(self.kept_end());
         if more == 0 {
             return Ok(());
         }
@@ -308,7 +319,7 @@ impl Roll<'_, '_> {
             let error = self.corrupt("ERROR space leaked at the end of the image {}").arg(more);
             return out.find(Finding { count, ..finding(Weight::Leak, error) });
         };
-        order.drive.set_length(self.file.id(), self.file.place(self.image_end()).at)?;
+        order.drive.set_length(self.file.id(), self.file.place(self.kept_end()).at)?;
         let error = self.corrupt("Repairing space leaked at the end of the image {}").arg(more);
         out.find(Finding { count, ..finding(Weight::Freed, error) })
     }

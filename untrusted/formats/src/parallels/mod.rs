@@ -58,6 +58,7 @@ impl Image for ParallelsImage<'_> {
     fn describe(&self, extra: bool) -> Result<info::Image> {
         let mut told = format::plain(&self.file, "parallels", self.checked.virtual_size);
         told.dirty = None;
+        told.warnings = self.checked.warnings.clone();
         told.limits.request = 512;
         told.extra = extra.then(|| self.extra());
         Ok(told)

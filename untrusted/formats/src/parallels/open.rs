@@ -4,7 +4,7 @@ use super::disk::{Header, IN_USE, MAGIC, MAGIC_EXT, VERSION};
 use super::extension::{self, BitmapFacts};
 use alloc::vec::Vec;
 use instar_image::sector::{READ_END, SECTOR, TOO_LARGE, round_up};
-use instar_image::{File, Kind, Options, Result};
+use instar_image::{Error, File, Kind, Options, Result};
 
 /// Sectors that a cluster may have.
 const TRACKS_MAX: u32 = i32::MAX as u32 / 513;
@@ -33,6 +33,8 @@ pub struct Checked {
     pub in_use: bool,
     /// The dirty bitmaps of its format extension.
     pub bitmaps: Vec<BitmapFacts>,
+    /// What should be said of it.
+    pub warnings: Vec<Error>,
 }
 
 impl Checked {
@@ -111,8 +113,12 @@ fn check(file: &File<'_>, options: &Options) -> Result<Checked> {
         return Err(Kind::TooBig.what(TOO_LARGE));
     }
     let cluster_len = u64::from(tracks).saturating_mul(512);
+    // qemu-img does not look at what it could not keep true.
+    let ignores = options.as_qemu && options.for_writing() && extension_sector != 0;
+    let warnings = ignores.then(|| Kind::Unsupported.what("Format Extension ignored in RW mode"));
     let bitmaps = match extension_sector {
         0 => Vec::new(),
+        _ if ignores => Vec::new(),
         sector => extension::read(file, sector, cluster_len, sectors)?,
     };
     Ok(Checked {
@@ -125,5 +131,6 @@ fn check(file: &File<'_>, options: &Options) -> Result<Checked> {
         extension_sector,
         in_use: header.inuse.get() == IN_USE,
         bitmaps,
+        warnings: warnings.into_iter().collect(),
     })
 }

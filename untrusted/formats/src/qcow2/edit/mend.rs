@@ -36,6 +36,8 @@ pub struct Mend<'m> {
     pub clusters: RefCell<Option<Clusters>>,
     /// Clusters with blocks of counts; asked for when an entry of a table is to be changed.
     blocks: OnceCell<BTreeSet<u64>>,
+    /// Bytes in a row that nobody uses any more: where they begin and end.
+    freed: Cell<(u64, u64)>,
     /// Why something could not be written.
     trouble: RefCell<Option<Error>>,
 }
@@ -51,6 +53,7 @@ impl<'m> Mend<'m> {
             others: Cell::new(0),
             clusters: RefCell::new(clusters),
             blocks: OnceCell::new(),
+            freed: Cell::new((0, 0)),
             trouble: RefCell::new(None),
         }
     }
@@ -118,13 +121,41 @@ impl<'m> Mend<'m> {
             self.others.set(self.others.get().saturating_add(1));
             return roll.miscounted(miscount);
         }
-        if let Some(clusters) = self.clusters.borrow_mut().as_mut()
-            && let Err(error) = clusters.correct(self.order.drive, unit, counted)
-        {
+        if let Err(error) = self.correct(roll, miscount) {
             self.trouble.borrow_mut().get_or_insert(error);
         }
         let error = roll.corrupt("Repairing cluster {} refcount={} reference={}").arg(unit).arg(stored).arg(counted);
         finding(if is_leak { Weight::Freed } else { Weight::Mended }, error)
+    }
+
+    fn correct(&self, roll: &Roll<'_, '_>, miscount: &Miscount) -> Result<()> {
+        let Miscount { unit, counted, .. } = *miscount;
+        if let Some(clusters) = self.clusters.borrow_mut().as_mut() {
+            clusters.correct(self.order.drive, unit, counted)?;
+        }
+        if counted > 0 {
+            return Ok(());
+        }
+        let len = roll.checked.layout.cluster_len;
+        let at = unit.saturating_mul(len);
+        let (start, end) = self.freed.get();
+        let next = at.saturating_add(len).min(roll.file.len());
+        if at == end {
+            self.freed.set((start, next));
+            return Ok(());
+        }
+        self.free(roll)?;
+        self.freed.set((at, next));
+        Ok(())
+    }
+
+    /// Gives the space back that nobody uses any more.
+    pub fn free(&self, roll: &Roll<'_, '_>) -> Result<()> {
+        let (start, end) = self.freed.replace((0, 0));
+        match end.saturating_sub(start) {
+            0 => Ok(()),
+            len => self.order.drive.zero(roll.file.place(start), len, true),
+        }
     }
 
     /// Takes note that the counts have to be made anew, if that is so.

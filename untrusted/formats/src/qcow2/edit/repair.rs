@@ -7,7 +7,7 @@
 use super::super::Qcow2Image;
 use super::super::census::Roll;
 use super::super::clusters::Clusters;
-use super::super::disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY};
+use super::super::disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, EXT_BITMAPS};
 use super::super::front::Front;
 use super::super::open::{self, Checked, Table};
 use super::super::snapshots;
@@ -53,15 +53,23 @@ pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> 
     };
     let file = fresh(&image.file, order)?;
     let checked = checked.as_ref().unwrap_or(&image.checked);
-    if order.is_all() {
-        mend_snapshots(&file, checked, order)?;
+    if order.is_all() && mend_snapshots(&file, checked, order)? {
+        // The file may be longer now, and clusters be a part of it whose counts were nobody's concern before.
+        let file = fresh(&image.file, order)?;
+        set(&file, &reopened(image, &file, order)?, order, Phase::Set, 1, &mut |_| Ok(()))?;
     }
     order.drive.flush(file.id())?;
+    let file = fresh(&image.file, order)?;
     let is_sound = summary.corruptions == 0 && summary.failures == 0;
     let layout = &reopened(image, &file, order)?.layout;
     let mut front = Front::read(&file, layout)?;
     let bits = if is_sound { layout.incompatible & !(DIRTY | CORRUPT) } else { layout.incompatible };
-    if bits != layout.incompatible || layout.autoclear & !(BITMAPS | DATA_FILE_RAW) != 0 {
+    // Bitmaps that may have been changed by who did not know them are not the image's any more.
+    let are_stale = layout.autoclear & BITMAPS == 0 && front.get(EXT_BITMAPS).is_some();
+    if are_stale {
+        front.set(EXT_BITMAPS, None);
+    }
+    if are_stale || bits != layout.incompatible || layout.autoclear & !(BITMAPS | DATA_FILE_RAW) != 0 {
         front.header.incompatible_features = bits.into();
         front.publish(order.drive)?;
     }
@@ -119,6 +127,7 @@ fn set(
     mend.others.set(others);
     let roll = Roll { file, checked, scope: order.scope, mend: Some(&mend) };
     let summary = tally::check(&roll, order.scope, report)?;
+    mend.free(&roll)?;
     mend.settle()?;
     if mend.rebuild.get() {
         report(said(file, "ERROR rebuilt refcount structure is still broken"))?;
@@ -149,12 +158,12 @@ fn joined(rest: Summary, then: Summary) -> Summary {
     }
 }
 
-/// A new table of snapshots, if the one that is there is not as it should be. All counts are true.
-fn mend_snapshots(file: &File<'_>, checked: &Checked, order: &Order<'_>) -> Result<()> {
+/// A new table of snapshots, if the one that is there is not as it should be: whether there is one. All counts are true.
+fn mend_snapshots(file: &File<'_>, checked: &Checked, order: &Order<'_>) -> Result<bool> {
     let (layout, drive) = (&checked.layout, order.drive);
     let old = layout.snapshots;
     if old.count == 0 || !layout.placed(old, 40) {
-        return Ok(());
+        return Ok(false);
     }
     let count = snapshots::kept(file, old)?;
     let mut is_wrong = count != old.count;
@@ -162,15 +171,13 @@ fn mend_snapshots(file: &File<'_>, checked: &Checked, order: &Order<'_>) -> Resu
     snapshots::walk_leniently(file, Table { count, ..old }, &mut |entry| {
         let len = entry.extra_len();
         is_wrong |= (layout.version > 2 && len < 16) || u64::from(len) > snapshots::EXTRA_LEN_MAX;
-        if is_wrong || !bytes.is_empty() || end == old.at {
-            bytes.resize(bytes.len().next_multiple_of(8), 0);
-            bytes.extend(entry.complete(layout.disk_size())?);
-        }
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.extend(entry.complete(layout.disk_size())?);
         end = entry.end();
         Ok(())
     })?;
     if !is_wrong {
-        return Ok(());
+        return Ok(false);
     }
     if wide(bytes.len()) > snapshots::TABLE_LEN_MAX {
         return Err(Kind::TooBig.what("File too large").file(file.id()));
@@ -185,5 +192,6 @@ fn mend_snapshots(file: &File<'_>, checked: &Checked, order: &Order<'_>) -> Resu
     words.extend(at.to_be_bytes());
     clusters.draft.link(drive, file.place(SNAPSHOTS_AT).at, &words)?;
     clusters.release(drive, old.at, end.saturating_sub(old.at))?;
-    clusters.settle(drive)
+    clusters.settle(drive)?;
+    Ok(true)
 }

@@ -20,6 +20,8 @@ use instar_testkit::twin::{create, scribble};
 use instar_wire::op::check::Weight;
 use std::path::Path;
 
+mod repairs;
+
 const TOP: FileId = FileId(0);
 
 /// What an image holds, and each of its snapshots, by name.
@@ -54,7 +56,11 @@ fn names(image: &dyn Image) -> Result<Vec<String>> {
 }
 
 fn state(files: &MemFiles) -> Result<State> {
-    let image = opened(files, &files.granted(TOP), Purpose::Read)?;
+    state_for(files, Purpose::Read)
+}
+
+fn state_for(files: &MemFiles, purpose: Purpose) -> Result<State> {
+    let image = opened(files, &files.granted(TOP), purpose)?;
     let bytes = |layer| {
         let chain = Chain { layers: Vec::from([layer]) };
         read(&chain, files, 0, chain.size())
