@@ -128,8 +128,8 @@ impl Plan {
         let unusable = || Kind::Unsupported.what("Encryption '{}' is not supported").arg(&spec(&self.names)[..]);
         let suite = Suite::parse(&spec(&self.names)).ok_or_else(unusable)?;
         let stripes = random(site, usize::try_from(self.material_len()).unwrap_or(0));
-        let mut material = material((self.hash, &suite), password, (&salt, iterations), &master, stripes)
-            .ok_or_else(unusable)?;
+        let mut material =
+            material((self.hash, &suite), password, (&salt, iterations), &master, stripes).ok_or_else(unusable)?;
 
         let mut header = Header1::new_zeroed();
         header.magic = MAGIC;

@@ -85,10 +85,12 @@ impl Editor<'_, '_> {
         let order = order(wish, layout, version)?;
         let below = self.below(wish)?;
         let was_lazy = layout.compatible & LAZY_REFCOUNTS != 0;
-        let is_lazy = wish.recipe.options.get("lazy_refcounts").map_or(was_lazy, |_| wish.recipe.is_on("lazy_refcounts"));
+        let is_lazy =
+            wish.recipe.options.get("lazy_refcounts").map_or(was_lazy, |_| wish.recipe.is_on("lazy_refcounts"));
         let asks_late = wish.recipe.is_on("lazy_refcounts") && (!was_lazy || !wish.rules.as_qemu);
         if asks_late && version < 3 {
-            let words = "Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)";
+            let words =
+                "Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)";
             return Err(refuse(words));
         }
         let is_deflated = match wish.recipe.text("compression_type") {
@@ -120,7 +122,8 @@ impl Editor<'_, '_> {
         if wish.recipe.is_on("data_file_raw") && !was_raw {
             return Err(refuse("data-file-raw cannot be set on existing images"));
         }
-        let is_raw = was_raw && wish.recipe.options.get("data_file_raw").is_none_or(|_| wish.recipe.is_on("data_file_raw"));
+        let is_raw =
+            was_raw && wish.recipe.options.get("data_file_raw").is_none_or(|_| wish.recipe.is_on("data_file_raw"));
         let name = name.map(<[u8]>::to_vec).or_else(|| checked.extensions.data_file.clone());
         Ok((name.filter(|name| !name.is_empty()), is_raw))
     }
@@ -162,7 +165,9 @@ impl Editor<'_, '_> {
         }
         let is_packed_anew = layout.compression != Compression::Zstd || plan.is_deflated;
         if !is_packed_anew && self.has_packed(drive)? {
-            return Err(refuse("Cannot downgrade an image with zstd compression type and existing compressed clusters"));
+            return Err(refuse(
+                "Cannot downgrade an image with zstd compression type and existing compressed clusters",
+            ));
         }
         let strange = layout.incompatible & !COMPRESSION;
         if strange != 0 {
@@ -183,8 +188,8 @@ impl Editor<'_, '_> {
         // What only images of version 2 leave out they leave out of themselves.
         let is_lazy = plan.is_lazy && plan.version >= 3;
         let changes_lazy = !is_older && is_lazy != (layout.compatible & LAZY_REFCOUNTS != 0);
-        let changes_file = plan.data_file != checked.extensions.data_file
-            || plan.is_raw != (layout.autoclear & DATA_FILE_RAW != 0);
+        let changes_file =
+            plan.data_file != checked.extensions.data_file || plan.is_raw != (layout.autoclear & DATA_FILE_RAW != 0);
         let changes_front = is_newer || changes_lazy || changes_file || plan.below.is_some();
         let remakes = is_older || plan.is_deflated;
         let recounts = plan.order != layout.refcount_order;
@@ -239,7 +244,10 @@ impl Editor<'_, '_> {
         }
         if plan.version < layout.version {
             front.set(EXT_FEATURE_NAMES, None);
-        } else if plan.version > layout.version && layout.cluster_len >= NAMED_MIN && front.get(EXT_FEATURE_NAMES).is_none() {
+        } else if plan.version > layout.version
+            && layout.cluster_len >= NAMED_MIN
+            && front.get(EXT_FEATURE_NAMES).is_none()
+        {
             front.set(EXT_FEATURE_NAMES, Some(&feature_names()));
         }
         if layout.has_data_file() {
@@ -272,7 +280,8 @@ fn order(wish: &Amendment<'_>, layout: &Layout, version: u32) -> Result<u32> {
     }
     let order = bits.trailing_zeros();
     if version < 3 && order != ORDER2 {
-        let words = "Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)";
+        let words =
+            "Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)";
         return Err(refuse(words));
     }
     Ok(order)

@@ -144,8 +144,7 @@ impl Remake<'_, '_, '_, '_> {
             return Ok(lead);
         }
         let (given, taken) = self.changes(&old, &new);
-        self.work
-            .each_cluster(&given, |work, cluster, count| work.clusters.bump(work.drive, cluster, count, false))?;
+        self.work.each_cluster(&given, |work, cluster, count| work.clusters.bump(work.drive, cluster, count, false))?;
         self.work.clusters.bump(self.work.drive, at / self.work.cluster_len, 1, false)?;
         let Some(known) = known else {
             let own = self.work.add(&new)?;
@@ -154,8 +153,7 @@ impl Remake<'_, '_, '_, '_> {
             }
             return Ok(own | flag);
         };
-        self.work
-            .each_cluster(&taken, |work, cluster, count| work.clusters.bump(work.drive, cluster, count, true))?;
+        self.work.each_cluster(&taken, |work, cluster, count| work.clusters.bump(work.drive, cluster, count, true))?;
         self.work.clusters.bump(self.work.drive, known / self.work.cluster_len, 1, true)?;
         Ok(known)
     }
