@@ -3,7 +3,7 @@
 use crate::args::creation::{Entry, Schema};
 use crate::args::node::drivers;
 use crate::args::{Complaint, Parsed};
-use crate::asking::{Asking, End, Heard};
+use crate::asking::{Asking, End, Heard, warnings};
 use crate::opening::{self, complain};
 use crate::recipe::entropy;
 use crate::render::json;
@@ -20,8 +20,6 @@ use instar_wire::op::amend::{Amended, Event, Request};
 /// The options that name a secret.
 const NEW_SECRET: &[&str] = &["new-secret", "encrypt.new-secret"];
 const OLD_SECRET: &[&str] = &["old-secret", "encrypt.old-secret"];
-/// The options about the image below.
-const BELOW: &[&[u8]] = &[b"backing_file", b"backing_fmt"];
 
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
@@ -60,15 +58,17 @@ fn amend(parsed: &Parsed, settings: &Settings, progress: &mut Progress, has_begu
         heard: Heard::default(),
         refused: None,
         amended: None,
+        warned: Vec::new(),
         progress,
         has_begun,
     };
     let ended = asking.run(cell, &op::Request::Amend(request), u64::MAX, &mut |event| ear.take(event));
-    let notes = [asking.notes(&ear.heard, &wall), asking.guessed(&ear.heard), wanted.warnings(&ear)].concat();
+    let notes = [asking.notes(&ear.heard, &wall), asking.guessed(&ear.heard), ear.warnings()].concat();
     let told = match (ear.refused.take(), ended) {
         (Some(told), _) if told.code == 0 => return Ok(told),
         (Some(told), _) | (None, Err(End::Fell(told))) => Err(told),
-        (None, Err(End::Failed(error))) if ear.heard.is_complete => Err(ear.failed(&error)),
+        (None, Err(End::Failed(error))) if *ear.has_begun => Err(ear.failed(&error)),
+        (None, Err(End::Failed(error))) if ear.heard.is_complete => Err(asking.not_opened(&error)),
         (None, Err(End::Failed(error))) => Err(asking.refused(&ear.heard, &error)),
         (None, Ok(())) => Ok(()),
     };
@@ -144,18 +144,9 @@ impl<'a> Wanted<'a> {
     }
 
     /// What is to be said of what was asked for.
-    fn warnings(&self, ear: &Ear<'_>) -> Vec<u8> {
-        let format = ear.format();
-        let mut lines: Vec<u8> =
-            self.read.iter().filter(|(known, ..)| *known == format).flat_map(|(.., lines)| lines.clone()).collect();
-        let about_below = self.entries.iter().any(|(key, _)| BELOW.contains(&&key[..]));
-        let is_heard = ear.heard.is_complete && ear.refused.is_none() && format == b"qcow2";
-        let is_early = self.settings.face == Face::Qemu && !self.settings.profile.backing_format_required();
-        if about_below && is_heard && is_early {
-            let words = b"warning: Deprecated use of amend to alter the backing file; use qemu-img rebase instead";
-            lines.extend(Told::failure(self.settings, words).stderr);
-        }
-        lines
+    fn warnings(&self, format: &[u8]) -> Vec<u8> {
+        let of = self.read.iter().filter(|(known, ..)| *known == format);
+        of.flat_map(|(.., lines)| lines.clone()).collect()
     }
 }
 
@@ -167,6 +158,8 @@ struct Ear<'a> {
     /// Why it must not go on.
     refused: Option<Told>,
     amended: Option<Amended>,
+    /// What should not have been asked for.
+    warned: Vec<Error>,
     progress: &'a mut Progress,
     has_begun: &'a mut bool,
 }
@@ -179,15 +172,16 @@ impl Ear<'_> {
                 self.heard.is_complete = true;
                 self.refused = self.asking.refuse_change(&self.heard).err();
                 self.refused = self.refused.take().or_else(|| self.wanted.refusal(self.format()));
-                if self.refused.is_none() {
-                    self.progress.begin(0);
-                    *self.has_begun = true;
-                }
+            }
+            Event::Begun => {
+                self.progress.begin(0);
+                *self.has_begun = true;
             }
             Event::Progress(part) => {
                 self.progress.expect(part.total);
                 self.progress.advance(part.done);
             }
+            Event::Warning(error) => self.warned.push(error),
             Event::Amended(amended) => self.amended = Some(amended),
         }
         // There is no other way to have the worker stop.
@@ -197,6 +191,11 @@ impl Ear<'_> {
     fn format(&self) -> &[u8] {
         let top = self.heard.images.first().and_then(|layers| layers.first());
         top.map_or(b"", |layer| &layer.format.0)
+    }
+
+    fn warnings(&self) -> Vec<u8> {
+        let said = warnings(self.asking.session, self.asking.settings, self.warned.iter());
+        [self.wanted.warnings(self.format()), said].concat()
     }
 
     /// The image could not be changed.
