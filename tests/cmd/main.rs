@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod against;
+mod amend;
 mod bench;
 mod check;
 mod compare;

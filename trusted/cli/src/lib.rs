@@ -1,7 +1,8 @@
 //! Words in, words out: the grammar, the verbs' faces and the sentences.
 #![forbid(unsafe_code)]
 
-pub mod args;
+mod amend;
+mod args;
 mod asking;
 mod bench;
 mod check;
@@ -39,6 +40,7 @@ struct Command {
 
 /// Every verb there is.
 const COMMANDS: &[Command] = &[
+    Command { name: "amend", run: amend::run },
     Command { name: "bench", run: bench::run },
     Command { name: "check", run: check::run },
     Command { name: "compare", run: compare::run },

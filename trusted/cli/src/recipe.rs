@@ -170,6 +170,11 @@ fn seed(recipe: &Recipe, is_sealed: bool, parsed: &Parsed, settings: &Settings) 
         let epoch = epoch.unwrap_or_default();
         return Ok(Secret([&encode(recipe)[..], epoch.as_bytes()].concat()));
     }
+    entropy(settings)
+}
+
+/// What nobody can foretell.
+pub fn entropy(settings: &Settings) -> Result<Secret, Told> {
     let mut bytes = [0; 32];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     read.map_err(|error| Told::failure(settings, format!("no random bytes can be had: {error}").as_bytes()))?;

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use instar_codec::random::Random;
 use instar_wire::code::Secret;
-use instar_wire::error::{Kind, Result};
+use instar_wire::error::{Error, Kind, Result};
 use instar_wire::fact::Fact;
 use instar_wire::op::{Recipe, Rules};
 
@@ -45,6 +45,8 @@ pub struct Amendment<'n> {
     pub random: RefCell<Random>,
     /// Is told how much has been done of how much.
     pub tell: &'n dyn Fn(u64, u64) -> Result<()>,
+    /// Is told what is done, and should not be asked for.
+    pub warn: &'n dyn Fn(Error) -> Result<()>,
 }
 
 impl Amendment<'_> {

@@ -18,11 +18,14 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let step = |step| tell(Event::Step(step));
     let stack = stack_for(cx, &request.source, &request.rules, Purpose::Write, &step)?;
     let top = stack.first().ok_or_else(|| Kind::Unsupported.what("there is no image"))?;
-    tell(Event::Ready)?;
     let name = top.format.name();
     let mut wishes = request.wishes.iter().filter(|wish| wish.format.0 == name.as_bytes());
+    tell(Event::Ready)?;
     let words = "Format driver '{}' does not support option amendment";
     let wish = wishes.next().ok_or_else(|| Kind::Unsupported.what(words).arg(name))?;
+    // Whether it can be changed at all shows before anything is.
+    top.image.edit().map(drop)?;
+    tell(Event::Begun)?;
     let said = Cell::new(0);
     let progress = |done: u64, total: u64| {
         if done.saturating_sub(said.get()).saturating_mul(PARTS) <= total && done < total {
@@ -40,6 +43,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
             old_secret: request.old_secret.as_ref(),
             random: RefCell::new(Random::new(&request.seed.0)),
             tell: &progress,
+            warn: &|error| tell(Event::Warning(error)),
         };
         image.edit()?.amend(cx.drive, &wish)
     };
@@ -87,11 +91,13 @@ fn again<'a>(
     request: &Request,
     cx: &Cx<'a>,
 ) -> Result<alloc::boxed::Box<dyn Image + 'a>> {
-    let granted = Granted { len: cx.drive.length(top.granted.id)?, ..top.granted.clone() };
-    let file = match &request.source.part {
-        Some(part) => cx.file(&granted, Some(part.clone()))?,
-        None => File::new(cx.io, &granted),
-    };
+    let length = cx.drive.length(top.granted.id)?;
+    let granted = Granted { len: length, ..top.granted.clone() };
+    let start = top.file.place(0).at;
+    let is_fixed = request.source.part.as_ref().is_some_and(|part| part.size.is_some());
+    let len = if is_fixed { top.file.len() } else { length.saturating_sub(start) };
+    // What was read before may not be what is there now.
+    let file = File::slice(cx.drive, top.granted.id, start, len);
     // The file beside it is open already.
     let child = top.told.children.iter().find(|child| child.name.0 == b"data-file");
     let data = child.map(|child| {

@@ -2,6 +2,7 @@
 
 use super::{Recipe, Rules, Source, Step};
 use crate::code::Secret;
+use crate::error::Error;
 use crate::message;
 use alloc::vec::Vec;
 
@@ -36,6 +37,10 @@ message! {
         Progress(Progress) = 2,
         /// All of it has been done.
         Amended(Amended) = 3,
+        /// It is done, but should not be asked for.
+        Warning(Error) = 4,
+        /// It can be changed, and that begins now.
+        Begun = 5,
     }
 }
 

@@ -205,6 +205,47 @@ const VPC: &[Row] = &[
     ),
 ];
 
+const STATE: &str = "Select new state of affected keyslots (active/inactive)";
+const KEYSLOT: &str = "Select a single keyslot to modify explicitly";
+const OLD_SECRET: &str = "Select all keyslots that match this password";
+const NEW_SECRET: &str = "New secret to set in the matching keyslots. Empty string to erase";
+const ITER_TIME: &str = "Time to spend in PBKDF in milliseconds";
+
+/// The formats whose images can be given other options, and these.
+const AMENDED: &[Format] = &[
+    Format {
+        name: "qcow2",
+        rows: &[
+            text("encrypt.state", STATE),
+            row("encrypt.keyslot", Kind::Number, KEYSLOT),
+            text("encrypt.old-secret", OLD_SECRET),
+            text("encrypt.new-secret", NEW_SECRET),
+            row("encrypt.iter-time", Kind::Number, ITER_TIME),
+            SIZE,
+            text("compat", "Compatibility level (v2 [0.10] or v3 [1.1])"),
+            BACKING_FILE,
+            BACKING_FMT,
+            text("data_file", "File name of an external data file"),
+            switch("data_file_raw", "The external data file must stay valid as a raw image"),
+            switch("lazy_refcounts", "Postpone refcount updates"),
+            row("refcount_bits", Kind::Number, "Width of a reference count entry in bits"),
+        ],
+    },
+    Format {
+        name: "luks",
+        rows: &[
+            text("state", STATE),
+            row("keyslot", Kind::Number, KEYSLOT),
+            text("old-secret", OLD_SECRET),
+            text("new-secret", NEW_SECRET),
+            row("iter-time", Kind::Number, ITER_TIME),
+        ],
+    },
+];
+
+/// How packed clusters are packed: only we pack them anew.
+const PACKED_ANEW: &[Row] = &[text("compression_type", "Compression method used for image cluster compression: zlib")];
+
 /// Where an image is put.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ground {
@@ -242,6 +283,32 @@ impl Schema {
         let around = around.iter().filter(|row| own.rows.iter().all(|own| own.name != row.name));
         let there = |row: &&Row| profile.since(row.since.0, row.since.1, 0);
         Some(Schema { name: format.to_vec(), rows: own.rows.iter().chain(around).filter(there).collect() })
+    }
+
+    /// The formats whose images can be given other options.
+    pub fn amended() -> impl Iterator<Item = &'static [u8]> {
+        AMENDED.iter().map(|format| format.name.as_bytes())
+    }
+
+    /// Of what an image of this format that is there can be asked for.
+    pub fn amending(format: &[u8]) -> Option<Schema> {
+        let own = AMENDED.iter().find(|known| known.name.as_bytes() == format)?;
+        Some(Schema { name: format.to_vec(), rows: own.rows.iter().collect() })
+    }
+
+    /// Together with what only we can change.
+    pub fn with_our_changes(mut self) -> Schema {
+        if self.name == b"qcow2" {
+            self.rows.extend(PACKED_ANEW);
+        }
+        self
+    }
+
+    /// Together with all that an image can be asked for when it is made.
+    pub fn with_creation(mut self, profile: &Profile) -> Schema {
+        let made = Schema::on(&self.name, Ground::Nowhere, profile);
+        self.rows.extend(made.into_iter().flat_map(|made| made.rows));
+        self
     }
 
     /// Together with what only we can make: formats that qemu-img only reads where they stand on another image.

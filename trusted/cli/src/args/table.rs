@@ -39,7 +39,7 @@ pub const VERBS: &[Verb] = &[
         old: "help,h object: image-opts force ,f:=format ,t:=cache ,o:=options ,p=progress ,q=quiet",
         interim: "help,h quiet,q progress,p object: format,f: cache,t: options,o: image-opts force",
         new: "help,h options,o: format,f: image-opts cache,t: force progress,p quiet,q object:",
-        native: "",
+        native: "output:",
     },
     Verb {
         name: "bench",

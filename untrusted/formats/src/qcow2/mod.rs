@@ -188,7 +188,7 @@ impl Qcow2Image<'_> {
         let not = |words: &'static str| Kind::Unsupported.what(words).file(self.file.id());
         let bits = self.checked.layout.incompatible;
         if bits & CORRUPT != 0 {
-            return Err(not("Image is corrupt; cannot be opened read/write"));
+            return Err(not("qcow2: Image is corrupt; cannot be opened read/write"));
         }
         if bits & DIRTY != 0 {
             let words = "the image was not closed properly: it has to be checked and repaired before it is written";

@@ -47,8 +47,7 @@ impl Editor<'_, '_> {
     pub(super) fn set_options(&self, drive: &dyn Drive, wish: &Amendment<'_>) -> Result<Amended> {
         let file = |error: Error| Error { file: error.file.or(Some(self.image.file.id())), ..error };
         let has_slots = wish.has(KEYS);
-        let slots = if has_slots { Some(self.slots(wish).map_err(file)?) } else { None };
-        let plan = self.plan(drive, wish).map_err(file)?;
+        let (plan, slots) = self.plan(drive, wish).map_err(file)?;
         if let (Some(slots), Some(luks)) = (slots, &self.image.checked.extensions.luks) {
             let place = &self.image.checked.extensions.luks_place;
             let len = place.end.min(self.image.file.len()).saturating_sub(place.start);
@@ -68,21 +67,21 @@ impl Editor<'_, '_> {
         })
     }
 
-    /// What is asked of the slots for keys.
-    fn slots(&self, wish: &Amendment<'_>) -> Result<Slots> {
-        match self.image.checked.crypt {
-            Crypt::None => Err(refuse("Can't amend encryption options - encryption not present")),
-            Crypt::Aes => Err(refuse("Only LUKS encryption options can be amended")),
-            Crypt::Luks => Slots::of(wish, KEYS),
-        }
-    }
-
     /// What is asked for, if it can be had.
-    fn plan(&self, drive: &dyn Drive, wish: &Amendment<'_>) -> Result<Plan> {
+    fn plan(&self, drive: &dyn Drive, wish: &Amendment<'_>) -> Result<(Plan, Option<Slots>)> {
         let layout = &self.image.checked.layout;
+        let has_slots = wish.has(KEYS);
+        match self.image.checked.crypt {
+            Crypt::None if has_slots => {
+                return Err(refuse("Can't amend encryption options - encryption not present"));
+            }
+            Crypt::Aes if has_slots => return Err(refuse("Only LUKS encryption options can be amended")),
+            _ => {}
+        }
         let version = version(wish, layout)?;
         let (data_file, is_raw) = self.apart(wish)?;
         let order = order(wish, layout, version)?;
+        let slots = if has_slots { Some(Slots::of(wish, KEYS)?) } else { None };
         let below = self.below(wish)?;
         let was_lazy = layout.compatible & LAZY_REFCOUNTS != 0;
         let is_lazy =
@@ -108,7 +107,7 @@ impl Editor<'_, '_> {
         if version < layout.version {
             self.refuse_older(drive, &plan, wish, size.unwrap_or(layout.disk_size()))?;
         }
-        Ok(plan)
+        Ok((plan, slots))
     }
 
     /// What is asked of the file that the clusters lie in.
@@ -147,8 +146,12 @@ impl Editor<'_, '_> {
         if name.len() > 1023 {
             return Err(Kind::Unsupported.what("Invalid argument"));
         }
-        let is_same = name == known.unwrap_or_default() && format == known_format.unwrap_or_default();
-        Ok(Some((name.to_vec(), format.to_vec())).filter(|_| !is_same))
+        if name == known.unwrap_or_default() && format == known_format.unwrap_or_default() {
+            return Ok(None);
+        }
+        let words = "Deprecated use of amend to alter the backing file; use qemu-img rebase instead";
+        (wish.warn)(refuse(words))?;
+        Ok(Some((name.to_vec(), format.to_vec())))
     }
 
     /// What no image of version 2 can have.
