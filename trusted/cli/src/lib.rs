@@ -4,6 +4,7 @@
 pub mod args;
 mod asking;
 mod bench;
+mod bitmap;
 mod check;
 mod compare;
 mod config;
@@ -40,6 +41,7 @@ struct Command {
 /// Every verb there is.
 const COMMANDS: &[Command] = &[
     Command { name: "bench", run: bench::run },
+    Command { name: "bitmap", run: bitmap::run },
     Command { name: "check", run: check::run },
     Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },

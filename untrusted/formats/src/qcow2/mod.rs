@@ -32,7 +32,7 @@ use clusters::Clusters;
 use core::cell::OnceCell;
 use core::ops::Range;
 use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
-use edit::{Editor, Head, Records};
+use edit::Editor;
 use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
@@ -43,6 +43,7 @@ use instar_image::{
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
 use reserve::Writing;
+use reserve::marks::{Marks, Records};
 
 /// The format.
 pub struct Qcow2;
@@ -136,10 +137,9 @@ impl Image for Qcow2Image<'_> {
         let map = self.whole_map(layout.l1)?;
         let clusters = Clusters::open(&self.file, layout, self.has_room)?;
         let is_over = self.checked.backing.is_some();
-        let Checked { extensions, bitmaps, .. } = &self.checked;
-        let head = Head::read(&self.file, layout, extensions.bitmaps.as_ref(), bitmaps)?;
-        let records = Records::of(bitmaps);
-        Ok(Box::new(Writing { map, clusters, is_over, head, records, packed_end: None, is_changed: false }))
+        let marks = Some(Marks::read(&self.file, &self.checked)?);
+        let records = Records::of(&self.checked.bitmaps);
+        Ok(Box::new(Writing { map, clusters, is_over, marks, records, packed_end: None, is_changed: false }))
     }
 
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {
@@ -156,12 +156,7 @@ impl Image for Qcow2Image<'_> {
     }
 
     fn bitmaps(&self) -> Option<Vec<instar_image::bitmap::Bitmap>> {
-        let all = self.checked.bitmaps.iter().map(|bitmap| instar_image::bitmap::Bitmap {
-            name: bitmap.name.clone(),
-            granularity: bitmap.granularity,
-            is_enabled: bitmap.auto,
-            is_broken: bitmap.in_use,
-        });
+        let all = self.checked.bitmaps.iter().map(Bitmap::plain);
         (self.checked.layout.version >= 3).then(|| all.collect())
     }
 
@@ -169,6 +164,10 @@ impl Image for Qcow2Image<'_> {
         let bitmap = self.checked.bitmaps.get(number);
         let bitmap = bitmap.ok_or_else(|| Kind::Unsupported.what("there is no such bitmap").file(self.file.id()))?;
         bitmap.read(&self.file, &self.checked.layout, at, bytes)
+    }
+
+    fn may_add_bitmap(&self, all: &[instar_image::bitmap::Bitmap], new: &instar_image::bitmap::Bitmap) -> Result<()> {
+        edit::bitmap::may_add(&self.checked.layout, all, new)
     }
 
     /// Like qemu-img's, a snapshot is as large as the disk is now.
@@ -188,7 +187,7 @@ impl Qcow2Image<'_> {
         let not = |words: &'static str| Kind::Unsupported.what(words).file(self.file.id());
         let bits = self.checked.layout.incompatible;
         if bits & CORRUPT != 0 {
-            return Err(not("Image is corrupt; cannot be opened read/write"));
+            return Err(not("qcow2: Image is corrupt; cannot be opened read/write"));
         }
         if bits & DIRTY != 0 {
             let words = "the image was not closed properly: it has to be checked and repaired before it is written";
