@@ -45,7 +45,7 @@ pub type Bits<'b> = &'b dyn Fn(u64, &mut [u8]) -> Result<()>;
 /// on, each for `granularity` bytes of the disk; the other's are read by `read`, of the granularity `other`. Both are
 /// powers of two, and about a disk of this size.
 pub fn merge(size: u64, granularity: u64, at: u64, bytes: &mut [u8], other: u64, read: Bits<'_>) -> Result<()> {
-    let (own, other) = (granularity.max(1), other.max(1));
+    let (own, other): (u64, u64) = (granularity.max(1), other.max(1));
     let (first, end) = (at.saturating_mul(8), size.div_ceil(own));
     let end = end.min(at.saturating_add(wide(bytes.len())).saturating_mul(8));
     let others = size.div_ceil(other);
@@ -89,5 +89,63 @@ fn set(bytes: &mut [u8], first: u64, range: Range<u64>) {
         let mask = 1u8.wrapping_shl(u32::try_from(shift).unwrap_or(0));
         bytes.iter_mut().skip(byte).take(1).for_each(|byte| *byte |= mask);
         bit = bit.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers in no order.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (self.0 >> 33) % end
+        }
+    }
+
+    #[test]
+    fn merged_bits_are_all_that_stand_for_a_byte_that_either_has() {
+        let mut dice = Dice(9);
+        let mut whole = 0;
+        for _ in 0..3000 {
+            let granularity = |dice: &mut Dice| 512 << dice.below(6);
+            let (own, other): (u64, u64) = (granularity(&mut dice), granularity(&mut dice));
+            let size: u64 = 1 + dice.below(1 << [12, 16, 20][dice.below(3) as usize]);
+            let kind = dice.below(4);
+            let len = size.div_ceil(other).div_ceil(64) * 8;
+            let theirs: Vec<u8> = (0..len)
+                .map(|_| match kind {
+                    0 => 0xff,
+                    1 => 0,
+                    2 if dice.below(8) > 0 => 0,
+                    _ => dice.below(256) as u8,
+                })
+                .collect();
+            let room = size.div_ceil(own).div_ceil(64) * 8;
+            let at = dice.below(room);
+            let count = 1 + dice.below(room - at) as usize;
+            let before: Vec<u8> =
+                (0..count).map(|_| if dice.below(3) == 0 { dice.below(256) as u8 } else { 0 }).collect();
+            let mut bytes = before.clone();
+            let read = |at: u64, bytes: &mut [u8]| {
+                bytes.copy_from_slice(&theirs[at as usize..][..bytes.len()]);
+                Ok(())
+            };
+            merge(size, own, at, &mut bytes, other, &read).unwrap();
+            let is_set = |bit: u64| theirs[bit as usize / 8] >> (bit % 8) & 1 == 1;
+            for bit in 0..count as u64 * 8 {
+                let start = (at * 8 + bit) * own;
+                let end = (start + own).min(size);
+                let is_hit = start < size && (start / other..end.div_ceil(other)).any(is_set);
+                let want = before[bit as usize / 8] >> (bit % 8) & 1 == 1 || is_hit;
+                let got = bytes[bit as usize / 8] >> (bit % 8) & 1 == 1;
+                assert_eq!(got, want, "{size} bytes, {own} from {other}, byte {at}, bit {bit}");
+                whole += u64::from(is_hit);
+            }
+        }
+        assert!(whole > 10_000, "{whole} bits");
     }
 }
