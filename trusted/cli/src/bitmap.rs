@@ -93,7 +93,7 @@ impl Ear<'_> {
     /// Whether the image may be changed, and the other one read: a raw one is not, whatever is in it.
     fn judge(&self) -> Result<(), Told> {
         self.asking.refuse_structured(&self.heard)?;
-        let top = Heard { images: self.heard.images.iter().take(1).cloned().collect(), is_complete: true };
+        let top = Heard { images: self.heard.images.iter().take(1).cloned().collect(), ..Heard::default() };
         self.asking.refuse_change(&top)?;
         self.asking.check_known(&self.heard)
     }

@@ -113,7 +113,8 @@ mod tests {
         for _ in 0..3000 {
             let granularity = |dice: &mut Dice| 512 << dice.below(6);
             let (own, other): (u64, u64) = (granularity(&mut dice), granularity(&mut dice));
-            let size: u64 = 1 + dice.below(1 << [12, 16, 20][dice.below(3) as usize]);
+            let order = 12 + 4 * dice.below(3);
+            let size: u64 = 1 + dice.below(1 << order);
             let kind = dice.below(4);
             let len = size.div_ceil(other).div_ceil(64) * 8;
             let theirs: Vec<u8> = (0..len)

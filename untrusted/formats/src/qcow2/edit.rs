@@ -62,7 +62,6 @@ impl Edit for Editor<'_, '_> {
         Editor::empty(self, drive)
     }
 
-
     fn set_bitmaps(&mut self, drive: &dyn Drive, all: &[Wanted], read: ReadBits<'_>) -> Result<()> {
         self.change_bitmaps(drive, all, read)
     }

@@ -59,6 +59,10 @@ impl Format for Qcow2 {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
+        if options.for_writing() && options.purpose != Purpose::Repair && checked.layout.incompatible & CORRUPT != 0 {
+            let words = "qcow2: Image is corrupt; cannot be opened read/write";
+            return Err(Kind::Unsupported.what(words).file(file.id()));
+        }
         let key = options.key.clone();
         let has_room = options.purpose == Purpose::WriteOver;
         Ok(Box::new(Qcow2Image { file, checked, key, has_room, lock: OnceCell::new() }))
@@ -184,14 +188,9 @@ fn data_file(granted: &Granted) -> info::Child {
 impl Qcow2Image<'_> {
     /// Nothing is written to what may be broken.
     fn refuse_unsound(&self) -> Result<()> {
-        let not = |words: &'static str| Kind::Unsupported.what(words).file(self.file.id());
-        let bits = self.checked.layout.incompatible;
-        if bits & CORRUPT != 0 {
-            return Err(not("qcow2: Image is corrupt; cannot be opened read/write"));
-        }
-        if bits & DIRTY != 0 {
+        if self.checked.layout.incompatible & DIRTY != 0 {
             let words = "the image was not closed properly: it has to be checked and repaired before it is written";
-            return Err(not(words));
+            return Err(Kind::Unsupported.what(words).file(self.file.id()));
         }
         Ok(())
     }

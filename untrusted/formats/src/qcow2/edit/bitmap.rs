@@ -187,14 +187,15 @@ impl Shelf<'_> {
 }
 
 impl Work<'_> {
-    fn shelf(&mut self) -> Shelf<'_> {
+    /// Where its bitmaps are put.
+    pub fn shelf(&mut self) -> Shelf<'_> {
         Shelf { drive: self.drive, clusters: &mut self.clusters, front: &mut self.front }
     }
 }
 
 impl Editor<'_, '_> {
     /// These are the bitmaps of the image from now on, whatever it had before.
-    fn replace_bitmaps(&self, work: &mut Work<'_>, all: &[Entry]) -> Result<()> {
+    pub fn replace_bitmaps(&self, work: &mut Work<'_>, all: &[Entry]) -> Result<()> {
         let mut shelf = work.shelf();
         let old = self.image.checked.extensions.bitmaps.as_ref();
         old.map_or(Ok(()), |old| shelf.drop_table(old.at, old.len))?;

@@ -2,7 +2,6 @@
 
 use super::*;
 use alloc::vec;
-use instar_image::Target;
 use instar_image::bitmap::{Bitmap, Wanted, merge};
 use instar_image::target::{Spot, What};
 
@@ -133,7 +132,7 @@ fn limits_are_those_of_qemu_img() {
     let many: Vec<Bitmap> = (0..65535).map(|number: u32| bitmap(&number.to_string(), 65536)).collect();
     assert_eq!(refused(v3, "1M", &many, &long(3)), "Maximum number of persistent bitmaps is already reached");
     assert_eq!(refused(v3, "1M", &many[1..], &long(3)), "");
-    let wide: Vec<Bitmap> = (0..8200).map(|number: u32| bitmap(&format!("{number:01023}"), 65536)).collect();
+    let wide: Vec<Bitmap> = (0..8201).map(|number: u32| bitmap(&format!("{number:01023}"), 65536)).collect();
     assert_eq!(refused(v3, "1M", &wide, &long(3)), "the names of all bitmaps together are too long");
 }
 
@@ -153,11 +152,10 @@ fn bitmaps_that_are_added_while_others_record_are_there_with_what_was_recorded()
         let write = |drive: &dyn Drive| {
             let image = opened(drive, &granted, Purpose::Write)?;
             let mut target = image.target()?;
-            let spot = target.reserve(drive, 0, 512, What::Data)?;
-            if let Some(Spot { place, .. }) = spot {
+            target.mark(drive, 0, 512)?;
+            if let Some(Spot { place, .. }) = target.reserve(drive, 0, 512, What::Data)? {
                 drive.write(place, &[7; 512])?;
             }
-            target.mark(drive, 0, 512)?;
             target.add_bitmaps(drive, core::slice::from_ref(&new), &mut |_, at, bytes| {
                 let have = bits.get(at as usize..).unwrap_or_default();
                 bytes.iter_mut().zip(have).for_each(|(to, from)| *to = *from);
