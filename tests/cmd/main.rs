@@ -3,6 +3,7 @@
 
 mod against;
 mod bench;
+mod bitmap;
 mod check;
 mod compare;
 mod config;

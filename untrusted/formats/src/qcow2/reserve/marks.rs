@@ -173,14 +173,15 @@ impl Writing {
         self.is_changed = true;
         self.records.all.clear();
         self.records.are_open = false;
-        if !self.clusters.draft.is_ordered() {
+        if self.clusters.draft.is_ordered() {
+            // All that the new directory leads to is there before it is known, what is recorded in older ones as well.
+            Target::settle(self, drive)?;
             front.set_refcounts(self.clusters.table());
-            return self.clusters.draft.put(drive, self.map.tables.at, &front.whole()?);
+            front.publish(drive)?;
+        } else {
+            front.set_refcounts(self.clusters.table());
+            self.clusters.draft.put(drive, self.map.tables.at, &front.whole()?)?;
         }
-        // All that the new directory leads to is there before it is known, what is recorded in older bitmaps as well.
-        Target::settle(self, drive)?;
-        front.set_refcounts(self.clusters.table());
-        front.publish(drive)?;
         directory.map_or(Ok(()), |(at, len)| self.clusters.release(drive, at, len))
     }
 }

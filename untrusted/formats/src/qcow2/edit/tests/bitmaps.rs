@@ -152,6 +152,7 @@ fn bitmaps_that_are_added_while_others_record_are_there_with_what_was_recorded()
         let write = |drive: &dyn Drive| {
             let image = opened(drive, &granted, Purpose::Write)?;
             let mut target = image.target()?;
+            target.keep_order();
             target.mark(drive, 0, 512)?;
             if let Some(Spot { place, .. }) = target.reserve(drive, 0, 512, What::Data)? {
                 drive.write(place, &[7; 512])?;
