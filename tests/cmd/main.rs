@@ -4,6 +4,7 @@
 mod against;
 mod amend;
 mod bench;
+mod bitmap;
 mod check;
 mod compare;
 mod config;

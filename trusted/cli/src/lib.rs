@@ -5,6 +5,7 @@ mod amend;
 mod args;
 mod asking;
 mod bench;
+mod bitmap;
 mod check;
 mod compare;
 mod config;
@@ -42,6 +43,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command { name: "amend", run: amend::run },
     Command { name: "bench", run: bench::run },
+    Command { name: "bitmap", run: bitmap::run },
     Command { name: "check", run: check::run },
     Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },

@@ -224,12 +224,16 @@ features! {
     secret_without_loaded: 7 . 0;
     /// luks header checks and single quotes in luks errors.
     luks_quotes: 7 . 0;
+    /// Bitmaps of disks of different sizes are told with the sizes.
+    bitmap_sizes_told: 7 . 1;
     /// "No valid VHDX header found" has no tail.
     vhdx_header_plain: 7 . 0;
     /// amend of a zstd image to compat=0.10 has its own message.
     amend_zstd_message: 7 . 0;
     /// Child nodes in `info`.
     child_nodes: 8 . 0;
+    /// `bitmap` hears of what goes wrong when the image is closed.
+    closing_is_checked: 8 . 0;
     /// A suffix on a hexadecimal size is refused.
     hex_suffix_refused: 8 . 0;
     /// A line end after "Detected format of".

@@ -4,11 +4,13 @@
 //! nothing refers to is filled first, references are turned over then, and what nothing refers to any more is given
 //! back last.
 
+use crate::bitmap::Wanted;
 use crate::chain::Chain;
 use crate::file::Drive;
 use crate::num::wide;
 use crate::read::Reader;
 use crate::site::Preallocation;
+use crate::target::ReadBits;
 use crate::walk::Walk;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -122,6 +124,13 @@ pub trait Edit {
     fn delete_snapshot(&mut self, drive: &dyn Drive, number: usize) -> Result<()> {
         let _ = (drive, number);
         Err(Kind::Unsupported.what("Operation not supported"))
+    }
+
+    /// The image has these bitmaps, in this order; `read` fills bytes with the bits of the one with that number, from a
+    /// byte of them on, of those that keep none of the image's.
+    fn set_bitmaps(&mut self, drive: &dyn Drive, all: &[Wanted], read: ReadBits<'_>) -> Result<()> {
+        let _ = (drive, all, read);
+        Err(Kind::Unsupported.what("images of this format have no bitmaps"))
     }
 }
 

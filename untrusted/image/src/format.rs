@@ -149,6 +149,11 @@ pub trait Image {
         let _ = (number, at, bytes);
         Err(Kind::Unsupported.what("images of this format have no bitmaps"))
     }
+    /// Whether it could have another bitmap if it had all these.
+    fn may_add_bitmap(&self, all: &[Bitmap], new: &Bitmap) -> Result<()> {
+        let _ = (all, new);
+        Err(Kind::Unsupported.what("Can't store persistent bitmaps to {file}: Operation not supported"))
+    }
     /// Where bytes of its disk may go. Asked once, of an image whose file may be written.
     fn target(&self) -> Result<Box<dyn Target>> {
         Err(Kind::Unsupported.what("images of this format are read, not written"))

@@ -5,6 +5,7 @@ extern crate alloc;
 
 pub mod amend;
 pub mod bench;
+pub mod bitmap;
 pub mod check;
 pub mod commit;
 pub mod compare;
@@ -49,5 +50,6 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Request::Rebase(request) => rebase::run(request, cx),
         Request::Commit(request) => commit::run(request, cx),
         Request::Amend(request) => amend::run(request, cx),
+        Request::Bitmap(request) => bitmap::run(request, cx),
     }
 }

@@ -246,20 +246,42 @@ pub fn in_batches(
     ended
 }
 
+/// Opens an image and nothing below it.
+pub fn alone<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    purpose: Purpose,
+    tell: &dyn Fn(op::Step) -> Result<()>,
+) -> Result<Opened<'a>> {
+    tell(op::Step::Image)?;
+    let mut opened = layer(&mut Descent::new(cx, source, rules, purpose), tell)?;
+    if purpose == Purpose::Write {
+        sound(cx, source, rules, core::slice::from_mut(&mut opened), tell)?;
+    }
+    Ok(opened)
+}
+
+/// Opens the layer that a way down has come to.
+fn layer<'a>(descent: &mut Descent<'a, '_>, tell: &dyn Fn(op::Step) -> Result<()>) -> Result<Opened<'a>> {
+    let opened = descent.open(false)?;
+    if descent.options.purpose != Purpose::Describe {
+        opened.image.unlock()?;
+    }
+    tell(op::Step::Layer(op::Layer {
+        file: opened.granted.id,
+        format: opened.format.name().into(),
+        virtual_size: opened.told.virtual_size,
+        warnings: opened.told.warnings.clone(),
+    }))?;
+    Ok(opened)
+}
+
 fn opened<'a>(mut descent: Descent<'a, '_>, tell: &dyn Fn(op::Step) -> Result<()>) -> Result<Vec<Opened<'a>>> {
     tell(op::Step::Image)?;
     let mut layers = Vec::new();
     loop {
-        let opened = descent.open(false)?;
-        if descent.options.purpose != Purpose::Describe {
-            opened.image.unlock()?;
-        }
-        tell(op::Step::Layer(op::Layer {
-            file: opened.granted.id,
-            format: opened.format.name().into(),
-            virtual_size: opened.told.virtual_size,
-            warnings: opened.told.warnings.clone(),
-        }))?;
+        let opened = layer(&mut descent, tell)?;
         let goes_on = descent.descend(&opened);
         layers.push(opened);
         if !goes_on? {

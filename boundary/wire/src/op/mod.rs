@@ -2,6 +2,7 @@
 
 pub mod amend;
 pub mod bench;
+pub mod bitmap;
 pub mod check;
 pub mod commit;
 pub mod compare;
@@ -54,6 +55,8 @@ message! {
         Commit(commit::Request) = 15,
         /// Give an image other options.
         Amend(amend::Request) = 12,
+        /// Change the bitmaps of an image.
+        Bitmap(bitmap::Request) = 13,
     }
 }
 
@@ -105,6 +108,7 @@ impl Request {
             Request::Commit(request) => request.files(),
             Request::Resize(request) => request.source.files(),
             Request::Amend(request) => request.source.files(),
+            Request::Bitmap(request) => request.files(),
         }
     }
 }

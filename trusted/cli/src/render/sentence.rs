@@ -184,6 +184,12 @@ const OLDER: &[Older] = &[
         Profile::amend_zstd_message,
         "Cannot downgrade an image with incompatible features 0x8 set",
     ),
+    // bitmap.
+    older(
+        "Bitmaps are of different sizes (destination size is {}, source size is {}) and can't be merged",
+        Profile::bitmap_sizes_told,
+        "Bitmaps are incompatible and can't be merged",
+    ),
     // snapshot.
     older(
         "Could not create snapshot '{}': Operation not supported",

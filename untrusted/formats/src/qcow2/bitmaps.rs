@@ -16,15 +16,15 @@ use zerocopy::IntoBytes;
 use zerocopy::big_endian::U64;
 
 /// The longest name of a bitmap.
-const NAME_LEN_MAX: u64 = 1023;
+pub const NAME_LEN_MAX: u64 = 1023;
 /// The most clusters that qemu-img accepts for one bitmap.
-const TABLE_COUNT_MAX: u32 = 0x0800_0000;
+pub const TABLE_COUNT_MAX: u32 = 0x0800_0000;
 /// The most bytes that qemu-img accepts for one bitmap.
-const BITMAP_LEN_MAX: u64 = 512 << 20;
+pub const BITMAP_LEN_MAX: u64 = 512 << 20;
 /// All names together; far beyond any use, and short enough to keep in memory.
-const NAMES_LEN_MAX: usize = 8 << 20;
+pub const NAMES_LEN_MAX: usize = 8 << 20;
 /// Entries of all tables together that are looked at; far beyond any use.
-const ENTRIES_MAX: u64 = 32 << 20;
+pub const ENTRIES_MAX: u64 = 32 << 20;
 /// Tables are read in pieces of so many entries.
 const PIECE_COUNT: usize = 8 << 10;
 
@@ -47,6 +47,16 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
+    /// The same, as bitmaps of all formats are told.
+    pub fn plain(&self) -> instar_image::bitmap::Bitmap {
+        instar_image::bitmap::Bitmap {
+            name: self.name.clone(),
+            granularity: self.granularity,
+            is_enabled: self.auto,
+            is_broken: self.in_use,
+        }
+    }
+
     /// The facts that qemu-img tells of it.
     pub fn facts(&self) -> Fact {
         let flags = [(self.in_use, "in-use"), (self.auto, "auto")];

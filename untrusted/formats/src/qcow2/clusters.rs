@@ -9,7 +9,7 @@ use super::disk::REFCOUNT_TABLE_OFFSET;
 use super::open::{Layout, Table};
 use alloc::vec::Vec;
 use instar_image::draft::Draft;
-use instar_image::num::{bounded, power};
+use instar_image::num::{bounded, power, wide};
 use instar_image::{Drive, Error, File, FileId, Kind, Result};
 
 /// The longest table of reference counts, in bytes.
@@ -145,12 +145,13 @@ impl Clusters {
         Clusters { draft: self.draft.with_room(ROOM), manner, ..self }
     }
 
-    fn len(&self) -> u64 {
+    /// Length of a cluster.
+    pub fn len(&self) -> u64 {
         power(self.bits)
     }
 
     /// A byte of the image in its file.
-    fn place(&self, at: u64) -> u64 {
+    pub fn place(&self, at: u64) -> u64 {
         self.start.saturating_add(at)
     }
 
@@ -220,6 +221,17 @@ impl Clusters {
         let first = self.behind(0, count)?;
         self.set(drive, first, count, 1)?;
         Ok(first.saturating_mul(self.len()))
+    }
+
+    /// Puts bytes where nothing was: where they begin.
+    pub fn add(&mut self, drive: &dyn Drive, bytes: &[u8]) -> Result<u64> {
+        let count = wide(bytes.len()).div_ceil(self.len()).max(1);
+        let at = self.claim(drive, count)?;
+        let (from, len) = (self.place(at), count.saturating_mul(self.len()));
+        self.draft.put(drive, from, bytes)?;
+        let rest = len.saturating_sub(wide(bytes.len()));
+        self.draft.blank(drive, from.saturating_add(wide(bytes.len())), rest)?;
+        Ok(at)
     }
 
     /// So many clusters at the end of the file, of which `run` are there already.

@@ -22,9 +22,9 @@ const FORMAT_LEN_END: u64 = 16;
 /// No extension is longer than a cluster.
 const LEN_MAX: u64 = 2 << 20;
 /// The most bitmaps that qemu-img accepts.
-const BITMAPS_MAX: u32 = 65535;
+pub const BITMAPS_MAX: u32 = 65535;
 /// The longest directory of bitmaps that qemu-img accepts: one with the longest entry for each.
-const DIRECTORY_LEN_MAX: u64 = 65535 * 1024;
+pub const DIRECTORY_LEN_MAX: u64 = 65535 * 1024;
 /// Every LUKS header that is named is read, far from the others; more than this is an attempt to keep us busy.
 const LUKS_MAX: u32 = 64;
 

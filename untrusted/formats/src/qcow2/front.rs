@@ -89,6 +89,12 @@ impl Front {
         self.name = name.to_vec();
     }
 
+    /// The table of counts lies there, and has so many clusters.
+    pub fn set_refcounts(&mut self, (at, clusters): (u64, u64)) {
+        self.header.refcount_table_offset = at.into();
+        self.header.refcount_table_clusters = u32::try_from(clusters).unwrap_or(u32::MAX).into();
+    }
+
     /// Header and extensions, in the order in which they are written.
     fn list(&self, with_names: bool) -> Vec<u8> {
         let own = if self.header.version.get() < 3 { narrow(HEADER2_LEN.into()) } else { size_of::<Header>() };
@@ -104,14 +110,28 @@ impl Front {
         bytes
     }
 
-    /// Makes all of it true at one moment, and durable. All that it leads to is durable already.
-    pub fn publish(mut self, drive: &dyn Drive) -> Result<()> {
+    /// What the fields about the header itself say when it is written.
+    fn close(&mut self) {
         if self.header.version.get() >= 3 {
             // Whoever does not know what these mean has to clear them.
             self.header.autoclear_features = (self.header.autoclear_features.get() & (BITMAPS | DATA_FILE_RAW)).into();
             let len = size_of::<Header>().saturating_add(self.unknown.len());
             self.header.header_length = u32::try_from(len).unwrap_or(u32::MAX).into();
         }
+    }
+
+    /// All of the cluster, where nobody relies on the image yet.
+    pub fn whole(mut self) -> Result<Vec<u8>> {
+        self.close();
+        self.bytes.fill(0);
+        let full = self.list(true);
+        self.arrange(&full)?;
+        Ok(self.bytes)
+    }
+
+    /// Makes all of it true at one moment, and durable. All that it leads to is durable already.
+    pub fn publish(mut self, drive: &dyn Drive) -> Result<()> {
+        self.close();
         let is_named_alike = self.bytes.get(self.name_at.clone()).unwrap_or_default() == self.name;
         let full = self.list(true);
         // Most changes are about numbers.
@@ -197,6 +217,13 @@ impl Front {
 
     /// Where there is no room to say it twice: everything but the first sector goes first.
     fn rewrite(mut self, drive: &dyn Drive, full: &[u8]) -> Result<()> {
+        let (list, end) = self.arrange(full)?;
+        self.write_tail(drive, 0..end)?;
+        self.write_head(drive, &list)
+    }
+
+    /// Lays everything down, one behind the other: header and extensions, and where it ends.
+    fn arrange(&mut self, full: &[u8]) -> Result<(Vec<u8>, usize)> {
         let fits = |list: &[u8], name: usize| list.len().saturating_add(name) <= self.bytes.len();
         let with_names = fits(full, self.name.len());
         if !with_names && !fits(&self.list(false), self.name.len()) {
@@ -207,7 +234,7 @@ impl Front {
         let name = core::mem::take(&mut self.name);
         self.lay(0, &list);
         self.lay(list.len(), &name);
-        self.write_tail(drive, 0..list.len().saturating_add(name.len()))?;
-        self.write_head(drive, &list)
+        let end = list.len().saturating_add(name.len());
+        Ok((list, end))
     }
 }

@@ -32,7 +32,7 @@ use clusters::Clusters;
 use core::cell::OnceCell;
 use core::ops::Range;
 use disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, LAZY_REFCOUNTS};
-use edit::{Editor, Head, Records};
+use edit::Editor;
 use instar_codec::unpack::Codec;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
@@ -43,6 +43,7 @@ use instar_image::{
 use locate::{Lock, Map};
 use open::{Checked, Compression, Crypt, Table};
 use reserve::Writing;
+use reserve::marks::{Marks, Records};
 
 /// The format.
 pub struct Qcow2;
@@ -58,6 +59,10 @@ impl Format for Qcow2 {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
+        if options.for_writing() && options.purpose != Purpose::Repair && checked.layout.incompatible & CORRUPT != 0 {
+            let words = "qcow2: Image is corrupt; cannot be opened read/write";
+            return Err(Kind::Unsupported.what(words).file(file.id()));
+        }
         let key = options.key.clone();
         let has_room = options.purpose == Purpose::WriteOver;
         Ok(Box::new(Qcow2Image { file, checked, key, has_room, lock: OnceCell::new() }))
@@ -136,10 +141,9 @@ impl Image for Qcow2Image<'_> {
         let map = self.whole_map(layout.l1)?;
         let clusters = Clusters::open(&self.file, layout, self.has_room)?;
         let is_over = self.checked.backing.is_some();
-        let Checked { extensions, bitmaps, .. } = &self.checked;
-        let head = Head::read(&self.file, layout, extensions.bitmaps.as_ref(), bitmaps)?;
-        let records = Records::of(bitmaps);
-        Ok(Box::new(Writing { map, clusters, is_over, head, records, packed_end: None, is_changed: false }))
+        let marks = Some(Marks::read(&self.file, &self.checked)?);
+        let records = Records::of(&self.checked.bitmaps);
+        Ok(Box::new(Writing { map, clusters, is_over, marks, records, packed_end: None, is_changed: false }))
     }
 
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {
@@ -156,12 +160,7 @@ impl Image for Qcow2Image<'_> {
     }
 
     fn bitmaps(&self) -> Option<Vec<instar_image::bitmap::Bitmap>> {
-        let all = self.checked.bitmaps.iter().map(|bitmap| instar_image::bitmap::Bitmap {
-            name: bitmap.name.clone(),
-            granularity: bitmap.granularity,
-            is_enabled: bitmap.auto,
-            is_broken: bitmap.in_use,
-        });
+        let all = self.checked.bitmaps.iter().map(Bitmap::plain);
         (self.checked.layout.version >= 3).then(|| all.collect())
     }
 
@@ -169,6 +168,10 @@ impl Image for Qcow2Image<'_> {
         let bitmap = self.checked.bitmaps.get(number);
         let bitmap = bitmap.ok_or_else(|| Kind::Unsupported.what("there is no such bitmap").file(self.file.id()))?;
         bitmap.read(&self.file, &self.checked.layout, at, bytes)
+    }
+
+    fn may_add_bitmap(&self, all: &[instar_image::bitmap::Bitmap], new: &instar_image::bitmap::Bitmap) -> Result<()> {
+        edit::bitmap::may_add(&self.checked.layout, all, new)
     }
 
     /// Like qemu-img's, a snapshot is as large as the disk is now.
@@ -185,14 +188,9 @@ fn data_file(granted: &Granted) -> info::Child {
 impl Qcow2Image<'_> {
     /// Nothing is written to what may be broken.
     fn refuse_unsound(&self) -> Result<()> {
-        let not = |words: &'static str| Kind::Unsupported.what(words).file(self.file.id());
-        let bits = self.checked.layout.incompatible;
-        if bits & CORRUPT != 0 {
-            return Err(not("qcow2: Image is corrupt; cannot be opened read/write"));
-        }
-        if bits & DIRTY != 0 {
+        if self.checked.layout.incompatible & DIRTY != 0 {
             let words = "the image was not closed properly: it has to be checked and repaired before it is written";
-            return Err(not(words));
+            return Err(Kind::Unsupported.what(words).file(self.file.id()));
         }
         Ok(())
     }

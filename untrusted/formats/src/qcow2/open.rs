@@ -52,6 +52,7 @@ pub struct Table {
 }
 
 /// What the header says, checked.
+#[derive(Clone)]
 pub struct Layout {
     /// 2 or 3.
     pub version: u32,

@@ -1,11 +1,11 @@
 //! Where bytes of a qcow2 image may go: clusters that are its own already, or new ones at the end of the file.
 
+pub mod marks;
 #[cfg(test)]
 mod tests;
 
 use super::clusters::Clusters;
 use super::disk::{L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS};
-use super::edit::{Head, Records};
 use super::locate::{Map, packed};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -18,6 +18,7 @@ use instar_image::bitmap::Bitmap;
 use instar_image::num::{power, split};
 use instar_image::target::{Packer, Packing, ReadBits, Rest, Spot, What};
 use instar_image::{Drive, Kind, Result, Source, Target};
+use marks::{Marks, Records};
 
 /// An image that is written to.
 pub struct Writing {
@@ -25,8 +26,8 @@ pub struct Writing {
     pub map: Map,
     /// Who gives out clusters.
     pub clusters: Clusters,
-    /// Header and bitmaps.
-    pub head: Head,
+    /// Where its bitmaps are known, until some have been added.
+    pub marks: Option<Marks>,
     /// Bitmaps that record what is written.
     pub records: Records,
     /// What lies below shows where it has nothing.
@@ -370,7 +371,7 @@ impl Target for Writing {
     }
 
     fn add_bitmaps(&mut self, drive: &dyn Drive, new: &[Bitmap], read: ReadBits<'_>) -> Result<()> {
-        Writing::add_bitmaps(self, drive, new, read)
+        self.add(drive, new, read)
     }
 
     fn cipher(&self) -> Option<Arc<Sectors>> {

@@ -216,9 +216,9 @@ impl Editor<'_, '_> {
         if is_older && checked.extensions.bitmaps.is_some() {
             for bitmap in &checked.bitmaps {
                 let own = Entry::of(bitmap);
-                work.drop_bits(own.table_at, own.table_count)?;
+                work.shelf().drop_bits(own.table_at, own.table_count)?;
             }
-            self.set_bitmaps(&mut work, &[])?;
+            self.replace_bitmaps(&mut work, &[])?;
         }
         work.order = plan.order;
         self.put_front(&mut work.front, plan);

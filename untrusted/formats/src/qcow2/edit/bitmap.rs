@@ -1,16 +1,24 @@
 //! Bitmaps: kept, and written anew.
 
-use super::super::bitmaps::Bitmap;
+use super::super::bitmaps::{
+    BITMAP_LEN_MAX, Bitmap as Stored, ENTRIES_MAX, NAME_LEN_MAX, NAMES_LEN_MAX, TABLE_COUNT_MAX,
+};
+use super::super::clusters::Clusters;
 use super::super::disk::BITMAP_ENTRY_OFFSET;
 use super::super::disk::{
     BITMAP_AUTO, BITMAP_ENTRY_ONES, BITMAP_IN_USE, BITMAPS, Bitmap as DiskBitmap, Bitmaps, EXT_BITMAPS,
 };
+use super::super::extensions::{BITMAPS_MAX, DIRECTORY_LEN_MAX};
+use super::super::front::Front;
+use super::super::open::Layout;
 use super::Editor;
 use super::work::Work;
 use alloc::vec;
 use alloc::vec::Vec;
+use instar_image::bitmap::{Bitmap, Wanted};
 use instar_image::num::{narrow, wide};
-use instar_image::{Kind, Result};
+use instar_image::target::ReadBits;
+use instar_image::{Bytes, Drive, Error, Kind, Result};
 use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U16, U32, U64};
 
@@ -29,14 +37,19 @@ pub struct Entry {
 
 impl Entry {
     /// As it stands there.
-    pub fn of(bitmap: &Bitmap) -> Entry {
+    pub fn of(bitmap: &Stored) -> Entry {
+        Entry::new(&bitmap.plain(), bitmap.table_at, bitmap.table_count)
+    }
+
+    /// Whose bits lie there.
+    pub fn new(bitmap: &Bitmap, table_at: u64, table_count: u32) -> Entry {
         Entry {
             name: bitmap.name.clone(),
             granularity: bitmap.granularity,
-            is_enabled: bitmap.auto,
-            is_broken: bitmap.in_use,
-            table_at: bitmap.table_at,
-            table_count: bitmap.table_count,
+            is_enabled: bitmap.is_enabled,
+            is_broken: bitmap.is_broken,
+            table_at,
+            table_count,
         }
     }
 
@@ -62,32 +75,81 @@ pub fn bits_len(size: u64, granularity: u64) -> u64 {
     size.div_ceil(granularity.max(1)).div_ceil(64).saturating_mul(8)
 }
 
-impl Work<'_> {
+/// Whether an image that has these bitmaps can have another one, and if not, why qemu-img would say that it cannot.
+pub fn may_add(layout: &Layout, all: &[Bitmap], new: &Bitmap) -> Result<()> {
+    if all.iter().any(|bitmap| bitmap.name == new.name) {
+        return Err(Kind::Unsupported.what("Bitmap already exists: {}").arg(new.name.as_slice()));
+    }
+    let refuse = |why: &str| {
+        let words = [b"Can't make bitmap '{}' persistent in '{file}': ", why.as_bytes()].concat();
+        Error { what: Bytes(words), ..Kind::TooBig.what("").arg(new.name.as_slice()) }
+    };
+    if layout.version < 3 {
+        return Err(refuse("Cannot store dirty bitmaps in qcow2 v2 files"));
+    }
+    let clusters = |bitmap: &Bitmap| bits_len(layout.disk_size(), bitmap.granularity).div_ceil(layout.cluster_len);
+    let own = clusters(new);
+    if own > TABLE_COUNT_MAX.into() || own.saturating_mul(layout.cluster_len) > BITMAP_LEN_MAX {
+        return Err(refuse("Too much space will be occupied by the bitmap. Use larger granularity"));
+    }
+    if wide(new.name.len()) > NAME_LEN_MAX {
+        return Err(refuse("Name length exceeds maximum (1023 characters)"));
+    }
+    if all.len() >= narrow(BITMAPS_MAX.into()) {
+        return Err(refuse("Maximum number of persistent bitmaps is already reached"));
+    }
+    let both = || all.iter().chain([new]);
+    let entry = |bitmap: &Bitmap| wide(size_of::<DiskBitmap>().saturating_add(bitmap.name.len())).next_multiple_of(8);
+    let sum = |of: &dyn Fn(&Bitmap) -> u64| both().map(of).fold(0, u64::saturating_add);
+    if sum(&entry) > DIRECTORY_LEN_MAX {
+        return Err(refuse("Not enough space in the bitmap directory"));
+    }
+    // What would not be read must not be written.
+    if sum(&|bitmap| wide(bitmap.name.len())) > wide(NAMES_LEN_MAX) {
+        return Err(refuse("the names of all bitmaps together are too long"));
+    }
+    if sum(&clusters) > ENTRIES_MAX {
+        return Err(refuse("the tables of all bitmaps together are too large"));
+    }
+    Ok(())
+}
+
+/// Where bitmaps are put.
+pub struct Shelf<'s> {
+    pub drive: &'s dyn Drive,
+    /// Who gives out room for them.
+    pub clusters: &'s mut Clusters,
+    /// What makes them known.
+    pub front: &'s mut Front,
+}
+
+impl Shelf<'_> {
     /// Writes the bits of a bitmap: where the table of its clusters lies, and how many entries that has.
     pub fn put_bits(&mut self, len: u64, read: Read<'_>) -> Result<(u64, u32)> {
-        let entries = len.div_ceil(self.cluster_len);
-        let (mut table, mut bytes) = (Vec::new(), vec![0; narrow(self.cluster_len)]);
+        let cluster_len = self.clusters.len();
+        let entries = len.div_ceil(cluster_len);
+        let (mut table, mut bytes) = (Vec::new(), vec![0; narrow(cluster_len)]);
         for number in 0..entries {
-            let at = number.saturating_mul(self.cluster_len);
+            let at = number.saturating_mul(cluster_len);
             bytes.fill(0);
-            read(at, bytes.get_mut(..narrow(len.saturating_sub(at).min(self.cluster_len))).unwrap_or_default())?;
+            read(at, bytes.get_mut(..narrow(len.saturating_sub(at).min(cluster_len))).unwrap_or_default())?;
             let word = if bytes.iter().all(|byte| *byte == 0) {
                 0
             } else if bytes.iter().all(|byte| *byte == 0xff) {
                 BITMAP_ENTRY_ONES
             } else {
-                self.add(&bytes)?
+                self.clusters.add(self.drive, &bytes)?
             };
             table.extend_from_slice(&word.to_be_bytes());
         }
-        Ok((self.add(&table)?, u32::try_from(entries).unwrap_or(u32::MAX)))
+        Ok((self.clusters.add(self.drive, &table)?, u32::try_from(entries).unwrap_or(u32::MAX)))
     }
 
     /// Gives back what a bitmap has in the file.
     pub fn drop_bits(&mut self, table_at: u64, table_count: u32) -> Result<()> {
         let len = u64::from(table_count).saturating_mul(8);
         let mut table = vec![0; narrow(len)];
-        let at = self.place(table_at);
+        let at = self.clusters.place(table_at);
         self.clusters.draft.read(self.drive, at, &mut table)?;
         for word in table.as_chunks::<8>().0 {
             match u64::from_be_bytes(*word) & BITMAP_ENTRY_OFFSET {
@@ -97,17 +159,17 @@ impl Work<'_> {
         }
         self.drop_table(table_at, len)
     }
-}
 
-impl Editor<'_, '_> {
-    /// These are the bitmaps of the image from now on.
-    pub fn set_bitmaps(&self, work: &mut Work<'_>, all: &[Entry]) -> Result<()> {
-        let old = self.image.checked.extensions.bitmaps.as_ref();
-        old.map_or(Ok(()), |old| work.drop_table(old.at, old.len))?;
-        let header = &mut work.front.header;
+    fn drop_table(&mut self, at: u64, len: u64) -> Result<()> {
+        if len == 0 { Ok(()) } else { self.clusters.release(self.drive, at, len) }
+    }
+
+    /// These are the bitmaps from now on.
+    pub fn put_directory(&mut self, all: &[Entry]) -> Result<()> {
+        let header = &mut self.front.header;
         if all.is_empty() {
             header.autoclear_features = (header.autoclear_features.get() & !BITMAPS).into();
-            work.front.set(EXT_BITMAPS, None);
+            self.front.set(EXT_BITMAPS, None);
             return Ok(());
         }
         header.autoclear_features = (header.autoclear_features.get() | BITMAPS).into();
@@ -117,10 +179,57 @@ impl Editor<'_, '_> {
             nb_bitmaps: U32::new(u32::try_from(all.len()).unwrap_or(u32::MAX)),
             reserved: U32::new(0),
             directory_size: U64::new(wide(directory.len())),
-            directory_offset: U64::new(work.add(&directory)?),
+            directory_offset: U64::new(self.clusters.add(self.drive, &directory)?),
         };
-        work.front.set(EXT_BITMAPS, Some(content.as_bytes()));
+        self.front.set(EXT_BITMAPS, Some(content.as_bytes()));
         Ok(())
+    }
+}
+
+impl Work<'_> {
+    /// Where its bitmaps are put.
+    pub fn shelf(&mut self) -> Shelf<'_> {
+        Shelf { drive: self.drive, clusters: &mut self.clusters, front: &mut self.front }
+    }
+}
+
+impl Editor<'_, '_> {
+    /// These are the bitmaps of the image from now on, whatever it had before.
+    pub fn replace_bitmaps(&self, work: &mut Work<'_>, all: &[Entry]) -> Result<()> {
+        let mut shelf = work.shelf();
+        let old = self.image.checked.extensions.bitmaps.as_ref();
+        old.map_or(Ok(()), |old| shelf.drop_table(old.at, old.len))?;
+        shelf.put_directory(all)
+    }
+
+    /// The image has these bitmaps; `read` fills bytes with the bits of those that are new or others now.
+    pub fn change_bitmaps(&self, drive: &dyn Drive, all: &[Wanted], read: ReadBits<'_>) -> Result<()> {
+        let checked = &self.image.checked;
+        let size = checked.layout.disk_size();
+        if size == 0 && !all.is_empty() {
+            return Err(Kind::Unsupported.what("a disk of no bytes can have no bitmaps"));
+        }
+        let mut work = Work::new(self.image, drive)?;
+        let mut shelf = work.shelf();
+        let mut entries = Vec::new();
+        for (number, Wanted { bitmap, kept }) in all.iter().enumerate() {
+            let old = kept.and_then(|old| checked.bitmaps.get(old));
+            let (table_at, table_count) = match old {
+                Some(old) => (old.table_at, old.table_count),
+                None => {
+                    let len = bits_len(size, bitmap.granularity);
+                    shelf.put_bits(len, &mut |at, bytes| read(number, at, bytes))?
+                }
+            };
+            entries.push(Entry::new(bitmap, table_at, table_count));
+        }
+        for (number, old) in checked.bitmaps.iter().enumerate() {
+            if all.iter().all(|wanted| wanted.kept != Some(number)) {
+                shelf.drop_bits(old.table_at, old.table_count)?;
+            }
+        }
+        self.replace_bitmaps(&mut work, &entries)?;
+        work.publish().map(|_| ())
     }
 
     /// The bitmaps are about a disk of another size.
@@ -137,15 +246,16 @@ impl Editor<'_, '_> {
                 return Err(Kind::Unsupported.what(words).arg(bitmap.name.as_slice()));
             }
             let end = size.div_ceil(bitmap.granularity);
-            let (table_at, table_count) = work.put_bits(bits_len(size, bitmap.granularity), &mut |at, bytes| {
-                bitmap.read(&self.image.file, &checked.layout, at, bytes)?;
-                cut(at, bytes, end);
-                Ok(())
-            })?;
-            work.drop_bits(bitmap.table_at, bitmap.table_count)?;
+            let (table_at, table_count) =
+                work.shelf().put_bits(bits_len(size, bitmap.granularity), &mut |at, bytes| {
+                    bitmap.read(&self.image.file, &checked.layout, at, bytes)?;
+                    cut(at, bytes, end);
+                    Ok(())
+                })?;
+            work.shelf().drop_bits(bitmap.table_at, bitmap.table_count)?;
             all.push(Entry { table_at, table_count, ..Entry::of(bitmap) });
         }
-        self.set_bitmaps(work, &all)
+        self.replace_bitmaps(work, &all)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Images that are changed where they stand: what they hold then, whatever happens meanwhile, and what qemu-img makes of it.
 
 mod amend;
+mod bitmaps;
 mod front;
 
 use super::super::Qcow2;
@@ -107,6 +108,16 @@ fn changed(drive: &dyn Drive, granted: &instar_image::Granted, change: Change<'_
 
 /// Makes a change, and looks at all that a crash may make of it. The image afterwards.
 fn survives(start: &MemFiles, change: Change<'_>, about: &str) -> MemFiles {
+    survives_as(&state, start, change, about)
+}
+
+/// The same, of all that a state consists of.
+fn survives_as<S: PartialEq + core::fmt::Debug>(
+    state: &dyn Fn(&MemFiles) -> Result<S>,
+    start: &MemFiles,
+    change: Change<'_>,
+    about: &str,
+) -> MemFiles {
     let granted = start.granted(TOP);
     let before = state(start).unwrap();
     let recorder = Recorder::new(start, Trouble::Never);
@@ -119,7 +130,7 @@ fn survives(start: &MemFiles, change: Change<'_>, about: &str) -> MemFiles {
         |drive| changed(drive, &granted, change),
         |files, how| {
             let now = state(files).map_err(|error| format!("it does not open: {error:?}"))?;
-            let allowed: &[&State] = if how.is_over() { &[&after] } else { &[&before, &after] };
+            let allowed: &[&S] = if how.is_over() { &[&after] } else { &[&before, &after] };
             if !allowed.contains(&&now) {
                 return Err(format!("{now:?} is neither {before:?} nor {after:?}"));
             }

@@ -68,13 +68,7 @@ impl<'d> Work<'d> {
 
     /// Puts bytes where nothing was: where they begin.
     pub fn add(&mut self, bytes: &[u8]) -> Result<u64> {
-        let clusters = wide(bytes.len()).div_ceil(self.cluster_len).max(1);
-        let at = self.clusters.claim(self.drive, clusters)?;
-        let (from, len) = (self.place(at), clusters.saturating_mul(self.cluster_len));
-        self.clusters.draft.put(self.drive, from, bytes)?;
-        let rest = len.saturating_sub(wide(bytes.len()));
-        self.clusters.draft.blank(self.drive, from.saturating_add(wide(bytes.len())), rest)?;
-        Ok(at)
+        self.clusters.add(self.drive, bytes)
     }
 
     /// The same of an L1 table; one without entries lies nowhere.
@@ -110,9 +104,7 @@ impl<'d> Work<'d> {
             drive.set_length(self.start.file, end)?;
             drive.flush(self.start.file)?;
         }
-        let (at, clusters) = self.clusters.table();
-        self.front.header.refcount_table_offset = at.into();
-        self.front.header.refcount_table_clusters = u32::try_from(clusters).unwrap_or(u32::MAX).into();
+        self.front.set_refcounts(self.clusters.table());
         let used = self.clusters.used_end(drive)?;
         let end = self.place(used);
         self.front.publish(drive)?;
