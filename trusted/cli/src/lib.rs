@@ -5,6 +5,7 @@ pub mod args;
 mod asking;
 mod bench;
 mod check;
+mod commit;
 mod compare;
 mod config;
 mod convert;
@@ -19,9 +20,11 @@ mod opening;
 pub mod profile;
 mod recipe;
 pub mod render;
+mod rebase;
 mod resize;
 pub mod settings;
 mod setup;
+mod transfer;
 mod snapshot;
 
 use args::{Parsed, Stop};
@@ -41,6 +44,7 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command { name: "bench", run: bench::run },
     Command { name: "check", run: check::run },
+    Command { name: "commit", run: commit::run },
     Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },
     Command { name: "create", run: create::run },
@@ -48,6 +52,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "info", run: info::run },
     Command { name: "map", run: map::run },
     Command { name: "measure", run: measure::run },
+    Command { name: "rebase", run: rebase::run },
     Command { name: "resize", run: resize::run },
     Command { name: "snapshot", run: snapshot::run },
     Command { name: "config", run: config::run },

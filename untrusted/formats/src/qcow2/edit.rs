@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 use core::mem::offset_of;
 use core::ops::Range;
 use instar_image::bitmap::Bitmap;
-use instar_image::edit::{Amended, Amendment, NewSnapshot};
+use instar_image::edit::{Amended, Amendment, Footing, NewSnapshot};
 use instar_image::num::{split, wide};
 use instar_image::target::ReadBits;
 use instar_image::{Below, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
@@ -68,8 +68,8 @@ impl Edit for Editor<'_, '_> {
         self.delete(drive, number)
     }
 
-    fn stand_on(&mut self, drive: &dyn Drive, name: &[u8], format: Option<&[u8]>) -> Result<()> {
-        Editor::stand_on(self, drive, name, format)
+    fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        Editor::stand_on(self, drive, footing)
     }
 
     fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
