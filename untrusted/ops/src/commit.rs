@@ -23,6 +23,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     }
     let Goal::There(base) = &copy.target.goal else { return Err(nothing()) };
     lengthen(image, base, request, cx)?;
+    let cx = &cx.afresh();
     if copy.progress == Progress::Moved {
         tell(Event::Written(held(image, request, cx)?))?;
     }
@@ -30,12 +31,25 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     if !request.empties {
         return Ok(());
     }
-    let stack = stack_for(cx, image, &copy.rules, Purpose::Write, &|_| Ok(()))?;
-    let top = stack.first().ok_or_else(nothing)?;
-    let unit = top.image.target()?.unit();
-    let had = count(&chain(core::slice::from_ref(top), None)?, 1, cx.drive)?;
-    top.image.edit()?.empty(cx.drive)?;
-    tell(Event::Emptied(had.div_ceil(unit.max(1))))
+    tell(Event::Emptied(empty(image, request, cx)?))
+}
+
+/// Leaves an image with nothing of its own; tells how many units it had.
+fn empty(image: &Source, request: &Request, cx: &Cx<'_>) -> Result<u64> {
+    let mut had = None;
+    // What replaces its tables needs space that is still in use, behind all else. When that is free, they can move there,
+    // and the file becomes shorter.
+    for _ in 0..2 {
+        let image = image.as_it_is(cx.drive.length(image.file.id)?);
+        let stack = stack_for(cx, &image, &request.copy.rules, Purpose::Write, &|_| Ok(()))?;
+        let top = stack.first().ok_or_else(|| Kind::Unsupported.what("there is no image"))?;
+        if had.is_none() {
+            let unit = top.image.target()?.unit().max(1);
+            had = Some(count(&chain(core::slice::from_ref(top), None)?, 1, cx.drive)?.div_ceil(unit));
+        }
+        top.image.edit()?.empty(cx.drive)?;
+    }
+    Ok(had.unwrap_or(0))
 }
 
 /// What is copied.

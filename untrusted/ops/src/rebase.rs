@@ -20,6 +20,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         convert::copy(copy, None, cx)?;
     }
     // What was written to it has changed its file.
+    let cx = &cx.afresh();
     let target = target.as_it_is(cx.drive.length(target.file.id)?);
     let stack = stack_for(cx, &target, &copy.rules, Purpose::Write, &|_| Ok(()))?;
     let (top, below) = stack.split_first().ok_or_else(nothing)?;
