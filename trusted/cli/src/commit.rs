@@ -175,7 +175,8 @@ fn sources(image: &Opened, session: &Session, layers: &[Layer], depth: usize) ->
         said.push(source);
     }
     let base = said.last().cloned().unwrap_or(top);
-    let whole = said.into_iter().rev().reduce(|below, above| Source { below: Below::Instead(Box::new(below)), ..above });
+    let whole =
+        said.into_iter().rev().reduce(|below, above| Source { below: Below::Instead(Box::new(below)), ..above });
     (whole.unwrap_or_else(|| base.clone()), base)
 }
 

@@ -18,14 +18,14 @@ mod map;
 mod measure;
 mod opening;
 pub mod profile;
+mod rebase;
 mod recipe;
 pub mod render;
-mod rebase;
 mod resize;
 pub mod settings;
 mod setup;
-mod transfer;
 mod snapshot;
+mod transfer;
 
 use args::{Parsed, Stop};
 use settings::{Face, Settings};

@@ -61,7 +61,8 @@ impl<'a> Rebase<'a> {
         let name = parsed.bytes("backing").unwrap_or_default();
         let place = recipe::beside(&session.name(image.file.id), name);
         let is_looked_at = !name.is_empty() && !parsed.has("backing-unsafe");
-        let known = parsed.bytes("backing-format").is_none_or(|name| drivers::driver(name, &settings.profile).is_some());
+        let known =
+            parsed.bytes("backing-format").is_none_or(|name| drivers::driver(name, &settings.profile).is_some());
         let new = (is_looked_at && known).then(|| {
             let named = Named { format: parsed.bytes("backing-format"), ..Named::plain(&place) };
             opening::open_named(parsed, &named, session, settings).map_err(|told| told.stderr)

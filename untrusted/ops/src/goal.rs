@@ -76,7 +76,9 @@ fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Resul
 /// If the target is a source that is to stand on something else: what lies below it is what it stands on yet, whatever
 /// happens meanwhile.
 fn beneath(asked: &convert::Request, former: Former, cx: &Cx<'_>) -> Result<Former> {
-    let Some(source) = asked.sources.first().filter(|_| asked.share == convert::Share::Below) else { return Ok(former) };
+    let Some(source) = asked.sources.first().filter(|_| asked.share == convert::Share::Below) else {
+        return Ok(former);
+    };
     let layers = stack(cx, source, &asked.rules, &|_| Ok(()))?;
     let below = chain(layers.get(1..).unwrap_or_default(), None)?;
     Ok(Former { next: Some(former.below), below, ..former })
