@@ -142,7 +142,7 @@ impl<'a> Rebase<'a> {
         let images = std::slice::from_ref(new);
         let asking = Asking { session, images, parsed: self.parsed, settings: self.settings };
         let layers = heard.images.get(1..).unwrap_or_default().to_vec();
-        self.not_opened(&say(&asking, &Heard { images: layers, is_complete: heard.is_complete }).stderr)
+        self.not_opened(&say(&asking, &Heard { images: layers, is_complete: heard.is_complete, ..Heard::default() }).stderr)
     }
 
     /// The same words, said of the new image.
@@ -161,7 +161,7 @@ impl<'a> Rebase<'a> {
     /// Refuses what cannot be, now that everything is open.
     fn judge(&self, asking: &Asking<'_>, heard: &Heard) -> Result<(), Told> {
         let Asking { session, settings, parsed, .. } = asking;
-        let own = Heard { images: heard.images.iter().take(1).cloned().collect(), is_complete: true };
+        let own = Heard { images: heard.images.iter().take(1).cloned().collect(), is_complete: true, ..Heard::default() };
         asking.refuse_change(&own)?;
         let format = own.files().next().map_or(&b""[..], |(format, _)| &format.0[..]);
         let is_native = settings.face == Face::Native;
@@ -179,7 +179,7 @@ impl<'a> Rebase<'a> {
                 let images = std::slice::from_ref(new);
                 let asking = Asking { session, images, parsed, settings };
                 let layers = heard.images.get(1..).unwrap_or_default().to_vec();
-                let heard = Heard { images: layers, is_complete: true };
+                let heard = Heard { images: layers, is_complete: true, ..Heard::default() };
                 let checked = asking.refuse_users(&heard).and_then(|()| asking.check_known(&heard));
                 checked.map_err(|told| self.not_opened(&told.stderr))?;
             }
