@@ -157,7 +157,7 @@ impl<'p> Pour<'p> {
         let own = Chain { layers: if self.is_new { Vec::new() } else { layers } };
         // What is new need not read as anything yet.
         let is_known = !self.is_new || !below.layers.is_empty();
-        Ok((target.expect("an image"), Former { own, below, is_known, only_below: false }))
+        Ok((target.expect("an image"), Former { own, below, is_known, next: None }))
     }
 }
 

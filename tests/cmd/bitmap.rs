@@ -4,7 +4,7 @@ use crate::against::differences;
 use instar_formats::qcow2::Qcow2;
 use instar_formats::qcow2::open::open;
 use instar_image::bitmap::Bitmap;
-use instar_image::{File, Format, Image, Options, Purpose};
+use instar_image::{File, Format, Options, Purpose};
 use instar_testkit::folder::Folder;
 use instar_testkit::images::each;
 use instar_testkit::oracle::{Oracle, maker, oracles};

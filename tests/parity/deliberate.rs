@@ -81,9 +81,15 @@ pub const RECORDED: &[Deliberate] = &[
         "create.luks-sm4",
         "cipher mode xts",
     ),
+    because(PIECES, "", "rebase.to-base-p", "(0.00/100%)"),
+    because(PIECES, "", "rebase.to-none-p", "(0.00/100%)"),
+    because(PIECES, "", "more-rebase.odd", "(0.00/100%)"),
+    because(PIECES, "", "more-rebase.to-odd", "(0.00/100%)"),
     because("Debian's 5.2 has no zstd; upstream has (versions.md 18)", "5.2", "create.zstdv2", "zstd"),
 ];
 
+/// Why the lines of `rebase -p` are others.
+const PIECES: &str = "how far rebase has come is told by what there is to move, not by the pieces looked at";
 /// Why a version's crash is not copied.
 const CRASH: &str = "a crash of that version (versions.md 20)";
 

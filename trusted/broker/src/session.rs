@@ -1,6 +1,7 @@
 //! A session: the files one command has opened, what they are called, and what went wrong with them.
 
 mod parts;
+mod promote;
 mod related;
 
 use crate::admit::Grant;
@@ -162,6 +163,11 @@ impl Session {
     /// Whether locks are taken.
     pub fn is_locking(&self) -> bool {
         self.locking
+    }
+
+    /// No locks are taken from now on.
+    pub fn share(&mut self) {
+        self.locking = false;
     }
 
     /// No more than so many bytes a second are written from now on.
@@ -326,6 +332,10 @@ impl Session {
     fn admit_file(&self, file: OwnedFd, stat: &Stat, arrival: Arrival) -> Result<Granted, Why> {
         let Arrival { name, path, named_by, depth, writable } = arrival;
         let device = FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
+        // An image may be opened again that is made of several files.
+        if let Some(again) = named_by.filter(|_| writable).and_then(|by| self.again(by, stat)) {
+            return Ok(again);
+        }
         // What is read must not be written to, and what an image names cannot be asked about.
         if writable && named_by.is_some() && self.has_open((stat.st_dev, stat.st_ino)) {
             return Err(Why::Source);

@@ -162,6 +162,7 @@ impl Copying<'_> {
                 Event::Broken(name) => ear.broken.push(name.0),
                 Event::Done(bytes) => progress.advance(bytes),
                 Event::Salvaged(trouble) => ear.salvaged.push(trouble),
+                Event::Written(_) | Event::Emptied(_) => {}
                 Event::Unmapped(trouble) => ear.unmapped = Some(trouble),
                 Event::Stopped(trouble) => {
                     if ear.stopped.as_ref().is_none_or(|before| trouble.to < before.to) {

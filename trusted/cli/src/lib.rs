@@ -7,6 +7,7 @@ mod asking;
 mod bench;
 mod bitmap;
 mod check;
+mod commit;
 mod compare;
 mod config;
 mod convert;
@@ -19,12 +20,14 @@ mod map;
 mod measure;
 mod opening;
 pub mod profile;
+mod rebase;
 mod recipe;
 pub mod render;
 mod resize;
 pub mod settings;
 mod setup;
 mod snapshot;
+mod transfer;
 
 use args::{Parsed, Stop};
 use settings::{Face, Settings};
@@ -45,6 +48,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "bench", run: bench::run },
     Command { name: "bitmap", run: bitmap::run },
     Command { name: "check", run: check::run },
+    Command { name: "commit", run: commit::run },
     Command { name: "compare", run: compare::run },
     Command { name: "convert", run: convert::run },
     Command { name: "create", run: create::run },
@@ -52,6 +56,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "info", run: info::run },
     Command { name: "map", run: map::run },
     Command { name: "measure", run: measure::run },
+    Command { name: "rebase", run: rebase::run },
     Command { name: "resize", run: resize::run },
     Command { name: "snapshot", run: snapshot::run },
     Command { name: "config", run: config::run },

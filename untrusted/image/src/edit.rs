@@ -19,7 +19,7 @@ use instar_codec::random::Random;
 use instar_wire::code::Secret;
 use instar_wire::error::{Error, Kind, Result};
 use instar_wire::fact::Fact;
-use instar_wire::op::{Recipe, Rules};
+use instar_wire::op::{Recipe, Rules, info};
 
 /// A snapshot that is to be taken.
 pub struct NewSnapshot<'n> {
@@ -80,6 +80,17 @@ pub enum Amended {
     UpToSize,
 }
 
+/// What an image is to stand on.
+#[derive(Clone, Copy, Default)]
+pub struct Footing<'f> {
+    /// The name that is written down; empty if it is to stand on nothing.
+    pub name: &'f [u8],
+    /// The format that is written down with it, if there is one.
+    pub format: Option<&'f [u8]>,
+    /// What the image of that name says of itself, if it was looked at.
+    pub below: Option<&'f info::Image>,
+}
+
 /// An image that is open to be changed. Each change is complete, and durable, when it has been answered.
 pub trait Edit {
     /// The disk gets another size; what is new reads as zeroes, whatever lies below. Answers the size that it has now,
@@ -107,10 +118,9 @@ pub trait Edit {
         Err(Kind::Unsupported.what("Block driver does not support snapshots"))
     }
 
-    /// It stands on the image of this name from now on, which has this format; on none if there is no name. What it reads
-    /// as changes with that, so whoever asks has made sure that it may.
-    fn stand_on(&mut self, drive: &dyn Drive, name: &[u8], format: Option<&[u8]>) -> Result<()> {
-        let _ = (drive, name, format);
+    /// It stands on this image from now on. What it reads as changes with that, so whoever asks has made sure that it may.
+    fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        let _ = (drive, footing);
         Err(Kind::Unsupported.what("Operation not supported"))
     }
 

@@ -21,8 +21,9 @@ pub struct Former {
     pub below: Chain<'static>,
     /// Whatever has not been written to since reads as that.
     pub is_known: bool,
-    /// Nothing is written but where the image itself has nothing.
-    pub only_below: bool,
+    /// What will lie below it, if that is to be another image: nothing is written but where the image itself has
+    /// nothing, and need not be where that reads the same.
+    pub next: Option<Chain<'static>>,
 }
 
 impl Former {
@@ -65,13 +66,14 @@ pub struct Look<'c> {
 impl<'c> Look<'c> {
     /// A look at a target, if that is known.
     pub fn at(former: &'c Former, io: &'c dyn Io) -> Option<Self> {
-        let is_new = former.own.layers.is_empty() || former.only_below;
+        let is_new = former.own.layers.is_empty() || former.next.is_some();
+        let below = former.next.as_ref().unwrap_or(&former.below);
         let room = if former.is_known && is_new { narrow(STEP) } else { 0 };
         former.is_known.then(|| Look {
             is_bare: former.is_empty(),
             own: (!is_new).then(|| Walk::new(&former.own, io, 0, 0)),
-            below: Walk::new(&former.below, io, 0, 0),
-            reader: Reader::new(&former.below, io),
+            below: Walk::new(below, io, 0, 0),
+            reader: Reader::new(below, io),
             theirs: vec![0; room],
             ours: vec![0; room],
         })

@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use instar_codec::cipher::Sectors;
 use instar_wire::error::Result;
+use instar_wire::op::convert::Written;
 
 /// Zeroes are looked for in granules of this length, or shorter ones if shorter runs are asked for.
 const GRANULE: u32 = 4096;
@@ -103,6 +104,8 @@ pub struct Stage<'c> {
     packed: Vec<u8>,
     jobs: Vec<Job>,
     buffer: Vec<u8>,
+    /// Bytes that were not left out.
+    written: u64,
 }
 
 impl<'c> Stage<'c> {
@@ -124,6 +127,7 @@ impl<'c> Stage<'c> {
             packed: Vec::new(),
             jobs: Vec::new(),
             buffer: Vec::new(),
+            written: 0,
         }
     }
 
@@ -165,6 +169,8 @@ impl<'c> Stage<'c> {
     /// Everything has been gathered: short zeroes go with what is around them, and units are packed.
     pub fn gathered(&mut self) {
         self.leave_out();
+        let kept = self.parts.iter().filter(|part| part.hold != Hold::Pass);
+        self.written = kept.fold(self.written, |sum, part| sum.saturating_add(part.len));
         let sparse = u64::from(self.manner.sparse);
         let count = self.parts.len();
         let mut laid = Vec::new();
@@ -202,6 +208,11 @@ impl<'c> Stage<'c> {
             }
         }
         self.look = Some(look);
+    }
+
+    /// How much has had to be written so far.
+    pub fn written(&self) -> Written {
+        Written { bytes: self.written, unit: self.unit }
     }
 
     /// Whether nothing of the piece has to be written.

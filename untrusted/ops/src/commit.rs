@@ -2,36 +2,85 @@
 
 use crate::convert;
 use crate::cx::Cx;
-use crate::open::{chain, stack_for};
-use instar_image::{Below, Chain, Kind, Preallocation, Purpose, Result};
+use crate::open::{chain, stack, stack_for};
+use instar_image::num::wide;
+use instar_image::{Below, Chain, Drive, Kind, Preallocation, Purpose, Result, Walk};
+use instar_wire::code::encode;
 use instar_wire::op::Source;
 use instar_wire::op::commit::Request;
-use instar_wire::op::convert::Goal;
+use instar_wire::op::convert::{Event, Goal, Progress, Share, Written};
 
 /// Makes room below, copies, and leaves the image empty if that is wanted.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let copy = &request.copy;
+    let tell = |event: Event| (cx.emit)(&encode(&event));
     let nothing = || Kind::Unsupported.what("there is no image");
-    let (Some(source), Goal::There(base)) = (copy.sources.first(), &copy.target.goal) else { return Err(nothing()) };
-    lengthen(source, base, request, cx)?;
+    let Some(image) = copy.sources.first() else { return Err(nothing()) };
+    let purpose = if request.empties { Purpose::Write } else { Purpose::Read };
+    if request.looks {
+        let layers = stack_for(cx, image, &copy.rules, purpose, &|step| tell(Event::Step(step)))?;
+        return tell(Event::Ready(layers.first().map_or(0, |top| top.told.virtual_size)));
+    }
+    let Goal::There(base) = &copy.target.goal else { return Err(nothing()) };
+    lengthen(image, base, request, cx)?;
+    let cx = &cx.afresh();
+    if copy.progress == Progress::Moved {
+        tell(Event::Written(held(image, request, cx)?))?;
+    }
     convert::copy(copy, None, cx)?;
     if !request.empties {
         return Ok(());
     }
-    let stack = stack_for(cx, source, &copy.rules, Purpose::Write, &|_| Ok(()))?;
-    stack.first().ok_or_else(nothing)?.image.edit()?.empty(cx.drive)
+    tell(Event::Emptied(empty(image, request, cx)?))
+}
+
+/// Leaves an image with nothing of its own; tells how many units it had.
+fn empty(image: &Source, request: &Request, cx: &Cx<'_>) -> Result<u64> {
+    let mut had = None;
+    // What replaces its tables needs space that is still in use, behind all else. When that is free, they can move there,
+    // and the file becomes shorter.
+    for _ in 0..2 {
+        let image = image.as_it_is(cx.drive.length(image.file.id)?);
+        let stack = stack_for(cx, &image, &request.copy.rules, Purpose::Write, &|_| Ok(()))?;
+        let top = stack.first().ok_or_else(|| Kind::Unsupported.what("there is no image"))?;
+        if had.is_none() {
+            let unit = top.image.target()?.unit().max(1);
+            had = Some(count(&chain(core::slice::from_ref(top), None)?, 1, cx.drive)?.div_ceil(unit));
+        }
+        top.image.edit()?.empty(cx.drive)?;
+    }
+    Ok(had.unwrap_or(0))
+}
+
+/// What is copied.
+fn held(image: &Source, request: &Request, cx: &Cx<'_>) -> Result<Written> {
+    let Share::Above(layers) = request.copy.share else { return Ok(Written { bytes: 0, unit: 0 }) };
+    let stack = stack(cx, image, &request.copy.rules, &|_| Ok(()))?;
+    let unit = stack.first().map_or(Ok(1), |top| top.image.target().map(|target| target.unit()))?;
+    Ok(Written { bytes: count(&chain(&stack, None)?, layers, cx.drive)?, unit })
+}
+
+/// How many bytes the topmost layers of a chain have.
+fn count(chain: &Chain<'_>, layers: u64, drive: &dyn Drive) -> Result<u64> {
+    let mut walk = Walk::new(chain, drive, 0, chain.size());
+    let mut bytes = 0u64;
+    while let Some((len, found)) = walk.peek()? {
+        let is_theirs = found.present && wide(found.depth) < layers;
+        bytes = bytes.saturating_add(if is_theirs { len } else { 0 });
+        walk.advance(len);
+    }
+    Ok(bytes)
 }
 
 /// The image below gets as long as the one above, if it is shorter.
-fn lengthen(source: &Source, base: &Source, request: &Request, cx: &Cx<'_>) -> Result<()> {
+fn lengthen(image: &Source, base: &Source, request: &Request, cx: &Cx<'_>) -> Result<()> {
     let rules = &request.copy.rules;
-    let size = |source: &Source, purpose: Purpose| {
-        let stack = stack_for(cx, source, rules, purpose, &|_| Ok(()))?;
-        stack.first().map(|top| top.told.virtual_size).ok_or_else(|| Kind::Unsupported.what("there is no image"))
-    };
-    let wanted = size(source, Purpose::Read)?;
+    let above = stack(cx, image, rules, &|_| Ok(()))?;
+    let wanted = above.first().map_or(0, |top| top.told.virtual_size);
     let stack = stack_for(cx, base, rules, Purpose::Write, &|_| Ok(()))?;
-    let Some(top) = stack.first().filter(|top| top.told.virtual_size < wanted) else { return Ok(()) };
-    let below: Chain<'_> = chain(stack.get(1..).unwrap_or_default(), None)?;
+    let Some((top, below)) = stack.split_first().filter(|(top, _)| top.told.virtual_size < wanted) else {
+        return Ok(());
+    };
+    let below = chain(below, None)?;
     top.image.edit()?.resize(cx.drive, wanted, Preallocation::Off, &Below::new(&below)).map(drop)
 }

@@ -203,7 +203,10 @@ impl Job<'_> {
                     if stage.is_left_out() { self.skip(&pieces, piece.end, &mut lanes, &mut stage) } else { 0 };
                 self.tell_passed(piece.end.saturating_sub(piece.at).saturating_add(skipped), hand)?;
             }
-            Ok(())
+            match self.request.share {
+                Share::Below => (hand.emit)(&encode(&Event::Written(stage.written()))),
+                Share::Whole | Share::Above(_) => Ok(()),
+            }
         })
     }
 
@@ -385,7 +388,8 @@ impl Moves for Request {
     fn passes(&self, found: &Found) -> bool {
         match self.share {
             Share::Whole => false,
-            Share::Above(layers) => !found.present || wide(found.depth) >= layers,
+            // Where a layer in between ends before the one above it, there are zeroes that hide what the target has.
+            Share::Above(layers) => wide(found.depth).saturating_add(u64::from(!found.present)) >= layers,
             Share::Below => found.present && found.depth == 0,
         }
     }

@@ -54,6 +54,11 @@ impl Crew for Alone<'_> {
 }
 
 impl<'a> Cx<'a> {
+    /// The same after files have been changed: what was read of them in small pieces is not remembered.
+    pub fn afresh(&self) -> Cx<'a> {
+        Cx { io: self.drive, drive: self.drive, crew: self.crew, emit: self.emit }
+    }
+
     /// A granted file, or the part of it that the user means.
     pub fn file(&self, granted: &Granted, part: Option<Part>) -> Result<File<'a>> {
         let Some(part) = part else { return Ok(File::new(self.io, granted)) };

@@ -42,15 +42,14 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
             let is_blank = is_bare || (request.is_zero && target.cipher().is_none());
             let is_known = is_blank && !target.is_solid();
             let nothing = || Chain { layers: Vec::new() };
-            (target, Some(Former { own: nothing(), below: below.unwrap_or_else(nothing), is_known, only_below: false }))
+            (target, Some(Former { own: nothing(), below: below.unwrap_or_else(nothing), is_known, next: None }))
         }
         convert::Goal::There(source) => {
             let file = Granted { len: cx.drive.length(source.file.id)?, ..source.file.clone() };
             let source = Source { file, ..(**source).clone() };
             let purpose = if request.is_clean { Purpose::Write } else { Purpose::WriteOver };
             let opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
-            let only_below = asked.share == convert::Share::Below;
-            (opened.0, Some(Former { only_below, ..opened.1 }))
+            (opened.0, Some(beneath(asked, opened.1, cx)?))
         }
     };
     if target.size() < request.at.saturating_add(total) {
@@ -71,7 +70,18 @@ fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Resul
     target.keep_order();
     let mut layers = chain(&stack, None)?.layers.into_iter();
     let own = Chain { layers: layers.by_ref().take(1).collect() };
-    Ok((target, Former { own, below: Chain { layers: layers.collect() }, is_known: true, only_below: false }))
+    Ok((target, Former { own, below: Chain { layers: layers.collect() }, is_known: true, next: None }))
+}
+
+/// If the target is a source that is to stand on something else: what lies below it is what it stands on yet, whatever
+/// happens meanwhile.
+fn beneath(asked: &convert::Request, former: Former, cx: &Cx<'_>) -> Result<Former> {
+    let Some(source) = asked.sources.first().filter(|_| asked.share == convert::Share::Below) else {
+        return Ok(former);
+    };
+    let layers = stack(cx, source, &asked.rules, &|_| Ok(()))?;
+    let below = chain(layers.get(1..).unwrap_or_default(), None)?;
+    Ok(Former { next: Some(former.below), below, ..former })
 }
 
 /// Makes an image, and opens it; and what lies below it.

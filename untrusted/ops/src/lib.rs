@@ -22,7 +22,7 @@ pub mod measure;
 pub mod open;
 pub mod pieces;
 pub mod rebase;
-mod resize;
+pub mod resize;
 pub mod rows;
 pub mod snapshot;
 pub mod state;

@@ -13,6 +13,8 @@ message! {
         pub copy: Box<Copy>,
         /// The image has nothing of its own afterwards.
         pub empties: bool,
+        /// Nothing is done but to open the images, and tell of them.
+        pub looks: bool,
     }
 }
 

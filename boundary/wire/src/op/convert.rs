@@ -145,6 +145,20 @@ message! {
         Unopened = 10,
         /// A bitmap is broken; it is passed over, or the outcome says more.
         Broken(Bytes) = 11,
+        /// So much of what was to be copied was not there already, and was written.
+        Written(Written) = 12,
+        /// An image that had so many units of its own has none any more.
+        Emptied(u64) = 13,
+    }
+}
+
+message! {
+    /// What had to be written.
+    pub struct Written {
+        /// Bytes of the disk.
+        pub bytes: u64,
+        /// What of the target's disk gets its place as one.
+        pub unit: u64,
     }
 }
 

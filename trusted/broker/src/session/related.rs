@@ -82,7 +82,7 @@ impl Session {
     }
 
     /// Opens a path that an image leads to; nothing is looked at before policy has spoken.
-    fn open_admitted(&self, path: &Path, writable: bool) -> Result<OwnedFd, Why> {
+    pub(super) fn open_admitted(&self, path: &Path, writable: bool) -> Result<OwnedFd, Why> {
         let flags = if writable { (self.flags() - OFlags::RDONLY) | OFlags::RDWR } else { self.flags() };
         if self.policy.as_qemu {
             let file = openat(CWD, path, flags, Mode::empty()).map_err(Why::System)?;

@@ -81,7 +81,7 @@ pub const VERBS: &[Verb] = &[
         old: "help,h object: image-opts ,f:=format ,t:=cache ,b:=base ,d=drop ,p=progress ,q=quiet ,r:=rate-limit",
         interim: "help,h quiet,q object: format,f: image-opts cache,t: drop,d base,b: progress,p rate,r:=rate-limit",
         new: "help,h format,f: image-opts cache,t: drop,d base,b: rate-limit,r: progress,p quiet,q object:",
-        native: "",
+        native: "output:",
     },
     Verb {
         name: "compare",
@@ -172,7 +172,7 @@ pub const VERBS: &[Verb] = &[
                   backing,b: backing-format,F: backing-cache,T: backing-unsafe,u",
         new: "help,h format,f: image-opts cache,t: compress,c backing,b: backing-format,F: backing-cache,T: \
               backing-unsafe,u force-share,U progress,p quiet,q object: ,B:=backing",
-        native: "",
+        native: "output:",
     },
     Verb {
         name: "resize",

@@ -330,7 +330,7 @@ fn long_sectors_are_written_in_parts() {
         let opened = Luks.open(disk, &Options { key: key(), ..Options::default() }).unwrap();
         let mut target = opened.target().unwrap();
         let own = Chain::single(opened.layer().unwrap());
-        let former = Former { own, below: Chain { layers: Vec::new() }, is_known: true, only_below: false };
+        let former = Former { own, below: Chain { layers: Vec::new() }, is_known: true, next: None };
         let manner = Manner { sparse: 0, is_zero: false, is_clean: true, offload: false, by_hand: false };
         let mut stage = Stage::new(&Facts::of(&*target, false), Some(&former), &folder, manner);
         stage.begin(0);

@@ -20,7 +20,7 @@ pub use repair::repair;
 use super::Qcow2Image;
 use super::open::L1_LEN_MAX;
 use instar_image::bitmap::Wanted;
-use instar_image::edit::{Amended, Amendment, NewSnapshot};
+use instar_image::edit::{Amended, Amendment, Footing, NewSnapshot};
 use instar_image::target::ReadBits;
 use instar_image::{Below, Drive, Edit, Preallocation, Result};
 
@@ -54,8 +54,8 @@ impl Edit for Editor<'_, '_> {
         self.delete(drive, number)
     }
 
-    fn stand_on(&mut self, drive: &dyn Drive, name: &[u8], format: Option<&[u8]>) -> Result<()> {
-        Editor::stand_on(self, drive, name, format)
+    fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        Editor::stand_on(self, drive, footing)
     }
 
     fn empty(&mut self, drive: &dyn Drive) -> Result<()> {

@@ -6,12 +6,14 @@ use super::Editor;
 use super::work::Work;
 use crate::qcow::open::BACKING_NAME_MAX;
 use alloc::vec;
+use instar_image::edit::Footing;
 use instar_image::num::wide;
 use instar_image::{Drive, Kind, Result};
 
 impl Editor<'_, '_> {
-    /// It stands on another image from now on; on none if that has no name.
-    pub(super) fn stand_on(&self, drive: &dyn Drive, name: &[u8], format: Option<&[u8]>) -> Result<()> {
+    /// It stands on another image from now on, or on none.
+    pub(super) fn stand_on(&self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        let Footing { name, format, .. } = *footing;
         if wide(name.len()) > BACKING_NAME_MAX {
             return Err(Kind::TooBig.what("Backing file name too long").file(self.image.file.id()));
         }
