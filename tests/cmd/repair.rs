@@ -82,7 +82,7 @@ fn damage(bytes: &mut [u8], dice: &mut Dice) {
             let Some(at) = any(dice, &all) else { return };
             let was = word(bytes, at);
             let other = any(dice, &all).map_or(0, |at| word(bytes, at));
-            let far = was & !PLACE | dice.below(units + 3) * len;
+            let far = was & !PLACE | (dice.below(units + 3) * len);
             let now = [was ^ COPIED, far, was + 512, was | 1, 0, other, (was + 512) | 1][dice.below(7) as usize];
             put(bytes, at, now);
         }

@@ -96,13 +96,16 @@ fn none(format: &[u8]) -> Vec<u8> {
     [b"Format driver '", format, b"' does not support option amendment"].concat()
 }
 
+/// What the options mean for a format, and what is to be said of them.
+type Read = (&'static [u8], Result<Fact, Complaint>, Vec<u8>);
+
 /// What the command line asks for.
 struct Wanted<'a> {
     parsed: &'a Parsed,
     settings: &'a Settings,
     entries: Vec<Entry>,
     /// What that is for each format.
-    read: Vec<(&'static [u8], Result<Fact, Complaint>, Vec<u8>)>,
+    read: Vec<Read>,
 }
 
 impl<'a> Wanted<'a> {

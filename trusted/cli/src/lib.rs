@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod amend;
-mod args;
+pub mod args;
 mod asking;
 mod bench;
 mod bitmap;
