@@ -47,7 +47,13 @@ impl Front {
         let own = narrow(layout.extensions_at);
         let known = bytes.get(..own).unwrap_or_default();
         header.as_mut_bytes().iter_mut().zip(known).for_each(|(to, from)| *to = *from);
-        let unknown = known.get(size_of::<Header>()..).unwrap_or_default().to_vec();
+        let mut unknown = known.get(size_of::<Header>()..).unwrap_or_default().to_vec();
+        if own > SECTOR {
+            // So long is a header only while extensions are put aside: fields that count lie in the first sector.
+            unknown.truncate(SECTOR.saturating_sub(size_of::<Header>()));
+            let last = unknown.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
+            unknown.truncate(last.next_multiple_of(8));
+        }
         let name_at = usize::try_from(header.backing_file_offset.get()).unwrap_or(0);
         let name_end = name_at.saturating_add(narrow(header.backing_file_size.get().into()));
         let name = if name_at == 0 { &[] } else { bytes.get(name_at..name_end).unwrap_or_default() };
@@ -145,7 +151,7 @@ impl Front {
             false => None,
         };
         let Some(name_at) = name_at.or_else(|| self.room(compact.len())).filter(|_| compact.len() <= SECTOR) else {
-            return self.rewrite(drive, &full);
+            return if self.put_aside(drive)? { Ok(()) } else { self.rewrite(drive, &full) };
         };
         self.point(name_at);
         let name = core::mem::take(&mut self.name);
@@ -161,6 +167,42 @@ impl Front {
         self.lay(0, &full);
         self.write_tail(drive, 0..full.len())?;
         self.write_head(drive, &full)
+    }
+
+    /// Says it all where nothing has been before, which the length of the header leads to, and goes back from there to
+    /// where it belongs; false if there is no room for that.
+    fn put_aside(&mut self, drive: &dyn Drive) -> Result<bool> {
+        let full = self.list(true);
+        let own = size_of::<Header>().saturating_add(self.unknown.len());
+        let list = full.get(own..).unwrap_or_default().to_vec();
+        let len = list.len().saturating_add(self.name.len());
+        let ends = [self.list_at.end, self.name_at.end, SECTOR, own];
+        let at = self.bytes.len().checked_sub(len).map_or(0, |at| at & !7);
+        if self.header.version.get() < 3 || ends.iter().any(|end| *end > at) {
+            return Ok(false);
+        }
+        let name = self.name.clone();
+        let name_at = at.saturating_add(list.len());
+        self.lay(at, &list);
+        self.lay(name_at, &name);
+        self.write_tail(drive, at..at.saturating_add(len))?;
+        let usual = self.header.header_length;
+        self.header.header_length = u32::try_from(at).unwrap_or(u32::MAX).into();
+        self.point(name_at);
+        let mut head = self.list(false).get(..own).unwrap_or_default().to_vec();
+        head.resize(SECTOR.max(own), 0);
+        self.write_head(drive, &head)?;
+        self.header.header_length = usual;
+        if full.len().saturating_add(name.len()) > at {
+            return Ok(true);
+        }
+        self.point(full.len());
+        let full = self.list(true);
+        self.lay(0, &full);
+        self.lay(full.len(), &name);
+        self.write_tail(drive, 0..full.len().saturating_add(name.len()))?;
+        self.write_head(drive, &full)?;
+        Ok(true)
     }
 
     /// Whether the extensions stand there as they are to stand there.
