@@ -19,7 +19,7 @@ use instar_wire::op::{Below, Source};
 
 /// The formats whose images qemu-img can have stand on others, and those that we can.
 const REBASED: &[&[u8]] = &[b"qcow2", b"qed"];
-const REBASED_BY_US: &[&[u8]] = &[b"qcow2", b"qed", b"vmdk", b"vpc", b"vhdx", b"qcow"];
+const REBASED_BY_US: &[&[u8]] = &[b"qcow2", b"qed", b"vmdk", b"vpc", b"vhdx"];
 /// The formats that can be compressed.
 const PACKED: &[&[u8]] = &[b"qcow2", b"qcow", b"vmdk"];
 /// Runs of zeroes of this length are looked for.
@@ -142,7 +142,9 @@ impl<'a> Rebase<'a> {
         let images = std::slice::from_ref(new);
         let asking = Asking { session, images, parsed: self.parsed, settings: self.settings };
         let layers = heard.images.get(1..).unwrap_or_default().to_vec();
-        self.not_opened(&say(&asking, &Heard { images: layers, is_complete: heard.is_complete, ..Heard::default() }).stderr)
+        self.not_opened(
+            &say(&asking, &Heard { images: layers, is_complete: heard.is_complete, ..Heard::default() }).stderr,
+        )
     }
 
     /// The same words, said of the new image.
@@ -161,7 +163,8 @@ impl<'a> Rebase<'a> {
     /// Refuses what cannot be, now that everything is open.
     fn judge(&self, asking: &Asking<'_>, heard: &Heard) -> Result<(), Told> {
         let Asking { session, settings, parsed, .. } = asking;
-        let own = Heard { images: heard.images.iter().take(1).cloned().collect(), is_complete: true, ..Heard::default() };
+        let own =
+            Heard { images: heard.images.iter().take(1).cloned().collect(), is_complete: true, ..Heard::default() };
         asking.refuse_change(&own)?;
         let format = own.files().next().map_or(&b""[..], |(format, _)| &format.0[..]);
         let is_native = settings.face == Face::Native;
