@@ -2,7 +2,7 @@
 
 use crate::args::Parsed;
 use crate::asking::{Asking, Heard};
-use crate::opening::{self, Opened};
+use crate::opening::{self, Opened, READ_ONLY};
 use crate::render::json;
 use crate::render::progress::Progress;
 use crate::settings::{Face, Settings};
@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 /// The formats whose images qemu-img empties when what they had is below them, and those that we do.
 const EMPTIED: &[&[u8]] = &[b"qcow2", b"qcow"];
 const EMPTIED_BY_US: &[&[u8]] = &[b"qcow2", b"qcow", b"qed", b"vmdk", b"vpc", b"vhdx"];
+/// The formats whose images qemu-img can make longer.
+const GROWN: &[&[u8]] = &[b"raw", b"qcow2", b"qed", b"luks"];
 /// Runs of zeroes of this length are looked for.
 const SPARSE: u32 = 4096;
 
@@ -113,7 +115,14 @@ fn commit(asking: &Asking<'_>, chain: &Transfer, progress: &mut Progress) -> Res
             say(&[b"Did not find '", &text.show(name)[..], b"' in the backing chain of '", &image, b"'"].concat())
         })?,
     };
-    let base = layers[depth].file;
+    let (base, format) = (layers[depth].file, &layers[depth].format.0[..]);
+    let grows = layers[depth].virtual_size < layers[0].virtual_size;
+    if grows && settings.face == Face::Qemu && !GROWN.contains(&format) {
+        return Err(say(b"Block job failed: Operation not supported"));
+    }
+    if READ_ONLY.contains(&format) {
+        return Err(say(b"Block node is read-only"));
+    }
     session.promote(base).map_err(|mishap| {
         let words = mishap_words(&mishap, settings, stderr_text(settings));
         let name = stderr_text(settings).show(&session.name(base)).into_owned();

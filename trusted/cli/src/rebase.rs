@@ -19,7 +19,7 @@ use instar_wire::op::{Below, Source};
 
 /// The formats whose images qemu-img can have stand on others, and those that we can.
 const REBASED: &[&[u8]] = &[b"qcow2", b"qed"];
-const REBASED_BY_US: &[&[u8]] = &[b"qcow2", b"qed", b"vmdk", b"vpc", b"vhdx", b"qcow"];
+const REBASED_BY_US: &[&[u8]] = &[b"qcow2", b"qed", b"vmdk", b"vpc", b"vhdx"];
 /// The formats that can be compressed.
 const PACKED: &[&[u8]] = &[b"qcow2", b"qcow", b"vmdk"];
 /// Runs of zeroes of this length are looked for.

@@ -51,6 +51,8 @@ pub enum Purpose {
     Write,
     /// The same, on a device: what ends an image there is not where the device ends, and behind it lies what others left.
     WriteOver,
+    /// To be written to, and to stand on another image than it says after that.
+    WriteToStand,
     /// To be checked: what is wrong with it need not keep it from being opened.
     Check,
     /// The same, and to be repaired.
@@ -70,7 +72,7 @@ impl Options {
 
     /// It will be written to.
     pub fn for_writing(&self) -> bool {
-        matches!(self.purpose, Purpose::Write | Purpose::WriteOver | Purpose::Repair)
+        matches!(self.purpose, Purpose::Write | Purpose::WriteOver | Purpose::WriteToStand | Purpose::Repair)
     }
 
     /// Whether the ways of a qemu-img before this version are wanted.
@@ -81,9 +83,8 @@ impl Options {
     /// Refuses at once who has no key to what is encrypted and will be read; qemu-img's name for the key is `name`.
     pub fn demand_key(&self, file: &File<'_>, name: &'static str) -> Result<()> {
         match (self.purpose, &self.key) {
-            (Purpose::Read | Purpose::Write | Purpose::WriteOver | Purpose::Check | Purpose::Repair, None) => {
-                Err(no_key(file, name))
-            }
+            (Purpose::Read | Purpose::Check, None) => Err(no_key(file, name)),
+            (_, None) if self.for_writing() => Err(no_key(file, name)),
             _ => Ok(()),
         }
     }

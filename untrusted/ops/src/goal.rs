@@ -47,7 +47,11 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
         convert::Goal::There(source) => {
             let file = Granted { len: cx.drive.length(source.file.id)?, ..source.file.clone() };
             let source = Source { file, ..(**source).clone() };
-            let purpose = if request.is_clean { Purpose::Write } else { Purpose::WriteOver };
+            let purpose = match (asked.share == convert::Share::Below, request.is_clean) {
+                (true, _) => Purpose::WriteToStand,
+                (false, true) => Purpose::Write,
+                (false, false) => Purpose::WriteOver,
+            };
             let opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
             (opened.0, Some(beneath(asked, opened.1, cx)?))
         }

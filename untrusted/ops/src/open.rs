@@ -91,7 +91,7 @@ impl<'a, 'r> Descent<'a, 'r> {
         let said = core::mem::replace(&mut self.below, Below::AsStored);
         let Options { purpose, as_qemu, version, .. } = self.options;
         let purpose = match purpose {
-            Purpose::Write | Purpose::WriteOver => Purpose::Read,
+            Purpose::Write | Purpose::WriteOver | Purpose::WriteToStand => Purpose::Read,
             Purpose::Repair => Purpose::Check,
             other => other,
         };

@@ -2,6 +2,7 @@
 
 mod create;
 pub mod disk;
+mod edit;
 mod locate;
 #[cfg(test)]
 mod locate_tests;
@@ -20,7 +21,7 @@ use instar_codec::cipher::Sectors;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Content, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Secret, Site, Target, info,
+    Content, Edit, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Secret, Site, Target, info,
 };
 use open::Checked;
 
@@ -111,5 +112,9 @@ impl Image for QcowImage<'_> {
 
     fn target(&self) -> Result<Box<dyn Target>> {
         reserve::target(&self.file, &self.checked, self.sectors()?)
+    }
+
+    fn edit(&self) -> Result<Box<dyn Edit + '_>> {
+        Ok(Box::new(edit::Change { file: &self.file, checked: &self.checked }))
     }
 }

@@ -65,7 +65,8 @@ impl Format for Qcow2 {
         }
         let key = options.key.clone();
         let has_room = options.purpose == Purpose::WriteOver;
-        Ok(Box::new(Qcow2Image { file, checked, key, has_room, lock: OnceCell::new() }))
+        let will_stand = options.purpose == Purpose::WriteToStand;
+        Ok(Box::new(Qcow2Image { file, checked, key, has_room, will_stand, lock: OnceCell::new() }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -84,6 +85,8 @@ struct Qcow2Image<'a> {
     key: Option<Secret>,
     /// It ends where its counts end, and not with its file.
     has_room: bool,
+    /// Something else will lie below it than it says.
+    will_stand: bool,
     /// What the key has opened, once it was asked to.
     lock: OnceCell<Option<Lock>>,
 }
@@ -140,7 +143,7 @@ impl Image for Qcow2Image<'_> {
         self.refuse_unsound()?;
         let map = self.whole_map(layout.l1)?;
         let clusters = Clusters::open(&self.file, layout, self.has_room)?;
-        let is_over = self.checked.backing.is_some();
+        let is_over = self.checked.backing.is_some() || self.will_stand;
         let marks = Some(Marks::read(&self.file, &self.checked)?);
         let records = Records::of(&self.checked.bitmaps);
         Ok(Box::new(Writing { map, clusters, is_over, marks, records, packed_end: None, is_changed: false }))

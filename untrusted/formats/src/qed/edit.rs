@@ -6,15 +6,18 @@
 #[cfg(test)]
 mod tests;
 
-use super::disk::{SIZE_AT, ZERO_CLUSTER};
+use super::disk::{BACKING_FILE, BACKING_NO_PROBE, Header, SIZE_AT, ZERO_CLUSTER};
 use super::locate::Map;
-use super::open::{Checked, size_max};
+use super::open::{BACKING_NAME_MAX, Checked, size_max};
 use alloc::vec;
+use core::mem::size_of;
 use instar_image::blocks::Blocks;
 use instar_image::draft::Draft;
-use instar_image::num::{narrow, split};
+use instar_image::edit::Footing;
+use instar_image::num::{narrow, split, wide};
 use instar_image::sector::SECTOR;
 use instar_image::{Below, Drive, Edit, File, Kind, Place, Preallocation, Result, Source};
+use zerocopy::IntoBytes;
 
 /// Length of an entry of a table.
 const ENTRY_LEN: u64 = 8;
@@ -62,6 +65,64 @@ impl Edit for Change<'_, '_> {
             drive.flush(file)?;
         }
         Ok(size)
+    }
+
+    /// The header is turned over in one sector. A name that does not fit there has been written before, where the old one
+    /// is not.
+    fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        let (file, name) = (self.file, footing.name);
+        let mut header: Header = file.read_as(0)?;
+        let room = u64::from(self.checked.header_clusters).saturating_mul(self.checked.cluster_len.into());
+        let (old_at, old_len) = (header.backing_filename_offset.get(), header.backing_filename_size.get());
+        let old = u64::from(old_at)..u64::from(old_at).saturating_add(old_len.into());
+        let own = wide(size_of::<Header>());
+        let len = wide(name.len());
+        let fits = |at: &u64| at.saturating_add(len) <= room;
+        let is_free = |at: &u64| at.saturating_add(len) <= old.start.next_multiple_of(SECTOR) || *at >= old.end;
+        let behind = [SECTOR, old.end.next_multiple_of(SECTOR)];
+        let at = match own.saturating_add(len) <= SECTOR {
+            true => Some(own),
+            false => behind.into_iter().find(|at| fits(at) && (is_free(at) || self.checked.backing.is_none())),
+        };
+        let full = || Kind::TooBig.what("No space left in the file header").file(file.id());
+        let at = at.filter(|_| len <= BACKING_NAME_MAX).ok_or_else(full)?;
+        let flags = match (name, footing.format) {
+            ([], _) => 0,
+            (_, Some(b"raw")) => BACKING_FILE | BACKING_NO_PROBE,
+            _ => BACKING_FILE,
+        };
+        header.features = (header.features.get() & !(BACKING_FILE | BACKING_NO_PROBE) | flags).into();
+        let (at, len) = if name.is_empty() { (0, 0) } else { (at, len) };
+        header.backing_filename_offset = u32::try_from(at).map_err(|_| full())?.into();
+        header.backing_filename_size = u32::try_from(len).map_err(|_| full())?.into();
+        let mut sector = file.read_vec(0, narrow(SECTOR))?;
+        let mut put = |at: usize, bytes: &[u8]| {
+            let room = sector.get_mut(at..).unwrap_or_default();
+            room.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        };
+        put(0, header.as_bytes());
+        if at >= SECTOR {
+            drive.write(file.place(at), name)?;
+            drive.flush(file.id())?;
+        } else if at > 0 {
+            put(narrow(at), name);
+        }
+        drive.write(file.place(0), &sector)?;
+        drive.flush(file.id())
+    }
+
+    /// Every entry of the first table that is empty is right by itself. Nothing leads behind that table then.
+    fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
+        let (file, checked) = (self.file, self.checked);
+        let len = checked.clusters.table_len();
+        drive.zero(file.place(checked.l1_at), len, false)?;
+        drive.flush(file.id())?;
+        let end = file.place(checked.l1_at.saturating_add(len)).at;
+        if end < drive.length(file.id())? {
+            drive.set_length(file.id(), end)?;
+            drive.flush(file.id())?;
+        }
+        Ok(())
     }
 }
 

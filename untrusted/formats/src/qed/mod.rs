@@ -17,8 +17,8 @@ use alloc::boxed::Box;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Edit, Fact, File, Format, Image, Layer, Measured, Options, Order, Recipe, Report, Result, Scope,
-    Site, Summary, Target, info, tally,
+    Census, Content, Edit, Fact, File, Format, Image, Layer, Measured, Options, Order, Purpose, Recipe, Report, Result,
+    Scope, Site, Summary, Target, info, tally,
 };
 use open::Checked;
 
@@ -34,9 +34,10 @@ impl Format for Qed {
         Ok(if open::is_ours(file)? { Claim::Yes } else { Claim::No })
     }
 
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
-        Ok(Box::new(QedImage { file, checked }))
+        let will_stand = options.purpose == Purpose::WriteToStand;
+        Ok(Box::new(QedImage { file, checked, will_stand }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -52,6 +53,8 @@ impl Format for Qed {
 struct QedImage<'a> {
     file: File<'a>,
     checked: Checked,
+    /// Something else will lie below it than it says.
+    will_stand: bool,
 }
 
 impl Image for QedImage<'_> {
@@ -83,7 +86,7 @@ impl Image for QedImage<'_> {
     }
 
     fn target(&self) -> Result<Box<dyn Target>> {
-        reserve::target(&self.file, &self.checked)
+        reserve::target(&self.file, &self.checked, self.will_stand)
     }
 
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {

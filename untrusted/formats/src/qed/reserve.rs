@@ -8,14 +8,15 @@ use instar_image::blocks::Blocks;
 use instar_image::grow::{self, Frame, Grow};
 use instar_image::{Drive, File, Kind, Place, Result, Table, Target};
 
-/// The image, open to be written to.
-pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
+/// The image, open to be written to. `will_stand`: something lies below it when that is done.
+pub fn target(file: &File<'_>, checked: &Checked, will_stand: bool) -> Result<Box<dyn Target>> {
     if checked.needs_check {
         sound(file, checked)?;
     }
     let map = Map::new(file, checked);
     let end = file.place(file.len()).at;
-    Ok(grow::target(Tables { map, is_over: checked.backing.is_some(), features: checked.features }, end))
+    let is_over = checked.backing.is_some() || will_stand;
+    Ok(grow::target(Tables { map, is_over, features: checked.features }, end))
 }
 
 /// Whoever wrote to the image last did not come to an end. What has been said of clusters that were never written would
