@@ -221,11 +221,46 @@ fn whoever_changes_an_image_that_was_not_closed_repairs_it_first() {
         assert_eq!((want.out(), want.err(), want.code()), (got.out(), got.err(), got.code()), "{}", oracle.version);
         assert_eq!(oracle.img().folder(folder).args(["check", "ours"]).go().code(), Some(0), "{}", oracle.version);
     }
+    // What is marked as corrupt is left to those who ask for a repair.
+    image[79] |= 2;
+    for oracle in asked() {
+        fs::write(folder.join("image"), &image).expect("an image");
+        for words in [&["resize", "-f", "qcow2", "image", "16M"][..], &["snapshot", "-c", "one", "image"]] {
+            let want = oracle.img().folder(folder).args(words).go();
+            let got = program().quirky(&oracle.version, Cell::all()[0]).folder(folder).args(words).go();
+            assert_eq!((want.err(), want.code()), (got.err(), got.code()), "{} {words:?}", oracle.version);
+        }
+    }
+    image[79] &= !2;
     for cell in Cell::all() {
         fs::write(folder.join("ours"), &image).expect("an image");
         let ran = program().native(*cell).folder(folder).args(["resize", "ours", "16M"]).go();
         assert!(ran.code() == Some(0) && ran.err().contains("ours: Repairing cluster 5"), "{}", ran.err());
         let ran = program().native(*cell).folder(folder).args(["check", "--output=json", "-r", "all", "ours"]).go();
         assert!(ran.code() == Some(0) && !ran.out().contains("fixed"), "{}", ran.out());
+    }
+}
+
+#[test]
+fn the_second_footer_is_made_like_the_first() {
+    let scratch = Scratch::new("repair-vpc");
+    let folder = scratch.path();
+    maker().img().folder(folder).args(["create", "-q", "-f", "vpc", "a.vpc", "16M"]).must();
+    maker().io().folder(folder).args(["-f", "vpc", "-c", "write -P 7 1M 64k", "a.vpc"]).must();
+    let sound = fs::read(folder.join("a.vpc")).expect("an image");
+    let mut spoilt = sound.clone();
+    let end = sound.len();
+    spoilt[end - 300] ^= 1;
+    let cut = sound[..end - 512].to_vec();
+    for cell in Cell::all() {
+        for damaged in [&spoilt, &cut] {
+            fs::write(folder.join("a.vpc"), damaged).expect("an image");
+            let ask =
+                |words: &[&str]| program().native(*cell).folder(folder).arg("check").args(words).arg("a.vpc").go();
+            assert_eq!(ask(&[]).code(), Some(2));
+            let ran = ask(&["-r", "all"]);
+            assert_eq!(ran.code(), Some(0), "{}{}", ran.out(), ran.err());
+            assert!(fs::read(folder.join("a.vpc")).expect("an image") == sound);
+        }
     }
 }

@@ -33,6 +33,9 @@ fn repaired<'a>(
     tell: &dyn Fn(Event) -> Result<()>,
     cx: &Cx<'a>,
 ) -> Result<()> {
+    if top.image.censuses(scope).is_empty() {
+        return tell(Event::Unchecked);
+    }
     let order = Order { drive: cx.drive, extent: request.repair, scope };
     let summary =
         match in_batches(&|findings| tell(Event::Findings(findings)), &mut |report| top.image.repair(&order, report)) {

@@ -55,6 +55,20 @@ impl Roll<'_, '_> {
         out.find(finding(Weight::Corruption, Kind::Corrupt.what(phrase).file(self.file.id())))
     }
 
+    /// Where the second footer of a growing disk has to be written, if there is none that is like the first.
+    pub fn second(&self) -> Result<Option<u64>> {
+        let at = self.end().saturating_sub(size_of::<Footer>() as u64);
+        let last: Footer = self.file.read_as(at)?;
+        let is_alike = last.as_bytes() == self.checked.footer.as_bytes();
+        Ok(match &self.checked.blocks {
+            None => None,
+            Some(_) if is_alike => None,
+            Some(_) if &last.cookie == CONECTIX => Some(at),
+            // What is there instead may be the end of a block.
+            Some(_) => Some(self.end()),
+        })
+    }
+
     /// The footer of a growing disk is in the file twice.
     fn copies(&self, footer_at: u64, out: &mut dyn Witness) -> Result<()> {
         let last: Footer = self.file.read_as(footer_at)?;

@@ -17,10 +17,12 @@ use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
 use instar_image::{
-    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope,
-    Site, Target, format, info,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Order, Recipe, Report,
+    Result, Scope, Site, Summary, Target, format, info, tally,
 };
 use open::{Checked, Parent};
+
+use zerocopy::IntoBytes;
 
 /// The format.
 pub struct Vpc;
@@ -90,6 +92,24 @@ impl Image for VpcImage<'_> {
     fn census(&self, scope: Scope) -> Option<Box<dyn Census + '_>> {
         let roll = census::Roll { file: &self.file, checked: &self.checked };
         if scope.as_qemu { None } else { Some(Box::new(roll)) }
+    }
+
+    /// The footer at the end is made like the one at the front, which counts; qemu-img repairs nothing.
+    fn repair(&self, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
+        let Order { drive, scope, .. } = *order;
+        let roll = census::Roll { file: &self.file, checked: &self.checked };
+        if scope.as_qemu {
+            return Err(Kind::Unsupported.what("images of this format cannot be checked").file(self.file.id()));
+        }
+        let mut summary = tally::check(&roll, scope, report)?;
+        if order.is_all()
+            && let Some(at) = roll.second()?
+        {
+            drive.write(self.file.place(at), self.checked.footer.as_bytes())?;
+            drive.flush(self.file.id())?;
+            summary.fixed.corruptions = summary.fixed.corruptions.saturating_add(1);
+        }
+        Ok(summary)
     }
 
     /// qemu-img reads such a disk as if there were no parent.
