@@ -58,6 +58,11 @@ impl Format for Qcow2 {
 
     fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file, options)?;
+        let is_changed = matches!(options.purpose, Purpose::Write | Purpose::WriteOver);
+        if is_changed && checked.layout.incompatible & CORRUPT != 0 {
+            let words = "qcow2: Image is corrupt; cannot be opened read/write";
+            return Err(Kind::Corrupt.what(words).file(file.id()));
+        }
         let key = options.key.clone();
         let has_room = options.purpose == Purpose::WriteOver;
         Ok(Box::new(Qcow2Image { file, checked, key, has_room, lock: OnceCell::new() }))
