@@ -170,8 +170,8 @@ pub fn stack_for<'a>(
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<Vec<Opened<'a>>> {
     let mut stack = opened(Descent::new(cx, source, rules, purpose), tell)?;
-    if purpose == Purpose::Write {
-        sound(cx, source, rules, &mut stack, tell)?;
+    if matches!(purpose, Purpose::Write | Purpose::WriteOver) {
+        sound(cx, source, rules, purpose, &mut stack, tell)?;
     }
     Ok(stack)
 }
@@ -209,6 +209,7 @@ fn sound<'a>(
     cx: &Cx<'a>,
     source: &Source,
     rules: &Rules,
+    purpose: Purpose,
     stack: &mut [Opened<'a>],
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<()> {
@@ -220,7 +221,7 @@ fn sound<'a>(
     if summary.failures > 0 {
         return Err(Kind::Corrupt.what("Could not repair dirty image: Input/output error").file(top.granted.id));
     }
-    *top = again(cx, source, rules, Purpose::Write, top)?;
+    *top = again(cx, source, rules, purpose, top)?;
     Ok(())
 }
 

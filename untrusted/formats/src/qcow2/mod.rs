@@ -61,7 +61,7 @@ impl Format for Qcow2 {
         let checked = open::open(&file, options)?;
         if options.for_writing() && options.purpose != Purpose::Repair && checked.layout.incompatible & CORRUPT != 0 {
             let words = "qcow2: Image is corrupt; cannot be opened read/write";
-            return Err(Kind::Unsupported.what(words).file(file.id()));
+            return Err(Kind::Corrupt.what(words).file(file.id()));
         }
         let key = options.key.clone();
         let has_room = options.purpose == Purpose::WriteOver;
