@@ -22,7 +22,7 @@ struct Demand {
 const DEMANDS: &[Demand] = &[
     Demand { verb: "amend", from: &["edit"], to: &[] },
     Demand { verb: "bench", from: &["locate"], to: &["reserve"] },
-    Demand { verb: "bitmap", from: &["edit"], to: &[] },
+    Demand { verb: "bitmap", from: &["bitmaps", "edit"], to: &[] },
     Demand { verb: "check", from: &["census"], to: &[] },
     Demand { verb: "commit", from: &["locate", "edit"], to: &["reserve"] },
     Demand { verb: "compare", from: &["locate"], to: &[] },

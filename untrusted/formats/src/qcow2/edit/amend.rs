@@ -216,7 +216,7 @@ impl Editor<'_, '_> {
         if is_older && checked.extensions.bitmaps.is_some() {
             for bitmap in &checked.bitmaps {
                 let own = Entry::of(bitmap);
-                work.shelf().drop_bits(own.table_at, own.table_count)?;
+                work.drop_bits(own.table_at, own.table_count)?;
             }
             self.replace_bitmaps(&mut work, &[])?;
         }

@@ -114,6 +114,21 @@ pub fn may_add(layout: &Layout, all: &[Bitmap], new: &Bitmap) -> Result<()> {
     Ok(())
 }
 
+/// Gives back what a bitmap has in the file.
+fn drop_bits(clusters: &mut Clusters, drive: &dyn Drive, table_at: u64, table_count: u32) -> Result<()> {
+    let len = u64::from(table_count).saturating_mul(8);
+    let mut table = vec![0; narrow(len)];
+    let at = clusters.place(table_at);
+    clusters.draft.read(drive, at, &mut table)?;
+    for word in table.as_chunks::<8>().0 {
+        match u64::from_be_bytes(*word) & BITMAP_ENTRY_OFFSET {
+            0 => {}
+            host => clusters.release(drive, host, 1)?,
+        }
+    }
+    if len == 0 { Ok(()) } else { clusters.release(drive, table_at, len) }
+}
+
 /// Where bitmaps are put.
 pub struct Shelf<'s> {
     pub drive: &'s dyn Drive,
@@ -145,25 +160,6 @@ impl Shelf<'_> {
         Ok((self.clusters.add(self.drive, &table)?, u32::try_from(entries).unwrap_or(u32::MAX)))
     }
 
-    /// Gives back what a bitmap has in the file.
-    pub fn drop_bits(&mut self, table_at: u64, table_count: u32) -> Result<()> {
-        let len = u64::from(table_count).saturating_mul(8);
-        let mut table = vec![0; narrow(len)];
-        let at = self.clusters.place(table_at);
-        self.clusters.draft.read(self.drive, at, &mut table)?;
-        for word in table.as_chunks::<8>().0 {
-            match u64::from_be_bytes(*word) & BITMAP_ENTRY_OFFSET {
-                0 => {}
-                host => self.clusters.release(self.drive, host, 1)?,
-            }
-        }
-        self.drop_table(table_at, len)
-    }
-
-    fn drop_table(&mut self, at: u64, len: u64) -> Result<()> {
-        if len == 0 { Ok(()) } else { self.clusters.release(self.drive, at, len) }
-    }
-
     /// These are the bitmaps from now on.
     pub fn put_directory(&mut self, all: &[Entry]) -> Result<()> {
         let header = &mut self.front.header;
@@ -187,30 +183,36 @@ impl Shelf<'_> {
 }
 
 impl Work<'_> {
-    /// Where its bitmaps are put.
-    pub fn shelf(&mut self) -> Shelf<'_> {
+    fn shelf(&mut self) -> Shelf<'_> {
         Shelf { drive: self.drive, clusters: &mut self.clusters, front: &mut self.front }
+    }
+
+    /// Gives back what a bitmap has in the file.
+    pub fn drop_bits(&mut self, table_at: u64, table_count: u32) -> Result<()> {
+        drop_bits(&mut self.clusters, self.drive, table_at, table_count)
     }
 }
 
 impl Editor<'_, '_> {
     /// These are the bitmaps of the image from now on, whatever it had before.
     pub fn replace_bitmaps(&self, work: &mut Work<'_>, all: &[Entry]) -> Result<()> {
-        let mut shelf = work.shelf();
         let old = self.image.checked.extensions.bitmaps.as_ref();
-        old.map_or(Ok(()), |old| shelf.drop_table(old.at, old.len))?;
-        shelf.put_directory(all)
+        old.map_or(Ok(()), |old| work.drop_table(old.at, old.len))?;
+        work.shelf().put_directory(all)
     }
 
-    /// The image has these bitmaps; `read` fills bytes with the bits of those that are new or others now.
+    /// The image has these bitmaps; `read` fills bytes with the bits of those that are new or others now. No count of
+    /// what is in use changes before they are known, and so no count needs a copy.
     pub fn change_bitmaps(&self, drive: &dyn Drive, all: &[Wanted], read: ReadBits<'_>) -> Result<()> {
-        let checked = &self.image.checked;
-        let size = checked.layout.disk_size();
+        let (image, checked) = (self.image, &self.image.checked);
+        let (file, size) = (image.file.id(), checked.layout.disk_size());
         if size == 0 && !all.is_empty() {
             return Err(Kind::Unsupported.what("a disk of no bytes can have no bitmaps"));
         }
-        let mut work = Work::new(self.image, drive)?;
-        let mut shelf = work.shelf();
+        let mut clusters = Clusters::open(&image.file, &checked.layout, image.has_room)?;
+        clusters.keep_order();
+        let mut front = Front::read(&image.file, &checked.layout)?;
+        let mut shelf = Shelf { drive, clusters: &mut clusters, front: &mut front };
         let mut entries = Vec::new();
         for (number, Wanted { bitmap, kept }) in all.iter().enumerate() {
             let old = kept.and_then(|old| checked.bitmaps.get(old));
@@ -223,13 +225,25 @@ impl Editor<'_, '_> {
             };
             entries.push(Entry::new(bitmap, table_at, table_count));
         }
+        shelf.put_directory(&entries)?;
+        let end = clusters.place(clusters.end());
+        if drive.length(file)? < end {
+            drive.set_length(file, end)?;
+        }
+        clusters.settle(drive)?;
+        drive.flush(file)?;
+        front.set_refcounts(clusters.table());
+        front.publish(drive)?;
+        // Nothing leads to these any more.
         for (number, old) in checked.bitmaps.iter().enumerate() {
             if all.iter().all(|wanted| wanted.kept != Some(number)) {
-                shelf.drop_bits(old.table_at, old.table_count)?;
+                drop_bits(&mut clusters, drive, old.table_at, old.table_count)?;
             }
         }
-        self.replace_bitmaps(&mut work, &entries)?;
-        work.publish().map(|_| ())
+        let old = checked.extensions.bitmaps.as_ref();
+        old.map_or(Ok(()), |old| clusters.release(drive, old.at, old.len))?;
+        clusters.settle(drive)?;
+        drive.flush(file)
     }
 
     /// The bitmaps are about a disk of another size.
@@ -252,7 +266,7 @@ impl Editor<'_, '_> {
                     cut(at, bytes, end);
                     Ok(())
                 })?;
-            work.shelf().drop_bits(bitmap.table_at, bitmap.table_count)?;
+            work.drop_bits(bitmap.table_at, bitmap.table_count)?;
             all.push(Entry { table_at, table_count, ..Entry::of(bitmap) });
         }
         self.replace_bitmaps(work, &all)

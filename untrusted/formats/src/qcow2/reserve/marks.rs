@@ -176,6 +176,7 @@ impl Writing {
         if self.clusters.draft.is_ordered() {
             // All that the new directory leads to is there before it is known, what is recorded in older ones as well.
             Target::settle(self, drive)?;
+            drive.flush(self.map.tables.file)?;
             front.set_refcounts(self.clusters.table());
             front.publish(drive)?;
         } else {
