@@ -136,7 +136,8 @@ fn survives(start: &MemFiles, wish: Wish<'_>) -> MemFiles {
             if kept && !strange && !lost { Ok(()) } else { Err(format!("{now:?} between {before:?} and {after:?}")) }
         },
     );
-    swept.unwrap_or_else(|bad| panic!("{about}: {bad:?}"));
+    let tried = swept.unwrap_or_else(|bad| panic!("{about}: {bad:?}"));
+    std::eprintln!("{about} {tried:?} {}", known.borrow().len());
     whole
 }
 
