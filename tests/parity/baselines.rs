@@ -78,7 +78,7 @@ impl Case {
 
     /// Whether the order of clusters in what it writes is the program's to choose.
     fn orders(&self) -> bool {
-        ["convert", "dd"].contains(&self.verb())
+        ["amend", "convert", "dd"].contains(&self.verb())
     }
 
     fn one_of(&self, beginnings: &[&str]) -> bool {

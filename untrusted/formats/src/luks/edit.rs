@@ -1,5 +1,8 @@
 //! Changes of a LUKS container that is there.
 
+#[cfg(test)]
+mod tests;
+
 use super::create::{ITER_TIME, iterations, material, pace};
 use super::disk::{Header1, SLOT_COUNT, SLOT_DISABLED, SLOT_ENABLED, STRIPES, Slot1};
 use super::open::Luks1;

@@ -14,6 +14,7 @@ use crate::luks::edit::{Slots, change_slots};
 use crate::luks::unlock::needed;
 use alloc::vec::Vec;
 use instar_image::edit::{Amended, Amendment};
+use instar_image::num::wide;
 use instar_image::{Drive, Error, File, Kind, Result};
 
 /// From this version on nobody amends what lies below.
@@ -177,9 +178,9 @@ impl Editor<'_, '_> {
             let words = "Cannot downgrade an image with incompatible features {} set";
             return Err(refuse(words).arg(instar_image::text::hex(strange)));
         }
-        let count = self.image.checked.bitmaps.len();
+        let count = wide(self.image.checked.bitmaps.len());
         if count > 0 && !wish.rules.as_qemu {
-            return Err(refuse("compat=0.10 has no bitmaps, and the image has {}").arg(count as u64));
+            return Err(refuse("compat=0.10 has no bitmaps, and the image has {}").arg(count));
         }
         Ok(())
     }
