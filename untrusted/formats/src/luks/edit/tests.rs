@@ -136,8 +136,7 @@ fn survives(start: &MemFiles, wish: Wish<'_>) -> MemFiles {
             if kept && !strange && !lost { Ok(()) } else { Err(format!("{now:?} between {before:?} and {after:?}")) }
         },
     );
-    let tried = swept.unwrap_or_else(|bad| panic!("{about}: {bad:?}"));
-    std::eprintln!("{about} {tried:?} {}", known.borrow().len());
+    swept.unwrap_or_else(|bad| panic!("{about}: {bad:?}"));
     whole
 }
 
