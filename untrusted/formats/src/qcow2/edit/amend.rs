@@ -212,7 +212,13 @@ impl Editor<'_, '_> {
         let parts = u64::from(remakes).saturating_add(u64::from(recounts));
         if remakes {
             let wanted = Wanted { is_plain: is_older, is_deflated: plan.is_deflated };
-            self.remake(&mut work, wanted, &|done, all| (wish.tell)(done, all.saturating_mul(parts)))?;
+            let tell = |done, all: u64| (wish.tell)(done, all.saturating_mul(parts));
+            let is_other = self.remake(&mut work, wanted, &tell)?;
+            if !is_other && !recounts && checked.extensions.bitmaps.is_none() {
+                // The trees are such already: the header says it, and that is all.
+                self.put_front(&mut work.front, plan);
+                return work.front.publish(drive).map(|()| true);
+            }
         }
         if is_older && checked.extensions.bitmaps.is_some() {
             for bitmap in &checked.bitmaps {
