@@ -86,6 +86,7 @@ pub const RECORDED: &[Deliberate] = &[
     because(PIECES, "", "more-rebase.odd", "(0.00/100%)"),
     because(PIECES, "", "more-rebase.to-odd", "(0.00/100%)"),
     because("Debian's 5.2 has no zstd; upstream has (versions.md 18)", "5.2", "create.zstdv2", "zstd"),
+    because("counts get their new width in one pass, and not in two", "", "amend.rb64-p", "(0.00/100%)"),
 ];
 
 /// Why the lines of `rebase -p` are others.

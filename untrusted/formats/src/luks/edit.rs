@@ -1,6 +1,8 @@
 //! Changes of a LUKS container that is there.
 
 #[cfg(test)]
+mod slot_tests;
+#[cfg(test)]
 mod tests;
 
 use super::create::{ITER_TIME, iterations, material, pace};

@@ -5,8 +5,6 @@ pub mod create;
 mod create_tests;
 pub mod disk;
 pub mod edit;
-#[cfg(test)]
-mod edit_tests;
 mod json;
 mod locate;
 #[cfg(test)]

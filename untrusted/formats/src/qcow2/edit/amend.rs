@@ -14,6 +14,7 @@ use crate::luks::edit::{Slots, change_slots};
 use crate::luks::unlock::needed;
 use alloc::vec::Vec;
 use instar_image::edit::{Amended, Amendment};
+use instar_image::num::wide;
 use instar_image::{Drive, Error, File, Kind, Result};
 
 /// From this version on nobody amends what lies below.
@@ -177,9 +178,9 @@ impl Editor<'_, '_> {
             let words = "Cannot downgrade an image with incompatible features {} set";
             return Err(refuse(words).arg(instar_image::text::hex(strange)));
         }
-        let count = self.image.checked.bitmaps.len();
+        let count = wide(self.image.checked.bitmaps.len());
         if count > 0 && !wish.rules.as_qemu {
-            return Err(refuse("compat=0.10 has no bitmaps, and the image has {}").arg(count as u64));
+            return Err(refuse("compat=0.10 has no bitmaps, and the image has {}").arg(count));
         }
         Ok(())
     }
@@ -211,7 +212,13 @@ impl Editor<'_, '_> {
         let parts = u64::from(remakes).saturating_add(u64::from(recounts));
         if remakes {
             let wanted = Wanted { is_plain: is_older, is_deflated: plan.is_deflated };
-            self.remake(&mut work, wanted, &|done, all| (wish.tell)(done, all.saturating_mul(parts)))?;
+            let tell = |done, all: u64| (wish.tell)(done, all.saturating_mul(parts));
+            let is_other = self.remake(&mut work, wanted, &tell)?;
+            if !is_other && !recounts && checked.extensions.bitmaps.is_none() {
+                // The trees are such already: the header says it, and that is all.
+                self.put_front(&mut work.front, plan);
+                return work.front.publish(drive).map(|()| true);
+            }
         }
         if is_older && checked.extensions.bitmaps.is_some() {
             for bitmap in &checked.bitmaps {

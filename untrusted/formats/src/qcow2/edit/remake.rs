@@ -68,8 +68,8 @@ impl Editor<'_, '_> {
         Ok(false)
     }
 
-    /// Remakes all trees; how far it has come is told in entries of L1 tables.
-    pub fn remake(&self, work: &mut Work<'_>, wanted: Wanted, tell: &dyn Fn(u64, u64) -> Result<()>) -> Result<()> {
+    /// Remakes all trees, and tells whether any is another now; how far it has come is told in entries of L1 tables.
+    pub fn remake(&self, work: &mut Work<'_>, wanted: Wanted, tell: &dyn Fn(u64, u64) -> Result<()>) -> Result<bool> {
         let layout = &self.image.checked.layout;
         let total = self.tables()?.iter().map(|table| table.count).fold(0, u64::saturating_add);
         let mut done = 0u64;
@@ -86,9 +86,9 @@ impl Editor<'_, '_> {
             done = done.saturating_add(1);
             tell(done, total)
         };
-        if let Some(l1) = remake.tree(layout.l1, &mut tick)? {
-            remake.work.set_l1(l1);
-        }
+        let own = remake.tree(layout.l1, &mut tick)?;
+        let is_own_other = own.is_some();
+        own.into_iter().for_each(|l1| remake.work.set_l1(l1));
         let (mut kept, mut is_other) = (self.kept()?, false);
         for snapshot in &mut kept {
             if let Some(l1) = remake.tree(snapshot.l1, &mut tick)? {
@@ -102,7 +102,7 @@ impl Editor<'_, '_> {
             let table = self.table(work, kept.iter().map(|kept| &kept.bytes[..]))?;
             set_snapshots(work, table);
         }
-        Ok(())
+        Ok(is_own_other || is_other)
     }
 }
 

@@ -155,6 +155,9 @@ impl Writing {
         let Some(Marks { layout, mut front, mut known, mut entries, directory }) = self.marks.take() else {
             return Err(Kind::Unsupported.what("bitmaps have been added already"));
         };
+        if layout.version < 3 {
+            return Err(Kind::Unsupported.what("Format driver 'qcow2' does not support bitmaps"));
+        }
         for bitmap in new {
             let failed = |error: Error| {
                 let words = ["Failed to create bitmap {0}: ".as_bytes(), &error.what.0].concat();
