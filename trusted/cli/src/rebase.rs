@@ -53,7 +53,7 @@ impl<'a> Rebase<'a> {
     fn new(parsed: &'a Parsed, session: &mut Session, settings: &'a Settings) -> Result<Self, Told> {
         // Whoever shares, shares what lies below.
         let own = Named { force_share: false, ..parsed.named(0, "format") };
-        let image = opening::open_named_to_change(parsed, &own, session, settings)?;
+        let image = opening::change(parsed, &own, session, settings)?;
         if parsed.has("force-share") {
             session.share();
         }
