@@ -1,10 +1,13 @@
 //! `rebase`: what is said and what is left, held against the real program; and what only the native face has.
 
 use crate::against::{against, exact};
+use instar_testkit::images::each;
 use instar_testkit::oracle::maker;
 use instar_testkit::place::Scratch;
 use instar_testkit::program::{Cell, program};
+use instar_testkit::random::Dice;
 use instar_testkit::run::End;
+use instar_testkit::twin::{create, scribble};
 use instar_tests::report::Report;
 use std::path::Path;
 
@@ -77,4 +80,74 @@ fn images_read_as_before_and_the_answer_is_json_as_well() {
         assert_eq!((ran.end, ran.out().as_str()), (End::Code(0), "Image detached.\n"), "{}", ran.err());
         same();
     }
+}
+
+/// Formats that stand on others, and those that do not.
+const OVER: &[&str] = &[
+    "qcow2 -o cluster_size=512",
+    "qcow2 -o cluster_size=2M",
+    "qcow2 -o extended_l2=on",
+    "qcow2 -o compat=0.10",
+    "qcow2",
+    "qed",
+];
+const LOWEST: &[&str] = &["raw", "qcow2", "vdi", "vmdk", "qed", "qcow"];
+
+fn format(kind: &str) -> &str {
+    kind.split(' ').next().unwrap_or(kind)
+}
+
+/// Puts layers that chance has drawn upon each other; their names and formats, lowest first.
+fn pile(path: &Path, dice: &mut Dice, letter: char) -> Vec<(String, &'static str)> {
+    let mut all: Vec<(String, &'static str)> = Vec::new();
+    for depth in 0..2 + dice.below(2) {
+        let kinds = if depth == 0 { LOWEST } else { OVER };
+        let kind = kinds[dice.below(kinds.len() as u64) as usize];
+        let (name, size) = (format!("{letter}{depth}"), (1 + dice.below(4)) * (512 << 10));
+        let below = all.last().map_or(String::new(), |(name, format)| format!("-b {name} -F {format} "));
+        create(path, &format!("-f {kind} {below}{name} {size}"));
+        scribble(path, format(kind), &name, size, dice.below(1 << 30), 5);
+        all.push((name, format(kind)));
+    }
+    all
+}
+
+#[test]
+fn chains_read_as_before_and_are_sound_on_their_new_base() {
+    let report = Report::new("cmd rebase chains");
+    let seeds: Vec<u64> = (0..16).collect();
+    each(&seeds, |_, seed| {
+        let scratch = Scratch::new("rebase chains");
+        let (path, mut dice) = (scratch.path(), Dice::new(*seed));
+        let (old, new) = (pile(path, &mut dice, 'a'), pile(path, &mut dice, 'b'));
+        let ((top, of), (base, as_what)) = (old.last().expect("a layer"), new.last().expect("a layer"));
+        let img = |words: &[&str]| maker().img().folder(path).args(words).go();
+        let raw = |to: &str| assert_eq!(img(&["convert", "-f", of, "-O", "raw", top, to]).end, End::Code(0));
+        raw("before");
+        let words: Vec<&str> = match dice.below(4) {
+            0 => vec!["rebase", "-f", of, "-b", "", top],
+            1 => vec!["commit", "-f", of, "-d", top],
+            _ => vec!["rebase", "-f", of, "-b", base, "-F", as_what, top],
+        };
+        let cell = Cell::all()[*seed as usize % Cell::all().len()];
+        let ran = program().quirky("10.0.2", cell).folder(path).args(&words).go();
+        report.tried();
+        // Not every format can become longer.
+        let is_refused = words[0] == "commit" && ran.err().contains("Operation not supported");
+        if ran.end != End::Code(0) && !is_refused {
+            report.fault(format!("{seed}: {words:?}: {}", ran.err()));
+            return;
+        }
+        raw("after");
+        if std::fs::read(path.join("before")).expect("a file") != std::fs::read(path.join("after")).expect("a file") {
+            report.fault(format!("{seed}: {words:?} of {old:?} and {new:?}: it reads as something else"));
+        }
+        for (name, format) in old.iter().chain(&new).filter(|(_, format)| ["qcow2", "qed", "vdi"].contains(format)) {
+            let ran = img(&["check", "-f", format, name]);
+            if ran.end != End::Code(0) {
+                report.fault(format!("{seed}: {words:?}: {name}: {}{}", ran.out(), ran.err()));
+            }
+        }
+    });
+    report.end();
 }
