@@ -19,6 +19,8 @@ use instar_wire::op::convert::{Bitmaps, Goal, Progress, Request, Share, Target};
 use instar_wire::op::{Rules, Source};
 use std::path::Path;
 
+mod chains;
+
 const TOP: FileId = FileId(0);
 /// The bytes that are copied.
 const FROM: FileId = FileId(1);

@@ -114,16 +114,11 @@ pub fn open_named(
 
 /// Opens the image that is the verb's word number `at` so that it can be changed where it stands.
 pub fn open_to_change(parsed: &Parsed, at: usize, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
-    open_named_to_change(parsed, &parsed.named(at, "format"), session, settings)
+    change(parsed, &parsed.named(at, "format"), session, settings)
 }
 
 /// The same of an image that the user named so.
-pub fn open_named_to_change(
-    parsed: &Parsed,
-    named: &Named<'_>,
-    session: &mut Session,
-    settings: &Settings,
-) -> Result<Opened, Told> {
+pub fn change(parsed: &Parsed, named: &Named<'_>, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
     session.read_content();
     open_for(Aim::Change, parsed, named, session, settings)
 }

@@ -17,9 +17,8 @@ use instar_wire::op::convert::{Bitmaps, Goal, Progress as Counted, Request as Co
 use instar_wire::op::rebase::Request;
 use instar_wire::op::{Below, Source};
 
-/// The formats whose images qemu-img can have stand on others, and those that we can.
+/// The formats whose images can stand on others than they did.
 const REBASED: &[&[u8]] = &[b"qcow2", b"qed"];
-const REBASED_BY_US: &[&[u8]] = &[b"qcow2", b"qed", b"vmdk", b"vpc", b"vhdx"];
 /// The formats that can be compressed.
 const PACKED: &[&[u8]] = &[b"qcow2", b"qcow", b"vmdk"];
 /// Runs of zeroes of this length are looked for.
@@ -54,7 +53,7 @@ impl<'a> Rebase<'a> {
     fn new(parsed: &'a Parsed, session: &mut Session, settings: &'a Settings) -> Result<Self, Told> {
         // Whoever shares, shares what lies below.
         let own = Named { force_share: false, ..parsed.named(0, "format") };
-        let image = opening::open_named_to_change(parsed, &own, session, settings)?;
+        let image = opening::change(parsed, &own, session, settings)?;
         if parsed.has("force-share") {
             session.share();
         }
@@ -192,8 +191,7 @@ impl<'a> Rebase<'a> {
         if !self.name().is_empty() && parsed.bytes("backing-format").is_none() && demands {
             return Err(self.not_changed(b"backing format must be specified"));
         }
-        let known = if is_native { REBASED_BY_US } else { REBASED };
-        if !known.contains(&format) {
+        if !REBASED.contains(&format) {
             return Err(self.not_changed(b"Operation not supported"));
         }
         Ok(())

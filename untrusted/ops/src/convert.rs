@@ -65,12 +65,13 @@ pub fn copy(request: &Request, part: Option<&dd::Part>, cx: &Cx<'_>) -> Result<(
         true => parts.iter().try_for_each(|part| part.look_through(cx, &tell)).and(copied),
         false => copied,
     }?;
-    match &mut goal.target {
-        Some(target) => {
-            marks.map_or(Ok(()), |marks| marks.copy(&mut **target, cx.drive))?;
-            target.seal(cx.drive)
-        }
-        None => Ok(()),
+    if let Some(target) = &mut goal.target {
+        marks.map_or(Ok(()), |marks| marks.copy(&mut **target, cx.drive))?;
+        target.seal(cx.drive)?;
+    }
+    match request.share {
+        Share::Whole => Ok(()),
+        Share::Above(_) | Share::Below => goal.settle(cx.drive),
     }
 }
 

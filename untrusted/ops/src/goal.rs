@@ -4,11 +4,14 @@ use crate::cx::Cx;
 use crate::ledger::Ledger;
 use crate::open::{Opened, chain, stack, stack_for};
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use instar_formats::{RAW, by_name};
 use instar_image::former::Former;
-use instar_image::{Chain, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target};
+use instar_image::{
+    Chain, Drive, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target,
+};
 use instar_wire::op::convert::{self, Event};
 use instar_wire::op::{New, Rules, Source};
 
@@ -24,6 +27,14 @@ pub struct Goal {
 
 /// Parts of which a disk can consist whose bytes all have their place.
 const ROWS_MAX: usize = 1 << 16;
+
+impl Goal {
+    /// All that was written where bytes have their place is there for good: what it was copied from may go.
+    pub fn settle(&self, drive: &dyn Drive) -> Result<()> {
+        let files: BTreeSet<u32> = self.rows.iter().flatten().map(|(_, _, place)| place.file.0).collect();
+        files.into_iter().try_for_each(|file| drive.flush(FileId(file)))
+    }
+}
 
 /// The image that the user wants, which is to hold `total` bytes.
 pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Event) -> Result<()>) -> Result<Goal> {

@@ -2,7 +2,6 @@
 
 mod create;
 pub mod disk;
-mod edit;
 mod locate;
 #[cfg(test)]
 mod locate_tests;
@@ -21,7 +20,8 @@ use instar_codec::cipher::Sectors;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
-    Content, Edit, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Secret, Site, Target, info,
+    Content, Drive, Edit, Fact, File, Format, Image, Layer, Measured, Options, Recipe, Result, Secret, Site, Target,
+    info,
 };
 use open::Checked;
 
@@ -115,6 +115,28 @@ impl Image for QcowImage<'_> {
     }
 
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {
-        Ok(Box::new(edit::Change { file: &self.file, checked: &self.checked }))
+        Ok(Box::new(Emptying { file: &self.file, checked: &self.checked }))
+    }
+}
+
+/// The one change of an image where it stands: it has nothing of its own any more.
+struct Emptying<'i, 'a> {
+    file: &'i File<'a>,
+    checked: &'i Checked,
+}
+
+impl Edit for Emptying<'_, '_> {
+    /// Every entry of the first table that is empty is right by itself. Nothing leads behind that table then.
+    fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
+        let (file, checked) = (self.file, self.checked);
+        let len = checked.l1_count.saturating_mul(8);
+        drive.zero(file.place(checked.l1_at), len, false)?;
+        drive.flush(file.id())?;
+        let end = file.place(checked.l1_at.saturating_add(len)).at;
+        if end < drive.length(file.id())? {
+            drive.set_length(file.id(), end)?;
+            drive.flush(file.id())?;
+        }
+        Ok(())
     }
 }
