@@ -258,7 +258,7 @@ pub fn alone<'a>(
     tell(op::Step::Image)?;
     let mut opened = layer(&mut Descent::new(cx, source, rules, purpose), tell)?;
     if purpose == Purpose::Write {
-        sound(cx, source, rules, core::slice::from_mut(&mut opened), tell)?;
+        sound(cx, source, rules, purpose, core::slice::from_mut(&mut opened), tell)?;
     }
     Ok(opened)
 }
