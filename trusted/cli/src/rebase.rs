@@ -10,7 +10,7 @@ use crate::settings::{Face, Settings};
 use crate::transfer::{Failed, Transfer};
 use crate::{Told, recipe, setup, stderr_text};
 use instar_broker::Session;
-use instar_wire::error::Error;
+use instar_wire::error::{Error, Kind};
 use instar_wire::fact::Fact;
 use instar_wire::op;
 use instar_wire::op::convert::{Bitmaps, Goal, Progress as Counted, Request as Copy, Share, Target};
@@ -210,6 +210,12 @@ impl<'a> Rebase<'a> {
                 let words = asking.input_output(&transfer.heard, &trouble.error);
                 let told = self.say(&[b"error while copying from the old backing file: ", &words[..]].concat());
                 told.after(&asking.finding(&transfer.heard, &trouble.error))
+            }
+            None if self.settings.face == Face::Qemu
+                && error.kind == Kind::TooBig
+                && transfer.format(0) == b"qcow2" =>
+            {
+                self.not_changed(b"Invalid argument")
             }
             None if error.what.0.is_empty() => self.not_changed(&asking.input_output(&transfer.heard, error)),
             None => self.not_changed(&asking.words(error)),
