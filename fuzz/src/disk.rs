@@ -35,7 +35,8 @@ impl File {
 
     /// Its sectors and the bytes behind the last, then parts of it: the sector, how many bytes, and those.
     pub fn from_input(mut input: Reader<'_>) -> File {
-        let number = |input: &mut Reader<'_>| input.take(3).iter().rev().fold(0, |all, byte| all << 8 | u32::from(*byte));
+        let number =
+            |input: &mut Reader<'_>| input.take(3).iter().rev().fold(0, |all, byte| all << 8 | u32::from(*byte));
         let sectors = number(&mut input).min(SECTORS_MAX);
         let mut file = File { len: u64::from(sectors) * 512 + u64::from(input.byte()) * 2, ..File::default() };
         while !input.is_empty() {

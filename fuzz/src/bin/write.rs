@@ -96,7 +96,10 @@ mod target {
             match kind % 3 {
                 0 => {}
                 1 => part.fill(kind),
-                _ => part.iter_mut().enumerate().for_each(|(n, b)| *b = ((n as u32).wrapping_mul(2_654_435_761) >> 13) as u8 ^ kind),
+                _ => part
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(n, b)| *b = ((n as u32).wrapping_mul(2_654_435_761) >> 13) as u8 ^ kind),
             }
         }
         bytes.truncate(LEN_MAX as usize);
