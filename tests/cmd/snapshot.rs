@@ -51,10 +51,9 @@ fn every_list_is_the_real_programs() {
 }
 
 #[test]
-fn the_native_list_is_json_as_well_and_changes_are_refused() {
+fn the_native_list_is_json_as_well() {
     let scratch = Scratch::new("snapshot json");
     make(&scratch);
-    let before = fs::read(scratch.path().join("some.qcow2")).expect("an image");
     for cell in Cell::all() {
         let run = |words: &[&str]| program().native(*cell).folder(scratch.path()).arg("snapshot").args(words).go();
         let ran = run(&["-l", "--output=json", "some.qcow2"]);
@@ -64,10 +63,30 @@ fn the_native_list_is_json_as_well_and_changes_are_refused() {
         assert!(list[0]["date"]["seconds"].as_u64() > Some(1_700_000_000), "{}", ran.out());
         let ran = run(&["-l", "--output=json", "none.qcow2"]);
         assert_eq!(ran.out(), "[\n]\n");
-        for mode in ["-c", "-a", "-d"] {
-            let ran = run(&[mode, "one", "some.qcow2"]);
-            assert_eq!((ran.end, ran.err().lines().count()), (End::Code(1), 1), "{}", ran.err());
+    }
+}
+
+#[test]
+fn snapshots_are_taken_applied_and_deleted() {
+    let scratch = Scratch::new("snapshot changes");
+    make(&scratch);
+    let path = scratch.path();
+    for cell in Cell::all() {
+        let run = |words: &[&str]| program().native(*cell).folder(path).arg("snapshot").args(words).go();
+        let count = || run(&["-l", "some.qcow2"]).out().lines().count();
+        let before = count();
+        for (words, more) in [(["-c", "new"], 1), (["-a", "new"], 1), (["-d", "new"], 0)] {
+            let ran = run(&[words[0], words[1], "some.qcow2"]);
+            assert_eq!((ran.end, ran.err()), (End::Code(0), String::new()), "{words:?}");
+            assert_eq!(count(), before + more, "{words:?}");
+            maker().img().folder(path).args(["check", "-q", "some.qcow2"]).must();
         }
-        assert!(fs::read(scratch.path().join("some.qcow2")).expect("an image") == before);
+        let bytes = fs::read(path.join("some.qcow2")).expect("an image");
+        let long = "n".repeat(256);
+        for words in [["-c", ""], ["-c", &long], ["-a", "nobody"], ["-d", "nobody"]] {
+            let ran = run(&[words[0], words[1], "some.qcow2"]);
+            assert_eq!((ran.end, ran.err().lines().count()), (End::Code(1), 1), "{}", ran.err());
+            assert!(fs::read(path.join("some.qcow2")).expect("an image") == bytes, "{words:?}");
+        }
     }
 }
