@@ -53,7 +53,7 @@ impl Order<'_> {
             sources: vec![Source::whole(raw)],
             rules: Rules { as_qemu: false, version: 0 },
             snapshot: None,
-            share: convert::Share::Whole,
+            share: instar_wire::op::convert::Share::Whole,
             target,
             sparse: 4096,
             salvage: false,

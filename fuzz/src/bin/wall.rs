@@ -123,6 +123,10 @@ mod target {
                 assert!(inside(range.at, range.len, if from.writable { all } else { from.len }));
                 assert!(grant(to).writable && inside(at, range.len, all));
             }
+            Admitted::Share(from, to, len) => {
+                assert!((from.0 as usize) < GRANTS.len() && grant(to).writable && from != to);
+                assert!(len <= SHAPE.slot_len);
+            }
             Admitted::SetLength(id, len) => assert!(grant(id).writable && len <= all),
             Admitted::Length(id) => assert!((id.0 as usize) < GRANTS.len()),
             Admitted::Flush(id) => assert!(grant(id).writable),

@@ -245,7 +245,7 @@ mod target {
                     sources: vec![Source { raw: whole, ..Source::whole(raw) }],
                     rules: self.rules.clone(),
                     snapshot: None,
-                    share: convert::Share::Whole,
+                    share: instar_wire::op::convert::Share::Whole,
                     target: Target {
                         goal: Goal::There(Box::new(self.top(disk))),
                         at: write.at,
