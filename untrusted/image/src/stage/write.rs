@@ -4,10 +4,10 @@ use super::{BROUGHT, Job, Origin, Stage};
 use crate::chain::Found;
 use crate::num::{narrow, wide};
 use crate::read::Reader;
-use crate::source::{Piece, Place};
+use crate::source::{Piece, Place, Source};
 use alloc::vec;
 use instar_codec::cipher::UNIT as TWEAK_UNIT;
-use instar_wire::error::Result;
+use instar_wire::error::{Kind, Result};
 
 impl Stage<'_> {
     /// Writes the piece.
@@ -64,11 +64,29 @@ impl Stage<'_> {
             (Origin::Stage, _) => self.drive.take(self.skip(at), bytes),
             (Origin::Was(source), Some(former)) => {
                 let source = source.cut(at.saturating_sub(unit));
-                Reader::new(&former.own, self.drive).read(&Found { depth: 0, present: true, source }, bytes)?;
+                let (inside, beyond) = bytes.split_at_mut(self.there(&source, bytes.len())?);
+                // What a file does not have reads as zeroes.
+                beyond.fill(0);
+                if !inside.is_empty() {
+                    Reader::new(&former.own, self.drive).read(&Found { depth: 0, present: true, source }, inside)?;
+                }
             }
             (Origin::Below, Some(former)) => former.read_below(self.drive, at, bytes)?,
             (Origin::Null | Origin::Was(_) | Origin::Below, _) => bytes.fill(0),
         }
         Ok(())
+    }
+
+    /// How many of so many bytes of a source its file has.
+    fn there(&self, source: &Source, len: usize) -> Result<usize> {
+        let Source::Raw { place, tweak, .. } = source else { return Ok(len) };
+        let have = narrow(self.drive.len(place.file).saturating_sub(place.at)).min(len);
+        match tweak {
+            Some(_) if have < len => Err(Kind::Corrupt
+                .what("a part of the disk lies behind the end of the file")
+                .file(place.file)
+                .at(place.at)),
+            _ => Ok(have),
+        }
     }
 }
