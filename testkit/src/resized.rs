@@ -6,7 +6,7 @@ use crate::crash::{Bad, How, MemFiles, Recorder, Spoil, Spoiled, Tried, Trouble,
 use crate::pen::{Stroke, draw_on, drawn, strokes};
 use instar_image::tally::check;
 use instar_image::{
-    Below, Chain, Drive, Error, File, FileId, Format, Granted, Image, Io, Options, Preallocation, Purpose, Role, Scope,
+    Chain, Drive, Error, File, FileId, Format, Granted, Image, Io, Options, Preallocation, Purpose, Role, Scope,
 };
 use std::cell::Cell;
 use std::ops::Range;
@@ -67,7 +67,7 @@ impl<'f> Stack<'f> {
         let images = self.open(drive, Purpose::Write)?;
         let layers = images[1..].iter().map(|image| image.layer()).collect::<Result<_, _>>()?;
         let below = Chain { layers };
-        images[0].edit()?.resize(drive, size, space, &Below::new(&below))
+        images[0].edit()?.resize(drive, size, space, &below)
     }
 
     /// Resizes it, and keeps what becomes of it.

@@ -7,11 +7,8 @@
 use crate::bitmap::Wanted;
 use crate::chain::Chain;
 use crate::file::Drive;
-use crate::num::wide;
-use crate::read::Reader;
 use crate::site::Preallocation;
 use crate::target::ReadBits;
-use crate::walk::Walk;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -94,8 +91,8 @@ pub struct Footing<'f> {
 /// An image that is open to be changed. Each change is complete, and durable, when it has been answered.
 pub trait Edit {
     /// The disk gets another size; what is new reads as zeroes, whatever lies below. Answers the size that it has now,
-    /// which is larger if the format cannot have any.
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+    /// which is larger if the format cannot have any. `below`: the layers below it, of which there may be none.
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Chain<'_>) -> Result<u64> {
         let _ = (drive, size, space, below);
         Err(Kind::Unsupported.what("Image format driver does not support resize"))
     }
@@ -141,44 +138,5 @@ pub trait Edit {
     fn set_bitmaps(&mut self, drive: &dyn Drive, all: &[Wanted], read: ReadBits<'_>) -> Result<()> {
         let _ = (drive, all, read);
         Err(Kind::Unsupported.what("images of this format have no bitmaps"))
-    }
-}
-
-/// What lies below an image that is changed: where it has no bytes of its own, it reads as this does.
-pub struct Below<'b> {
-    chain: &'b Chain<'b>,
-}
-
-impl<'b> Below<'b> {
-    /// The layers below it, of which there may be none.
-    pub fn new(chain: &'b Chain<'b>) -> Self {
-        Below { chain }
-    }
-
-    /// Size of the disk below; behind it are zeroes.
-    pub fn size(&self) -> u64 {
-        self.chain.size()
-    }
-
-    /// Fills `bytes` with what is below from `at` on.
-    pub fn read(&self, drive: &dyn Drive, at: u64, bytes: &mut [u8]) -> Result<()> {
-        bytes.fill(0);
-        let end = at.saturating_add(wide(bytes.len())).min(self.size());
-        if at >= end {
-            return Ok(());
-        }
-        let (mut walk, mut reader) = (Walk::new(self.chain, drive, at, end), Reader::new(self.chain, drive));
-        let mut rest = bytes;
-        while let Some((len, found)) = walk.peek()? {
-            let room = usize::try_from(len).unwrap_or(rest.len()).min(rest.len());
-            let (now, then) = rest.split_at_mut(room);
-            reader.read(&found, now)?;
-            walk.advance(wide(room));
-            rest = then;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::chain::Chain;
 use crate::file::Io;
-use crate::num::{narrow, wide};
+use crate::num::narrow;
 use crate::read::Reader;
 use crate::source::Source;
 use crate::walk::Walk;
@@ -30,22 +30,6 @@ impl Former {
     /// Whether it has anything that has to be brought along.
     pub fn is_empty(&self) -> bool {
         self.own.layers.is_empty() && self.below.layers.is_empty()
-    }
-
-    /// Fills `bytes` with what lies below the disk's byte `at`, and with zeroes where nothing does.
-    pub fn read_below(&self, io: &dyn Io, at: u64, bytes: &mut [u8]) -> Result<()> {
-        let mut walk = Walk::new(&self.below, io, at, at.saturating_add(wide(bytes.len())));
-        let mut reader = Reader::new(&self.below, io);
-        let mut rest = bytes;
-        while let Some((len, found)) = walk.peek()? {
-            let len = narrow(len).min(rest.len());
-            let (now, then) = rest.split_at_mut(len);
-            reader.read(&found, now)?;
-            walk.advance(wide(len));
-            rest = then;
-        }
-        rest.fill(0);
-        Ok(())
     }
 }
 

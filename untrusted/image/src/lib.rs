@@ -45,7 +45,7 @@ pub mod walk;
 pub use batch::Batch;
 pub use census::{Census, Scope};
 pub use chain::{Chain, Found};
-pub use edit::{Below, Edit};
+pub use edit::Edit;
 pub use file::{Drive, File, Io};
 pub use format::{Fixed, Format, Image, Options, Order, Purpose, Repair, Report, Summary};
 pub use instar_codec::random::Random;

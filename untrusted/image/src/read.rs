@@ -3,9 +3,10 @@
 use crate::chain::{Chain, Found};
 use crate::file::Io;
 use crate::layer::Layer;
-use crate::num::split;
+use crate::num::{narrow, split, wide};
 use crate::source::{Place, Source, Unit};
 use crate::stream::Stream;
+use crate::walk::Walk;
 use alloc::vec::Vec;
 use instar_codec::cipher::UNIT as TWEAK_UNIT;
 use instar_codec::unpack::{unpack, unpack_all};
@@ -32,6 +33,24 @@ pub struct Reader<'c> {
     packed_at: Option<Place>,
     /// Where the unit last asked for begins.
     last: Option<Place>,
+}
+
+impl Chain<'_> {
+    /// Fills `bytes` from the disk's byte `at` on; behind its end are zeroes.
+    pub fn read(&self, io: &dyn Io, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let end = at.saturating_add(wide(bytes.len())).min(self.size()).max(at);
+        let (mut walk, mut reader) = (Walk::new(self, io, at, end), Reader::new(self, io));
+        let mut rest = bytes;
+        while let Some((len, found)) = walk.peek()? {
+            let len = narrow(len).min(rest.len());
+            let (now, then) = rest.split_at_mut(len);
+            reader.read(&found, now)?;
+            walk.advance(wide(len));
+            rest = then;
+        }
+        rest.fill(0);
+        Ok(())
+    }
 }
 
 impl<'c> Reader<'c> {

@@ -5,7 +5,7 @@ use crate::open::{Opened, chain, stack_for};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use instar_image::edit::{Amended as How, Amendment};
-use instar_image::{Below, Fact, File, Granted, Image, Kind, Options, Preallocation, Purpose, Random, Recipe, Result};
+use instar_image::{Fact, File, Granted, Image, Kind, Options, Preallocation, Purpose, Random, Recipe, Result};
 use instar_wire::code::encode;
 use instar_wire::op::amend::{Amended, Event, Progress, Request};
 
@@ -60,7 +60,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         let below = chain(stack.get(1..).unwrap_or_default(), None)?;
         let size = wish.number("size").unwrap_or(top.told.virtual_size);
         let again = || again(top, Purpose::Write, request, cx);
-        again()?.edit()?.resize(cx.drive, size, Preallocation::Off, &Below::new(&below))?;
+        again()?.edit()?.resize(cx.drive, size, Preallocation::Off, &below)?;
         // What was asked of keys has been done.
         let rest = without(wish, b"encrypt.");
         how = amend(&*again()?, &rest)?;

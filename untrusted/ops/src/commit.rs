@@ -4,7 +4,7 @@ use crate::convert;
 use crate::cx::Cx;
 use crate::open::{chain, stack, stack_for};
 use instar_image::num::wide;
-use instar_image::{Below, Chain, Drive, Kind, Preallocation, Purpose, Result, Walk};
+use instar_image::{Chain, Drive, Kind, Preallocation, Purpose, Result, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::Source;
 use instar_wire::op::commit::Request;
@@ -82,5 +82,5 @@ fn lengthen(image: &Source, base: &Source, request: &Request, cx: &Cx<'_>) -> Re
         return Ok(());
     };
     let below = chain(below, None)?;
-    top.image.edit()?.resize(cx.drive, wanted, Preallocation::Off, &Below::new(&below)).map(drop)
+    top.image.edit()?.resize(cx.drive, wanted, Preallocation::Off, &below).map(drop)
 }

@@ -2,7 +2,7 @@
 
 use crate::cx::Cx;
 use crate::open::{chain, stack_for};
-use instar_image::{Below, Kind, Preallocation, Purpose, Result};
+use instar_image::{Kind, Preallocation, Purpose, Result};
 use instar_wire::code::encode;
 use instar_wire::op::resize::{Event, Request, Sizes, Space};
 
@@ -32,6 +32,6 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Space::Full => Preallocation::Full,
     };
     let below = chain(stack.get(1..).unwrap_or_default(), None)?;
-    let now = top.image.edit()?.resize(cx.drive, size, space, &Below::new(&below))?;
+    let now = top.image.edit()?.resize(cx.drive, size, space, &below)?;
     tell(Event::Resized(now))
 }

@@ -17,7 +17,7 @@ use instar_image::edit::{Amended, Amendment};
 use instar_image::num::{narrow, wide};
 use instar_image::sector::round_up;
 use instar_image::stretch::stretch;
-use instar_image::{Below, Drive, Edit, Error, File, Kind, Preallocation, Result, Secret};
+use instar_image::{Chain, Drive, Edit, Error, File, Kind, Preallocation, Result, Secret};
 use zerocopy::IntoBytes;
 
 /// Bytes that are written at one moment.
@@ -45,7 +45,7 @@ pub struct Change<'i, 'a> {
 
 impl Edit for Change<'_, '_> {
     /// What is new reads as what zeroes decrypt to, as it is with qemu-img: whoever wants zeroes there has to write them.
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, _below: &Below<'_>) -> Result<u64> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, _below: &Chain<'_>) -> Result<u64> {
         if !self.is_open {
             return Err(Kind::Unsupported.what("the header of the container says how large its disk is"));
         }

@@ -22,7 +22,7 @@ use super::open::L1_LEN_MAX;
 use instar_image::bitmap::Wanted;
 use instar_image::edit::{Amended, Amendment, Footing, NewSnapshot};
 use instar_image::target::ReadBits;
-use instar_image::{Below, Drive, Edit, Preallocation, Result};
+use instar_image::{Chain, Drive, Edit, Preallocation, Result};
 
 /// The most entries of an L1 table.
 const L1_ENTRIES_MAX: u64 = L1_LEN_MAX / 8;
@@ -34,7 +34,7 @@ pub struct Editor<'e, 'a> {
 }
 
 impl Edit for Editor<'_, '_> {
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Chain<'_>) -> Result<u64> {
         self.set_size(drive, size, space, below)
     }
 

@@ -16,7 +16,7 @@ use instar_image::draft::Draft;
 use instar_image::edit::Footing;
 use instar_image::num::{narrow, split, wide};
 use instar_image::sector::SECTOR;
-use instar_image::{Below, Drive, Edit, File, Kind, Place, Preallocation, Result, Source};
+use instar_image::{Chain, Drive, Edit, File, Kind, Place, Preallocation, Result, Source};
 use zerocopy::IntoBytes;
 
 /// Length of an entry of a table.
@@ -31,7 +31,7 @@ pub struct Change<'i, 'a> {
 }
 
 impl Edit for Change<'_, '_> {
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Chain<'_>) -> Result<u64> {
         let mode = match space {
             Preallocation::Off => None,
             Preallocation::Metadata => Some("metadata"),
@@ -202,7 +202,7 @@ impl Tables<'_, '_> {
     }
 
     /// What the last cluster has behind the end of the disk becomes zeroes.
-    fn tail(&mut self, old: u64, below: &Below<'_>, hides: bool) -> Result<()> {
+    fn tail(&mut self, old: u64, below: &Chain<'_>, hides: bool) -> Result<()> {
         let (number, skip, left) = split(old, self.cluster_len());
         let (table, _) = self.table(number)?;
         if skip == 0 || table.is_none() && !hides {

@@ -16,7 +16,7 @@ use instar_image::bits::{self, Order};
 use instar_image::draft::Draft;
 use instar_image::num::split;
 use instar_image::sector::SECTOR;
-use instar_image::{Below, Drive, Edit, File, Kind, Place, Preallocation, Result, Table};
+use instar_image::{Chain, Drive, Edit, File, Kind, Place, Preallocation, Result, Table};
 use zerocopy::IntoBytes;
 
 const ENTRY_LEN: u64 = 4;
@@ -31,7 +31,7 @@ pub struct Change<'i, 'a> {
 }
 
 impl Edit for Change<'_, '_> {
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Chain<'_>) -> Result<u64> {
         let kind = self.checked.footer.disk_type.get();
         let footer = resized(&self.checked.footer, size)?;
         let size = sectors(&footer).saturating_mul(SECTOR);

@@ -20,7 +20,7 @@ use core::ops::Range;
 use instar_image::bits::{self, Order};
 use instar_image::draft::Draft;
 use instar_image::num::{narrow, split};
-use instar_image::{Below, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
+use instar_image::{Chain, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Blocks and regions begin at multiples of this.
@@ -38,7 +38,7 @@ pub struct Change<'i, 'a> {
 }
 
 impl Edit for Change<'_, '_> {
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Chain<'_>) -> Result<u64> {
         let (file, checked) = (self.file, self.checked);
         let metadata = &checked.metadata;
         if size > SIZE_MAX {

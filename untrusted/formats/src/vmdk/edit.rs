@@ -15,7 +15,7 @@ use extent::{Sizing, Sparse};
 use instar_image::num::{narrow, wide};
 use instar_image::sector::{SECTOR, SECTORS_MAX, TOO_LARGE};
 use instar_image::stretch::stretch;
-use instar_image::{Below, Chain, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
+use instar_image::{Chain, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
 
 /// A disk that is changed.
 pub struct Change<'i, 'a> {
@@ -27,7 +27,7 @@ pub struct Change<'i, 'a> {
 
 impl Edit for Change<'_, '_> {
     /// It is the last extent that grows. A shorter disk has no extents behind its end.
-    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Below<'_>) -> Result<u64> {
+    fn resize(&mut self, drive: &dyn Drive, size: u64, space: Preallocation, below: &Chain<'_>) -> Result<u64> {
         let sectors = size.div_ceil(SECTOR);
         if sectors > SECTORS_MAX {
             return Err(Kind::TooBig.what(TOO_LARGE).file(self.file.id()));
@@ -132,7 +132,7 @@ impl Change<'_, '_> {
         last: &Extent,
         (start, new): (u64, u64),
         space: Preallocation,
-        below: &Below<'_>,
+        below: &Chain<'_>,
     ) -> Result<()> {
         match &last.body {
             Body::Flat { start } => {

@@ -71,7 +71,7 @@ impl Stage<'_> {
                     Reader::new(&former.own, self.drive).read(&Found { depth: 0, present: true, source }, inside)?;
                 }
             }
-            (Origin::Below, Some(former)) => former.read_below(self.drive, at, bytes)?,
+            (Origin::Below, Some(former)) => former.below.read(self.drive, at, bytes)?,
             (Origin::Null | Origin::Was(_) | Origin::Below, _) => bytes.fill(0),
         }
         Ok(())

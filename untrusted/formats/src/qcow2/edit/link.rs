@@ -1,6 +1,6 @@
 //! What an image stands on, and what it has of its own.
 
-use super::super::disk::{EXT_BACKING_FORMAT, L1_OFFSET};
+use super::super::disk::EXT_BACKING_FORMAT;
 use super::super::front::Front;
 use super::Editor;
 use super::work::Work;
@@ -28,22 +28,10 @@ impl Editor<'_, '_> {
         let layout = &self.image.checked.layout;
         let mut work = Work::new(self.image, drive)?;
         let own = work.l1(layout.l1)?;
-        match layout.has_data_file() {
-            true => own
-                .iter()
-                .map(|lead| lead & L1_OFFSET)
-                .filter(|at| *at != 0)
-                .try_for_each(|at| work.clusters.bump(drive, at / layout.cluster_len, 1, false))?,
-            false => work.fell(&own)?,
-        }
+        work.fell(&own)?;
         work.drop_table(layout.l1.at, layout.l1.count.saturating_mul(8))?;
         let l1 = work.add_l1(&vec![0; own.len()])?;
         work.set_l1(l1);
-        let end = work.publish()?;
-        // Nothing leads behind that any more.
-        if end < drive.length(self.image.file.id())? {
-            drive.set_length(self.image.file.id(), end)?;
-        }
-        Ok(())
+        work.publish_and_cut()
     }
 }

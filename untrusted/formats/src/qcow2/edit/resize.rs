@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use instar_codec::cipher::UNIT as TWEAK_UNIT;
 use instar_image::num::{narrow, split, wide};
 use instar_image::stretch::stretch;
-use instar_image::{Below, Chain, Drive, Kind, Place, Preallocation, Reader, Result, Walk};
+use instar_image::{Chain, Drive, Kind, Place, Preallocation, Reader, Result, Walk};
 
 /// Space is set aside in pieces of about this length.
 const AT_ONCE: u64 = 64 << 20;
@@ -24,7 +24,7 @@ impl Editor<'_, '_> {
         drive: &dyn Drive,
         size: u64,
         space: Preallocation,
-        below: &Below<'_>,
+        below: &Chain<'_>,
     ) -> Result<u64> {
         let layout = &self.image.checked.layout;
         let refuse = |kind: Kind, words: &'static str| Err(kind.what(words).file(self.image.file.id()));
@@ -52,14 +52,11 @@ impl Editor<'_, '_> {
         work.front.header.size = size.into();
         self.fit_bitmaps(&mut work, size)?;
         let data = self.image.checked.data_file.as_ref().map(|data| data.id);
-        let end = work.publish()?;
-        if size < old {
-            data.map_or(Ok(()), |data| stretch(drive, data, size, Preallocation::Off))?;
-            // Nothing leads there any more.
-            if end < drive.length(self.image.file.id())? {
-                drive.set_length(self.image.file.id(), end)?;
-            }
+        if size > old {
+            return work.publish().map(|()| size);
         }
+        work.publish_and_cut()?;
+        data.map_or(Ok(()), |data| stretch(drive, data, size, Preallocation::Off))?;
         Ok(size)
     }
 }
@@ -67,7 +64,7 @@ impl Editor<'_, '_> {
 /// A disk that is about to be longer or shorter.
 struct Disk<'d, 'e, 'a, 'b> {
     editor: &'d Editor<'e, 'a>,
-    below: &'d Below<'b>,
+    below: &'d Chain<'b>,
     l1: Vec<u64>,
     old: u64,
     size: u64,
@@ -107,14 +104,7 @@ impl Disk<'_, '_, '_, '_> {
             }
         }
         let gone = self.l1.get(whole..).unwrap_or_default().to_vec();
-        match self.editor.image.checked.layout.has_data_file() {
-            true => gone
-                .iter()
-                .map(|lead| lead & L1_OFFSET)
-                .filter(|at| *at != 0)
-                .try_for_each(|at| self.work.clusters.bump(self.work.drive, at / self.cluster_len(), 1, false))?,
-            false => self.work.fell(&gone)?,
-        }
+        self.work.fell(&gone)?;
         let needed = narrow(self.editor.image.checked.layout.l1_needed_for(self.size));
         self.l1.truncate(whole.min(self.l1.len()));
         self.l1.resize(needed.max(self.l1.len()), 0);
@@ -123,9 +113,6 @@ impl Disk<'_, '_, '_, '_> {
 
     /// The clusters that entries lead to lose a user.
     fn give_back(&mut self, entries: &[u8]) -> Result<()> {
-        if self.editor.image.checked.layout.has_data_file() {
-            return Ok(());
-        }
         self.work.each_cluster(entries, |work, first, count| work.clusters.bump(work.drive, first, count, false))
     }
 

@@ -80,7 +80,7 @@ impl Editor<'_, '_> {
         let table = self.table(&mut work, all.iter().map(|kept| &kept.bytes[..]).chain([&own[..]]))?;
         work.set_l1(l1);
         set_snapshots(&mut work, table);
-        work.publish().map(drop)
+        work.publish()
     }
 
     pub(super) fn delete(&self, drive: &dyn Drive, number: usize) -> Result<()> {
@@ -105,7 +105,7 @@ impl Editor<'_, '_> {
         };
         work.set_l1(l1);
         set_snapshots(&mut work, table);
-        work.publish().map(drop)
+        work.publish()
     }
 
     pub(super) fn apply(&self, drive: &dyn Drive, number: usize) -> Result<()> {
@@ -127,7 +127,7 @@ impl Editor<'_, '_> {
         let l1 = work.add_l1(&branch)?;
         work.set_l1(l1);
         work.front.header.size = U64::new(size);
-        work.publish().map(drop)
+        work.publish()
     }
 
     /// A new table of these snapshots in the place of the old one.

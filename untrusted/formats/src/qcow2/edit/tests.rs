@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use instar_image::edit::NewSnapshot;
 use instar_image::tally::check_in_windows;
 use instar_image::{
-    Below, Chain, Drive, Edit, File, FileId, Format, Image, Io, Options, Preallocation, Purpose, Result, Role, Scope,
+    Chain, Drive, Edit, File, FileId, Format, Image, Io, Options, Preallocation, Purpose, Result, Role, Scope,
 };
 use instar_testkit::content::read;
 use instar_testkit::crash::{MemFiles, Recorder, Trouble, sweep};
@@ -339,7 +339,7 @@ fn what_is_given_back_is_used_again() {
 fn resized(start: &MemFiles, size: u64, space: Preallocation, about: &str) -> MemFiles {
     let none = Chain { layers: Vec::new() };
     let resize = |edit: &mut dyn Edit, drive: &dyn Drive| {
-        edit.resize(drive, size, space, &Below::new(&none)).map(|now| assert_eq!(now, size))
+        edit.resize(drive, size, space, &none).map(|now| assert_eq!(now, size))
     };
     let whole = survives(start, &resize, about);
     let (before, after) = (state(start).unwrap(), state(&whole).unwrap());

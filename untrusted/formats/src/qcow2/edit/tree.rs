@@ -81,12 +81,15 @@ impl Work<'_> {
         Ok(lead & !L2_COPIED | if is_sole { L2_COPIED } else { 0 })
     }
 
-    /// The clusters of the file that an L2 table leads to, as the first of some in a row and how many they are.
+    /// The clusters of the image's own file that an L2 table leads to, as the first of some in a row and how many they are.
     pub fn each_cluster(
         &mut self,
         table: &[u8],
         mut tell: impl FnMut(&mut Self, u64, u64) -> Result<()>,
     ) -> Result<()> {
+        if self.is_beside {
+            return Ok(());
+        }
         let bits = self.cluster_len.trailing_zeros();
         let mut run = (0u64, 0u64);
         for entry in table.chunks_exact(self.entry_len) {

@@ -23,6 +23,8 @@ pub struct Work<'d> {
     pub front: Front,
     /// 2 to this power will be the width of counts.
     pub order: u32,
+    /// The clusters of the disk lie in another file, where nothing is counted.
+    pub is_beside: bool,
 }
 
 impl<'d> Work<'d> {
@@ -38,6 +40,7 @@ impl<'d> Work<'d> {
             entry_len: if layout.extended_l2() { 16 } else { 8 },
             front: Front::read(&image.file, layout)?,
             order: layout.refcount_order,
+            is_beside: layout.has_data_file(),
         })
     }
 
@@ -84,13 +87,29 @@ impl<'d> Work<'d> {
     }
 
     /// Lets everything take effect, together with what has become of the front.
-    /// Answers where the part of the file ends that is in use.
-    pub fn publish(self) -> Result<u64> {
+    pub fn publish(self) -> Result<()> {
         self.publish_telling(&mut |_, _| Ok(()))
     }
 
-    /// The same; counts that become wider or narrower take their time, which is told.
-    pub fn publish_telling(mut self, tell: Tell<'_>) -> Result<u64> {
+    /// The same; the file ends then where the part of it ends that is in use.
+    pub fn publish_and_cut(mut self) -> Result<()> {
+        let (drive, file) = (self.drive, self.start.file);
+        self.complete(&mut |_, _| Ok(()))?;
+        let used = self.clusters.used_end(drive)?;
+        let end = self.place(used);
+        self.front.publish(drive)?;
+        // Nothing leads behind that any more.
+        if end < drive.length(file)? { drive.set_length(file, end) } else { Ok(()) }
+    }
+
+    /// The same as [`Self::publish`]; counts that become wider or narrower take their time, which is told.
+    pub fn publish_telling(mut self, tell: Tell<'_>) -> Result<()> {
+        self.complete(tell)?;
+        self.front.publish(self.drive)
+    }
+
+    /// Everything that the front will lead to is there, and durable.
+    fn complete(&mut self, tell: Tell<'_>) -> Result<()> {
         let drive = self.drive;
         match self.clusters.width() == self.order {
             true => self.clusters.publish(drive)?,
@@ -105,10 +124,7 @@ impl<'d> Work<'d> {
             drive.flush(self.start.file)?;
         }
         self.front.set_refcounts(self.clusters.table());
-        let used = self.clusters.used_end(drive)?;
-        let end = self.place(used);
-        self.front.publish(drive)?;
-        Ok(end)
+        Ok(())
     }
 
     /// The disk has this L1 table.

@@ -6,17 +6,14 @@ use super::super::edit::bitmap::{Entry, Shelf, bits_len, may_add};
 use super::super::front::Front;
 use super::super::open::{Checked, Layout};
 use super::Writing;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
 use core::ops::Range;
 use instar_image::bitmap::Bitmap;
+use instar_image::bits::{self, Order};
 use instar_image::num::{split, wide};
 use instar_image::target::ReadBits;
 use instar_image::{Bytes, Drive, Error, File, Kind, Result, Target};
-
-/// Bytes of bits that are set at once.
-const ONES_LEN: u64 = 4096;
 
 /// The bitmaps that an image has, and what leads to them.
 pub struct Marks {
@@ -114,21 +111,8 @@ impl Writing {
             self.clusters.draft.blank(drive, self.place(host), len)?;
             self.clusters.draft.link(drive, entry_at, &host.to_be_bytes())?;
         }
-        let (mut bit, end) = (skip, skip.saturating_add(count));
-        while bit < end {
-            let at = self.place(host.saturating_add(bit / 8));
-            let whole = end.saturating_sub(bit) / 8;
-            if bit.is_multiple_of(8) && whole > 0 {
-                let bytes = whole.min(ONES_LEN);
-                self.clusters.draft.put(drive, at, &vec![0xff; usize::try_from(bytes).unwrap_or(0)])?;
-                bit = bit.saturating_add(bytes.saturating_mul(8));
-                continue;
-            }
-            let [byte] = self.clusters.draft.get(drive, at)?;
-            self.clusters.draft.put(drive, at, &[byte | 1u8.wrapping_shl(u32::try_from(bit % 8).unwrap_or(0))])?;
-            bit = bit.saturating_add(1);
-        }
-        Ok(())
+        let at = self.place(host);
+        bits::set(drive, &mut self.clusters.draft, at, skip..skip.saturating_add(count), Order::Low)
     }
 
     /// All that was recorded is in the file: the bitmaps are whole again.

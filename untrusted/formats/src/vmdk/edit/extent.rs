@@ -11,7 +11,7 @@ use instar_image::draft::Draft;
 use instar_image::num::{narrow, split};
 use instar_image::sector::{SECTOR, round_up};
 use instar_image::target::Packing;
-use instar_image::{Below, Chain, Drive, File, Kind, Place, Result, Table};
+use instar_image::{Chain, Drive, File, Kind, Place, Result, Table};
 use zerocopy::IntoBytes;
 
 const ENTRY_LEN: u64 = 4;
@@ -111,7 +111,7 @@ impl<'s, 'a> Sizing<'s, 'a> {
     }
 
     /// More of the disk; what is new is zeroes.
-    pub fn grow(mut self, below: &Below<'_>) -> Result<()> {
+    pub fn grow(mut self, below: &Chain<'_>) -> Result<()> {
         if self.new.div_ceil(self.reach()) > DIRECTORY_MAX {
             return Err(full(self.part.file.id()));
         }
@@ -260,7 +260,7 @@ impl<'s, 'a> Sizing<'s, 'a> {
     }
 
     /// What the last grain has behind the end of the disk becomes zeroes.
-    fn tail(&mut self, below: &Below<'_>) -> Result<()> {
+    fn tail(&mut self, below: &Chain<'_>) -> Result<()> {
         let (number, skip, left) = split(self.old, self.grain_len);
         if skip == 0 {
             return Ok(());
@@ -275,7 +275,7 @@ impl<'s, 'a> Sizing<'s, 'a> {
             0 if self.part.is_over && below.size() > start.saturating_add(skip) => below,
             0 => return Ok(()),
             _ if is_zero => return Ok(()),
-            _ if self.packed().is_some() => &Below::new(self.part.own),
+            _ if self.packed().is_some() => self.part.own,
             at if at >= self.part.file.len() => {
                 let words = Kind::Corrupt.what("a grain lies behind the end of the file");
                 return Err(words.file(self.part.file.id()).at(at));
@@ -293,7 +293,7 @@ impl<'s, 'a> Sizing<'s, 'a> {
     }
 
     /// Where something is below, grains of zeroes hide it.
-    fn hide(&mut self, below: &Below<'_>) -> Result<()> {
+    fn hide(&mut self, below: &Chain<'_>) -> Result<()> {
         let end = below.size().saturating_sub(self.part.start).min(self.new);
         if !self.part.is_over || end <= self.old {
             return Ok(());
