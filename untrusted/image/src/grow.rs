@@ -195,9 +195,10 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
     }
 
     /// Where the first table ends. It may be longer than its file: no block comes to lie in the rest of it.
+    /// One that does not even begin there is none, and whoever looks into it is told so.
     fn tables_end(&self) -> u64 {
         let (Root::Table { at, count } | Root::Directory { at, count, .. }) = self.blocks.grid().root;
-        at.saturating_add(count.saturating_mul(wide(N)))
+        if at > self.end { self.end } else { at.saturating_add(count.saturating_mul(wide(N))) }
     }
 
     /// No block comes to lie before this.
