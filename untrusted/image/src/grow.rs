@@ -160,6 +160,8 @@ pub struct Growing<B, const N: usize> {
     draft: Draft,
     /// Where the space given so far ends.
     end: u64,
+    /// Behind this the file has nothing.
+    used: u64,
     added: u64,
     is_started: bool,
     is_changed: bool,
@@ -176,7 +178,8 @@ struct Slot {
 pub fn target_behind<B: Grow<N> + 'static, const N: usize>(blocks: B, have: u64, end: u64) -> Box<dyn Target> {
     let mut growing = Growing::new(blocks, have);
     growing.end = end;
-    growing.keep(growing.tables_end());
+    growing.used(have);
+    growing.keep_root();
     Box::new(growing)
 }
 
@@ -189,22 +192,29 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
     /// A disk whose file has nothing behind `end`; all tables lie before it.
     pub fn new(blocks: B, end: u64) -> Self {
         let draft = Draft::new(blocks.grid().file, end);
-        let mut growing = Growing { blocks, draft, end, added: 0, is_started: false, is_changed: false };
-        growing.keep(growing.tables_end());
+        let mut growing = Growing { blocks, draft, end, used: 0, added: 0, is_started: false, is_changed: false };
+        growing.keep_root();
         growing
     }
 
-    /// Where the first table ends. It may be longer than its file: no block comes to lie in the rest of it.
-    /// One that does not even begin there is none, and whoever looks into it is told so.
-    fn tables_end(&self) -> u64 {
-        let (Root::Table { at, count } | Root::Directory { at, count, .. }) = self.blocks.grid().root;
-        if at > self.end { self.end } else { at.saturating_add(count.saturating_mul(wide(N))) }
+    /// Up to here the file has something, which blocks take the place of.
+    pub fn used(&mut self, until: u64) {
+        self.used = self.used.max(until);
     }
 
-    /// No block comes to lie before this.
-    pub fn keep(&mut self, until: u64) {
-        self.end = self.end.max(until);
-        self.draft.reaches(self.end);
+    /// No block comes to lie in the first table, which may be longer than its file.
+    fn keep_root(&mut self) {
+        let (Root::Table { at, count } | Root::Directory { at, count, .. }) = self.blocks.grid().root;
+        self.keep(at, count.saturating_mul(wide(N)));
+    }
+
+    /// No block comes to lie there. What does not even begin in the file is no table, and whoever looks there is told so:
+    /// else the file would become as long as an image likes.
+    pub fn keep(&mut self, at: u64, len: u64) {
+        if at <= self.end {
+            self.end = self.end.max(at.saturating_add(len));
+            self.draft.reaches(self.end);
+        }
     }
 
     /// Space at the end of the file.
@@ -242,6 +252,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         let found = match self.blocks.table(lead)? {
             None if !make => return Ok(None),
             None => {
+                self.change(drive)?;
                 let frame = self.blocks.frame();
                 let len = self.blocks.table_len();
                 let made = self.claim(frame.align, frame.base, len)?;
@@ -279,7 +290,8 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         let entry = self.blocks.packed_entry(number, at, len)?;
         self.set(drive, &slot, &entry)?;
         self.added = self.added.saturating_add(1);
-        Ok(Spot { place: Place { file: self.draft.file(), at }, tweak: None, rest: Rest::There, is_fresh: true })
+        let place = Place { file: self.draft.file(), at };
+        Ok(Spot { place, tweak: None, rest: Rest::There, is_fresh: at >= self.used })
     }
 
     fn start(&mut self, drive: &dyn Drive) -> Result<()> {
@@ -296,7 +308,8 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         let mut room = Room { drive, draft: &mut self.draft, end: &mut self.end };
         let rest = self.blocks.touch(&mut room, touch)?;
         let tweak = tweak.map(|at| at.saturating_add(touch.skip));
-        Ok(Spot { place: place.ahead(touch.skip), tweak, rest, is_fresh: rest != Rest::There })
+        let is_fresh = rest != Rest::There && place.at >= self.used;
+        Ok(Spot { place: place.ahead(touch.skip), tweak, rest, is_fresh })
     }
 
     /// Sets the entry of a block; what became of it is the caller's business.

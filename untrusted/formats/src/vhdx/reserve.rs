@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use instar_codec::hash::Hash;
 use instar_image::bits::{Order, Presence};
 use instar_image::blocks::{Blocks, Grid, Root};
-use instar_image::grow::{self, Frame, Grow, Room, Touch};
+use instar_image::grow::{Frame, Grow, Growing, Room, Touch};
 use instar_image::num::split;
 use instar_image::target::Rest;
 use instar_image::{Drive, File, Io, Kind, Place, Result, Source, Table, Target};
@@ -29,7 +29,10 @@ const SECTOR: u64 = 512;
 /// The disk, to be written to.
 pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
     let len = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
-    Ok(grow::target(Disk::new(file, checked)?, len))
+    let mut growing = Growing::new(Disk::new(file, checked)?, len);
+    // What has its space already may have had something else there.
+    growing.used(len);
+    Ok(Box::new(growing))
 }
 
 impl Disk {

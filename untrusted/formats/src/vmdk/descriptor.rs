@@ -143,7 +143,8 @@ pub fn renewed(text: &[u8], cid: u32) -> Option<Vec<u8>> {
     let mark = b"CID=";
     let at = text.windows(mark.len()).position(|window| window == mark)?.checked_add(mark.len())?;
     let (before, old) = text.split_at_checked(at)?;
-    let end = old.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(old.len());
+    // Whatever else stands in the line, be it the parent's identifier, stays.
+    let end = old.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(old.len());
     Some([before, format!("{cid:x}").as_bytes(), old.get(end..)?].concat())
 }
 

@@ -106,6 +106,14 @@ pub fn hosted(file: &File<'_>, front: Hosted) -> Result<Sparse> {
     Ok(sparse)
 }
 
+/// The header that counts, as it would be at the front.
+pub fn forward(file: &File<'_>, footer_at: Option<u64>) -> Result<Hosted> {
+    let front: Hosted = file.read_as(0)?;
+    let Some(at) = footer_at else { return Ok(front) };
+    let end: Hosted = file.read_as(at.saturating_add(SECTOR))?;
+    Ok(Hosted { desc_offset: front.desc_offset, desc_size: front.desc_size, ..end })
+}
+
 fn footer(file: &File<'_>) -> Result<(Hosted, u64)> {
     let end = file.len().next_multiple_of(512);
     let Some(at) = end.checked_sub(size_of::<Footer>() as u64) else {
