@@ -4,7 +4,7 @@
 mod tests;
 
 use super::descriptor::renewed;
-use super::disk::{AT_END, Footer, Hosted, MARKER_FOOTER, Marker, ZERO_GRAIN};
+use super::disk::{Footer, Hosted, MARKER_FOOTER, Marker, ZERO_GRAIN};
 use super::locate::Grains;
 use super::open::{Body, Checked, Extent};
 use super::sparse::{Sparse, forward};
@@ -311,15 +311,19 @@ struct Tables {
     table_len: u64,
     /// The directory that leads to the same once more.
     second_at: Option<u64>,
-    /// The header, if it stands at the end.
-    footer: Option<Hosted>,
+    /// Both headers, if the one that counts stands at the end: the one at the front, and what that is while grains are
+    /// added.
+    headers: Option<(Hosted, Hosted)>,
 }
 
 impl Tables {
     fn new(file: &File<'_>, sparse: &Sparse, grains: Grains, is_over: bool) -> Result<Tables> {
-        let footer = sparse.footer_at.map(|at| forward(file, Some(at))).transpose()?;
+        let headers = match sparse.footer_at {
+            Some(_) => Some((file.read_as(0)?, forward(file, sparse.footer_at)?)),
+            None => None,
+        };
         let table_len = u64::from(sparse.table_count).saturating_mul(4);
-        Ok(Tables { grains, is_over, table_len, second_at: sparse.second_at, footer })
+        Ok(Tables { grains, is_over, table_len, second_at: sparse.second_at, headers })
     }
 
     fn file(&self) -> FileId {
@@ -422,18 +426,17 @@ impl Grow<4> for Tables {
 
     /// A header at the end comes to the front before grains take its place.
     fn mark(&mut self, drive: &dyn Drive) -> Result<()> {
-        let (Some(header), file) = (&self.footer, self.file()) else { return Ok(()) };
+        let (Some((_, header)), file) = (&self.headers, self.file()) else { return Ok(()) };
         drive.write(Place { file, at: 0 }, header.as_bytes())?;
         drive.flush(file)
     }
 
     fn finish(&mut self, drive: &dyn Drive, end: u64, _added: u64) -> Result<()> {
         let file = self.file();
-        let Some(header) = &self.footer else { return drive.set_length(file, end) };
+        let Some((front, header)) = &self.headers else { return drive.set_length(file, end) };
         footer(drive, Place { file, at: end.next_multiple_of(SECTOR) }, header.clone())?;
         drive.flush(file)?;
-        let header = Hosted { gd_offset: AT_END.into(), ..header.clone() };
-        drive.write(Place { file, at: 0 }, header.as_bytes())
+        drive.write(Place { file, at: 0 }, front.as_bytes())
     }
 }
 

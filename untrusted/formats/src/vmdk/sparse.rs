@@ -106,12 +106,13 @@ pub fn hosted(file: &File<'_>, front: Hosted) -> Result<Sparse> {
     Ok(sparse)
 }
 
-/// The header that counts, as it would be at the front.
+/// The header at the front with what the one at the end says, if that is the one that counts.
 pub fn forward(file: &File<'_>, footer_at: Option<u64>) -> Result<Hosted> {
     let front: Hosted = file.read_as(0)?;
     let Some(at) = footer_at else { return Ok(front) };
     let end: Hosted = file.read_as(at.saturating_add(SECTOR))?;
-    Ok(Hosted { desc_offset: front.desc_offset, desc_size: front.desc_size, ..end })
+    let Hosted { desc_offset, desc_size, check_bytes, .. } = front;
+    Ok(Hosted { desc_offset, desc_size, check_bytes, ..end })
 }
 
 fn footer(file: &File<'_>) -> Result<(Hosted, u64)> {
