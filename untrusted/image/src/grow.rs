@@ -160,7 +160,7 @@ pub struct Growing<B, const N: usize> {
     draft: Draft,
     /// Where the space given so far ends.
     end: u64,
-    /// Behind this the file has nothing.
+    /// Up to here there may be something in the file that no block has, and none may get.
     used: u64,
     added: u64,
     is_started: bool,
@@ -197,7 +197,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         growing
     }
 
-    /// Up to here the file has something, which blocks take the place of.
+    /// Up to here the file may have something that no block has: it becomes zeroes where a block gets its place.
     pub fn used(&mut self, until: u64) {
         self.used = self.used.max(until);
     }
@@ -290,8 +290,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         let entry = self.blocks.packed_entry(number, at, len)?;
         self.set(drive, &slot, &entry)?;
         self.added = self.added.saturating_add(1);
-        let place = Place { file: self.draft.file(), at };
-        Ok(Spot { place, tweak: None, rest: Rest::There, is_fresh: at >= self.used })
+        Ok(Spot { place: Place { file: self.draft.file(), at }, tweak: None, rest: Rest::There, is_fresh: true })
     }
 
     fn start(&mut self, drive: &dyn Drive) -> Result<()> {
@@ -308,8 +307,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         let mut room = Room { drive, draft: &mut self.draft, end: &mut self.end };
         let rest = self.blocks.touch(&mut room, touch)?;
         let tweak = tweak.map(|at| at.saturating_add(touch.skip));
-        let is_fresh = rest != Rest::There && place.at >= self.used;
-        Ok(Spot { place: place.ahead(touch.skip), tweak, rest, is_fresh })
+        Ok(Spot { place: place.ahead(touch.skip), tweak, rest, is_fresh: rest != Rest::There })
     }
 
     /// Sets the entry of a block; what became of it is the caller's business.
@@ -374,6 +372,10 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
         };
         let entry = self.blocks.entry(number, space)?;
         self.set(drive, &slot, &entry)?;
+        let old = self.used.min(space.saturating_add(frame.len)).saturating_sub(space);
+        if old > 0 {
+            drive.zero(Place { file: self.draft.file(), at: space }, old, true)?;
+        }
         self.blocks.begin(drive, number, space)?;
         self.added = self.added.saturating_add(1);
         // What the entry means is for the one to say who reads it.

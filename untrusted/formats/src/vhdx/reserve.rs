@@ -30,7 +30,7 @@ const SECTOR: u64 = 512;
 pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
     let len = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
     let mut growing = Growing::new(Disk::new(file, checked)?, len);
-    // What has its space already may have had something else there.
+    // Whoever set space aside need not have made it zeroes.
     growing.used(len);
     Ok(Box::new(growing))
 }
@@ -185,18 +185,6 @@ impl Grow<8> for Disk {
         drive.flush(self.grid.file)?;
         self.put_headers(drive)?;
         drive.flush(self.grid.file)
-    }
-
-    fn begin(&mut self, drive: &dyn Drive, number: u64, at: u64) -> Result<()> {
-        match self.space(number) {
-            // Whoever set it aside need not have made it zeroes.
-            Some(_) => {
-                let skip = number.saturating_mul(self.grid.block_len);
-                let len = self.grid.range.end.saturating_sub(skip).min(self.grid.block_len);
-                drive.zero(Place { file: self.grid.file, at }, len, true)
-            }
-            None => Ok(()),
-        }
     }
 
     fn touch(&mut self, room: &mut Room<'_>, touch: &Touch) -> Result<Rest> {
