@@ -313,13 +313,13 @@ struct Tables {
     second_at: Option<u64>,
     /// Both headers, if the one that counts stands at the end: the one at the front, and what that is while grains are
     /// added.
-    headers: Option<(Hosted, Hosted)>,
+    headers: Option<Box<(Hosted, Hosted)>>,
 }
 
 impl Tables {
     fn new(file: &File<'_>, sparse: &Sparse, grains: Grains, is_over: bool) -> Result<Tables> {
         let headers = match sparse.footer_at {
-            Some(_) => Some((file.read_as(0)?, forward(file, sparse.footer_at)?)),
+            Some(_) => Some(Box::new((file.read_as(0)?, forward(file, sparse.footer_at)?))),
             None => None,
         };
         let table_len = u64::from(sparse.table_count).saturating_mul(4);
@@ -426,14 +426,14 @@ impl Grow<4> for Tables {
 
     /// A header at the end comes to the front before grains take its place.
     fn mark(&mut self, drive: &dyn Drive) -> Result<()> {
-        let (Some((_, header)), file) = (&self.headers, self.file()) else { return Ok(()) };
+        let (Some((_, header)), file) = (self.headers.as_deref(), self.file()) else { return Ok(()) };
         drive.write(Place { file, at: 0 }, header.as_bytes())?;
         drive.flush(file)
     }
 
     fn finish(&mut self, drive: &dyn Drive, end: u64, _added: u64) -> Result<()> {
         let file = self.file();
-        let Some((front, header)) = &self.headers else { return drive.set_length(file, end) };
+        let Some((front, header)) = self.headers.as_deref() else { return drive.set_length(file, end) };
         footer(drive, Place { file, at: end.next_multiple_of(SECTOR) }, header.clone())?;
         drive.flush(file)?;
         drive.write(Place { file, at: 0 }, front.as_bytes())
