@@ -94,7 +94,7 @@ struct Part {
 enum Spread {
     Row(Row),
     Grains(Growing<Tables, 4>),
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 impl Part {
@@ -123,7 +123,7 @@ impl Part {
         let is_over = checked.parent.is_some();
         let file = File::slice(file.io(), extent.file, 0, file.io().len(extent.file));
         let body = if checked.extents.len() == 1 && is_fresh(&file, sparse, &grains)? {
-            Spread::Stream(Stream::new(&file, sparse, range.end, is_over)?)
+            Spread::Stream(Box::new(Stream::new(&file, sparse, range.end, is_over)?))
         } else {
             let end = sparse.footer_at.unwrap_or(file.len());
             let mut growing = Growing::new(Tables::new(&file, sparse, grains, is_over)?, end);
