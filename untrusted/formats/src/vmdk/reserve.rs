@@ -93,7 +93,7 @@ struct Part {
 
 enum Spread {
     Row(Row),
-    Grains(Growing<Tables, 4>),
+    Grains(Box<Growing<Tables, 4>>),
     Stream(Box<Stream>),
 }
 
@@ -130,7 +130,7 @@ impl Part {
             let second = sparse.second_at.map(|at| (at, u64::from(sparse.directory_count).saturating_mul(4)));
             second.into_iter().for_each(|(at, len)| growing.keep(at, len));
             growing.used(file.len());
-            Spread::Grains(growing)
+            Spread::Grains(Box::new(growing))
         };
         Ok(Part { range, grain_len: Some(len), packed, body })
     }
@@ -144,7 +144,7 @@ impl Part {
                 let place = row.start.ahead(at.saturating_sub(row.range.start));
                 return Ok(Some(Spot { place, tweak: None, rest: Rest::There, is_fresh: false }));
             }
-            Spread::Grains(growing) => growing.reserve(drive, at, len, what),
+            Spread::Grains(Box::new(growing)) => growing.reserve(drive, at, len, what),
             Spread::Stream(stream) => stream.reserve(at, is_whole, what, drive),
         };
         match (self.packed, what, found) {
@@ -164,7 +164,7 @@ impl Part {
     fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
         match &mut self.body {
             Spread::Row(_) => Ok(()),
-            Spread::Grains(growing) => growing.seal(drive),
+            Spread::Grains(Box::new(growing)) => growing.seal(drive),
             Spread::Stream(stream) => stream.seal(drive),
         }
     }
