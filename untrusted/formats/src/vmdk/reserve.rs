@@ -213,7 +213,7 @@ impl Disk {
 impl Disk {
     fn grains_mut(&mut self) -> impl Iterator<Item = &mut Growing<Tables, 4>> {
         self.parts.iter_mut().filter_map(|part| match &mut part.body {
-            Spread::Grains(grains) => Some(grains),
+            Spread::Grains(grains) => Some(&mut **grains),
             _ => None,
         })
     }
