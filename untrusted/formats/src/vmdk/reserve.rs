@@ -144,7 +144,7 @@ impl Part {
                 let place = row.start.ahead(at.saturating_sub(row.range.start));
                 return Ok(Some(Spot { place, tweak: None, rest: Rest::There, is_fresh: false }));
             }
-            Spread::Grains(Box::new(growing)) => growing.reserve(drive, at, len, what),
+            Spread::Grains(growing) => growing.reserve(drive, at, len, what),
             Spread::Stream(stream) => stream.reserve(at, is_whole, what, drive),
         };
         match (self.packed, what, found) {
@@ -164,7 +164,7 @@ impl Part {
     fn seal(&mut self, drive: &dyn Drive) -> Result<()> {
         match &mut self.body {
             Spread::Row(_) => Ok(()),
-            Spread::Grains(Box::new(growing)) => growing.seal(drive),
+            Spread::Grains(growing) => growing.seal(drive),
             Spread::Stream(stream) => stream.seal(drive),
         }
     }
