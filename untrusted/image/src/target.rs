@@ -105,6 +105,15 @@ pub struct Spot {
     pub is_fresh: bool,
 }
 
+impl Spot {
+    /// What lies at the beginning `unit` of the unit in which this is the spot of the byte at `at`.
+    pub fn source(&self, unit: u64, at: u64) -> Source {
+        let skip = at.saturating_sub(unit);
+        let place = Place { at: self.place.at.saturating_sub(skip), ..self.place };
+        Source::Raw { place, tweak: self.tweak.map(|tweak| tweak.saturating_sub(skip)), sparse: false }
+    }
+}
+
 /// What has to be done for the bytes of a unit that are not written, now that it has got a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rest {
