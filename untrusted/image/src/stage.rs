@@ -107,7 +107,7 @@ pub struct Stage<'c> {
     buffer: Vec<u8>,
     /// Bytes that were not left out.
     written: u64,
-    /// Files in which places were given.
+    /// Files in which the piece was given places.
     files: BTreeSet<u32>,
 }
 
@@ -148,6 +148,7 @@ impl<'c> Stage<'c> {
         self.packs.clear();
         self.packed.clear();
         self.jobs.clear();
+        self.files.clear();
     }
 
     fn add(&mut self, at: u64, len: u64, hold: Hold) {
@@ -224,7 +225,7 @@ impl<'c> Stage<'c> {
         Written { bytes: self.written, unit: self.unit }
     }
 
-    /// The numbers of the files in which places have been given so far.
+    /// The numbers of the files in which the piece has been given places.
     pub fn files(&self) -> &BTreeSet<u32> {
         &self.files
     }

@@ -30,6 +30,8 @@ pub struct Load<'l> {
     facts: Facts,
     /// If all bytes of the disk have their place: the bytes of the disk, and the place of the first.
     rows: Option<Vec<(u64, u64, Place)>>,
+    /// The files of those.
+    files: BTreeSet<u32>,
     piece_len: u64,
     state: Spinlock<State<'l>>,
     /// Something went wrong: nobody begins anything.
@@ -45,7 +47,7 @@ struct State<'l> {
     request: u64,
     done: u64,
     flights: Flights,
-    /// Files that have been written to.
+    /// Files that have been written to, and not been made durable since.
     files: BTreeSet<u32>,
     /// The request before which everything was made durable last.
     flushed: u64,
@@ -82,12 +84,13 @@ impl<'l> Load<'l> {
         drive: &dyn Drive,
     ) -> Self {
         let (facts, rows) = (Facts::of(target, false), rows(target));
+        let files = rows.iter().flatten().map(|(_, _, place)| place.file.0).collect();
         let state = State {
             target,
             request: 0,
             done: 0,
             flights: Flights::default(),
-            files: rows.iter().flatten().map(|(_, _, place)| place.file.0).collect(),
+            files: BTreeSet::new(),
             flushed: 0,
             flushes: 0,
             is_closed: false,
@@ -99,6 +102,7 @@ impl<'l> Load<'l> {
             former,
             facts,
             rows,
+            files,
             state: Spinlock::new(state),
             stopped: AtomicBool::new(false),
             torn: AtomicBool::new(false),
@@ -194,7 +198,6 @@ impl<'l> Load<'l> {
         stage.hold(len);
         stage.gathered();
         stage.reserve(state.target).inspect_err(|_| self.torn.store(true, Ordering::Relaxed))?;
-        state.files.extend(stage.files());
         Ok(stage.brings())
     }
 
@@ -214,7 +217,10 @@ impl<'l> Load<'l> {
             None => stage.write(),
         };
         written.inspect_err(|_| self.torn.store(true, Ordering::Relaxed))?;
-        self.locked(drive)?.flights.end(piece.flight);
+        let mut state = self.locked(drive)?;
+        state.flights.end(piece.flight);
+        state.files.extend(if self.rows.is_some() { &self.files } else { stage.files() });
+        drop(state);
         if piece.flushes { self.flush(drive) } else { Ok(()) }
     }
 
@@ -242,7 +248,7 @@ impl<'l> Load<'l> {
         if is_alone && !self.is_stopped() {
             state.target.settle(drive).inspect_err(|_| self.torn.store(true, Ordering::Relaxed))?;
         }
-        let files = state.files.clone();
+        let files = core::mem::take(&mut state.files);
         drop(state);
         if !self.write.careless {
             flush(&files, drive)?;
