@@ -44,7 +44,12 @@ fn requests(drive: &dyn Drive, start: &MemFiles, format: &str, seed: u64) -> Res
     with(drive, |cx| bench::run(&request, cx))
 }
 
-fn judge(files: &MemFiles, format: &str, (before, after): (&[u8], &[u8]), how: &How) -> std::result::Result<(), String> {
+fn judge(
+    files: &MemFiles,
+    format: &str,
+    (before, after): (&[u8], &[u8]),
+    how: &How,
+) -> std::result::Result<(), String> {
     let (now, wrongs) = look(files, format).map_err(|error| format!("it cannot be read: {error:?}"))?;
     let is_over = matches!(how, How::Whole | How::Lost);
     let is_wrong = |(now, (before, after)): (&u8, (&u8, &u8))| now != after && (is_over || now != before);
