@@ -170,7 +170,7 @@ fn images_become_what_the_real_program_makes_of_them() {
             report.tried();
             let ours = Scratch::new("requests ours");
             copied(start.path(), ours.path());
-            let run = program().qemu(&newest().version, *cell).folder(ours.path()).args(&asked).args(&image);
+            let run = program().quirky(&newest().version, *cell).folder(ours.path()).args(&asked).args(&image);
             let got = run.go();
             let about = format!("{lines:?}\n{}", run.line());
             if (want.end, want.err()) != (got.end, got.err()) {

@@ -33,6 +33,7 @@ fn requests(drive: &dyn Drive, start: &MemFiles, format: &str, seed: u64) -> Res
         offset: dice.below(100_000),
         size: [512, 1000, 4096, 20_000][dice.below(4) as usize],
         step: [512, 3000, 40_000, 150_000][dice.below(4) as usize],
+        inside: dice.once_in(2),
         write: Some(Write {
             pattern: 0x5a,
             interval: [0, 4, 5][dice.below(3) as usize],

@@ -4,9 +4,10 @@ use crate::args::Parsed;
 use crate::asking::{Asking, End, Heard};
 use crate::opening;
 use crate::render::json;
-use crate::settings::Settings;
+use crate::settings::{Face, Settings};
 use crate::{Told, setup, stderr_text};
 use instar_wire::code::{Malformed, decode};
+use instar_wire::error::{Error, Kind};
 use instar_wire::fact::Fact;
 use instar_wire::op;
 use instar_wire::op::bench::{Event, Request, Write as Writing};
@@ -53,6 +54,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         offset: parsed.number("offset").unwrap_or(0),
         size,
         step: parsed.number("step-size").filter(|step| *step > 0).unwrap_or(size),
+        inside: settings.profile.bench_stays_inside(),
         write: writes.then(|| write(parsed)),
     };
     let lanes = usize::try_from(request.depth).unwrap_or(usize::MAX);
@@ -94,9 +96,7 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     match (refused, ended) {
         (Some(told), _) | (None, Err(End::Fell(told))) => return Err(fail(told)),
         (None, Err(End::Failed(error))) if failed => {
-            let words = asking.input_output(&heard, &error);
-            let told = Told::failure(settings, &[b"Failed request: ", &words[..]].concat());
-            return Err(fail(told.after(&asking.finding(&heard, &error))));
+            return Err(fail(not_made(&asking, &heard, &error)));
         }
         (None, Err(End::Failed(error))) => return Err(fail(asking.refused(&heard, &error))),
         (None, Ok(())) => {}
@@ -106,6 +106,23 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         false => format!("Run completed in {seconds:.3} seconds.\n").into_bytes(),
     };
     Ok(Told { stdout, stderr: notes, ..Told::default() })
+}
+
+/// What is said of a request that went wrong.
+fn not_made(asking: &Asking<'_>, heard: &Heard, error: &Error) -> Told {
+    let settings = asking.settings;
+    let is_plain = settings.face == Face::Qemu && error.cause.is_none() && error.file.is_some();
+    let words = match &error.kind {
+        Kind::Unsupported if is_plain => b"Invalid argument".to_vec(),
+        _ => asking.input_output(heard, error),
+    };
+    let told = Told::failure(settings, &[b"Failed request: ", &words[..]].concat());
+    let told = told.after(&asking.finding(heard, error));
+    match &error.kind {
+        // It has a line of its own for what went wrong in some formats.
+        Kind::Io if is_plain => told.after(&Told::failure(settings, &asking.words(error)).stderr),
+        _ => told,
+    }
 }
 
 fn beginning(request: &Request) -> String {

@@ -67,6 +67,8 @@ enum Origin {
     Null,
     Below,
     Was(Source),
+    /// Encrypted, where the unit is: where that begins, and what its first byte is counted as.
+    There((Place, u64)),
 }
 
 /// Something to be written.
@@ -373,7 +375,7 @@ impl<'c> Stage<'c> {
         };
         let around = |at: u64, end: u64| {
             let origin = match spot.rest {
-                Rest::There => spot.tweak.map(|_| Origin::Was(spot.source(unit.start, first.at))),
+                Rest::There => spot.tweak.map(|_| Origin::There(spot.behind(at.saturating_sub(unit.start)))),
                 Rest::Zeroes => (!skips).then_some(Origin::Null),
                 Rest::Below => Some(Origin::Below),
                 Rest::Was(source) => Some(Origin::Was(source)),
@@ -425,7 +427,9 @@ impl<'c> Stage<'c> {
                     }
                 }
                 Origin::Null => self.jobs.push(Job::Zero { len, to }),
-                Origin::Below | Origin::Was(_) => self.jobs.push(Job::Bring { at, len, unit, origin, to }),
+                Origin::Below | Origin::Was(_) | Origin::There(_) => {
+                    self.jobs.push(Job::Bring { at, len, unit, origin, to })
+                }
             }
         }
     }

@@ -106,11 +106,9 @@ pub struct Spot {
 }
 
 impl Spot {
-    /// What lies at the beginning `unit` of the unit in which this is the spot of the byte at `at`.
-    pub fn source(&self, unit: u64, at: u64) -> Source {
-        let skip = at.saturating_sub(unit);
-        let place = Place { at: self.place.at.saturating_sub(skip), ..self.place };
-        Source::Raw { place, tweak: self.tweak.map(|tweak| tweak.saturating_sub(skip)), sparse: false }
+    /// The place of the byte that comes `n` bytes before, and what it is counted as.
+    pub fn behind(&self, n: u64) -> (Place, u64) {
+        (Place { at: self.place.at.saturating_sub(n), ..self.place }, self.tweak.unwrap_or(0).saturating_sub(n))
     }
 }
 

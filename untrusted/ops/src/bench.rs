@@ -61,12 +61,17 @@ impl Course<'_> {
     }
 
     fn start(&self, number: u64) -> Option<u64> {
-        let Request { offset, step, .. } = *self.request;
+        let Request { offset, step, size, inside, .. } = *self.request;
         if number == 0 {
             return Some(offset);
         }
         let far = u128::from(offset).saturating_add(u128::from(step).saturating_mul(u128::from(number)));
-        u64::try_from(far.checked_rem(u128::from(self.size))?).ok()
+        // Where they begin again.
+        let end = if inside { self.size.saturating_sub(size) } else { self.size };
+        match far.checked_rem(u128::from(end)) {
+            None => inside.then_some(0),
+            Some(at) => u64::try_from(at).ok(),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ message! {
         pub size: u64,
         /// How much further on the next one begins; behind the end of the disk, at its beginning.
         pub step: u64,
+        /// None but the first reaches beyond the end of the disk.
+        pub inside: bool,
         /// They write; otherwise they read.
         pub write: Option<Write>,
     }
