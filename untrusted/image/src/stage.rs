@@ -375,7 +375,7 @@ impl<'c> Stage<'c> {
         };
         let around = |at: u64, end: u64| {
             let origin = match spot.rest {
-                Rest::There => spot.tweak.map(|_| Origin::There(spot.behind(at.saturating_sub(unit.start)))),
+                Rest::There => spot.tweak.map(|_| Origin::There(spot.behind(first.at.saturating_sub(unit.start)))),
                 Rest::Zeroes => (!skips).then_some(Origin::Null),
                 Rest::Below => Some(Origin::Below),
                 Rest::Was(source) => Some(Origin::Was(source)),
