@@ -2,10 +2,11 @@
 
 use crate::args::Parsed;
 use crate::asking::{Asking, End, Heard};
-use crate::opening;
+use crate::opening::{self, Opened};
 use crate::render::json;
 use crate::settings::{Face, Settings};
 use crate::{Told, setup, stderr_text};
+use instar_broker::Session;
 use instar_wire::code::{Malformed, decode};
 use instar_wire::error::{Error, Kind};
 use instar_wire::fact::Fact;
@@ -25,38 +26,9 @@ const SIZE: u64 = 4096;
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let writes = parsed.has("write");
     let mut session = setup::session(settings, !parsed.has("force-share"));
-    session.read_content();
-    if setup::cache_is_direct(parsed, "cache", settings)? {
-        session.read_directly();
-    }
-    let wants_direct = parsed.has("native") || parsed.bytes("aio") == Some(b"native");
-    if wants_direct && !session.reads_directly() {
-        let name = stderr_text(settings).show(parsed.named(0, "format").name).into_owned();
-        let why = b"': aio=native was specified, but it requires cache.direct=on, which was not specified.";
-        return Err(Told::failure(settings, &[b"Could not open '", &name[..], why].concat()));
-    }
-    if writes && parsed.has("force-share") {
-        let name = stderr_text(settings).show(parsed.named(0, "format").name).into_owned();
-        let why = b"': force-share=on can only be used with read-only images";
-        return Err(Told::failure(settings, &[b"Could not open '", &name[..], why].concat()));
-    }
-    let images = [match writes {
-        true => opening::open_to_change(parsed, 0, &mut session, settings)?,
-        false => opening::open(parsed, 0, &mut session, settings)?,
-    }];
+    let images = [open(parsed, &mut session, settings)?];
     let asking = Asking { session: &session, images: &images, parsed, settings };
-    let size = parsed.number("buffer-size").unwrap_or(SIZE);
-    let request = Request {
-        source: images[0].content(),
-        rules: setup::rules(settings),
-        count: parsed.number("count").unwrap_or(COUNT),
-        depth: parsed.number("depth").unwrap_or(DEPTH),
-        offset: parsed.number("offset").unwrap_or(0),
-        size,
-        step: parsed.number("step-size").filter(|step| *step > 0).unwrap_or(size),
-        inside: settings.profile.bench_stays_inside(),
-        write: writes.then(|| write(parsed)),
-    };
+    let request = request(parsed, settings, &images[0]);
     let lanes = usize::try_from(request.depth).unwrap_or(usize::MAX);
     let (cell, wall) = setup::moving_cell(parsed, settings, Some(lanes))?;
     let is_json = parsed.bytes("output") == Some(b"json");
@@ -106,6 +78,42 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         false => format!("Run completed in {seconds:.3} seconds.\n").into_bytes(),
     };
     Ok(Told { stdout, stderr: notes, ..Told::default() })
+}
+
+/// Opens the image, or tells why not.
+fn open(parsed: &Parsed, session: &mut Session, settings: &Settings) -> Result<Opened, Told> {
+    let refuse = |why: &[u8]| {
+        let name = stderr_text(settings).show(parsed.named(0, "format").name).into_owned();
+        Told::failure(settings, &[b"Could not open '", &name[..], b"': ", why].concat())
+    };
+    session.read_content();
+    if setup::cache_is_direct(parsed, "cache", settings)? {
+        session.read_directly();
+    }
+    let wants_direct = parsed.has("native") || parsed.bytes("aio") == Some(b"native");
+    if wants_direct && !session.reads_directly() {
+        return Err(refuse(b"aio=native was specified, but it requires cache.direct=on, which was not specified."));
+    }
+    match (parsed.has("write"), parsed.has("force-share")) {
+        (true, true) => Err(refuse(b"force-share=on can only be used with read-only images")),
+        (true, false) => opening::open_to_change(parsed, 0, session, settings),
+        (false, _) => opening::open(parsed, 0, session, settings),
+    }
+}
+
+fn request(parsed: &Parsed, settings: &Settings, image: &Opened) -> Request {
+    let size = parsed.number("buffer-size").unwrap_or(SIZE);
+    Request {
+        source: image.content(),
+        rules: setup::rules(settings),
+        count: parsed.number("count").unwrap_or(COUNT),
+        depth: parsed.number("depth").unwrap_or(DEPTH),
+        offset: parsed.number("offset").unwrap_or(0),
+        size,
+        step: parsed.number("step-size").filter(|step| *step > 0).unwrap_or(size),
+        inside: settings.profile.bench_stays_inside(),
+        write: parsed.has("write").then(|| write(parsed)),
+    }
 }
 
 /// What is said of a request that went wrong.

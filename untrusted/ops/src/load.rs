@@ -13,7 +13,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use instar_image::former::Former;
-use instar_image::num::{narrow, split};
+use instar_image::num::{narrow, split, wide};
 use instar_image::pump::Manner;
 use instar_image::stage::Stage;
 use instar_image::target::Facts;
@@ -122,7 +122,7 @@ impl<'l> Load<'l> {
         // Zeroes are written like all else. What brings a new cluster's rest along need not write that.
         let manner = Manner { sparse: 0, is_zero: false, is_clean: true, offload: false, by_hand: false };
         let mut stage = Stage::new(&self.facts, Some(self.former), hand.drive, manner);
-        let most = self.course.request.size.min(self.piece_len).min(hand.drive.stage_len() as u64);
+        let most = self.course.request.size.min(self.piece_len).min(wide(hand.drive.stage_len()));
         hand.drive.lay(0, &vec![self.write.pattern; narrow(most)]);
         let done = self.share(&mut stage, hand.drive);
         done.inspect_err(|_| self.stopped.store(true, Ordering::Relaxed))
