@@ -27,6 +27,7 @@ mod measure;
 mod native;
 mod rebase;
 mod repair;
+mod requests;
 mod resize;
 mod snapshot;
 mod surroundings;

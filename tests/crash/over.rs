@@ -19,7 +19,7 @@ use std::path::Path;
 const FROM: FileId = FileId(1);
 
 /// Kinds of images that hold something and can be written over, which streams cannot: format, options, and whether what is written is packed.
-const KINDS: &[(&str, &str, bool)] = &[
+pub const KINDS: &[(&str, &str, bool)] = &[
     ("qcow2", "cluster_size=512", false),
     ("qcow2", "cluster_size=512,compat=0.10", false),
     ("qcow2", "cluster_size=4096,refcount_bits=1", false),
@@ -31,6 +31,7 @@ const KINDS: &[(&str, &str, bool)] = &[
     ("vmdk", "subformat=monolithicSparse", false),
     ("vmdk", ENDED, false),
     ("parallels", "cluster_size=65536", false),
+    ("vdi", "", false),
     ("vpc", "subformat=dynamic", false),
     ("vhdx", "block_size=1M", false),
 ];

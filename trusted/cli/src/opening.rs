@@ -333,14 +333,16 @@ pub fn written(node: &Node, promised: &Granted, parsed: &Parsed) -> Option<(Vec<
 
 /// Refuses to change what cannot be changed, whatever it holds.
 fn check_changed(stack: &Stack<'_>, node: &Node) -> Result<(), Complaint> {
-    if stack.format.and_then(Node::driver_name).is_some_and(|name| READ_ONLY.contains(&name.as_bytes())) {
-        return Err(Complaint::new(&[b"Image is read-only"]));
-    }
-    let is_fixed = |node: &Node| matches!(node.text("read-only").as_deref(), Some(b"on"));
-    if is_fixed(node) || stack.above_leaf().chain([stack.leaf]).any(is_fixed) {
-        return Err(Complaint::new(&[b"Block node is read-only"]));
-    }
-    Ok(())
+    let is_on = |node: &Node, key: &str| node.text(key).as_deref() == Some(b"on");
+    let why: &[u8] = match stack.format.and_then(Node::driver_name) {
+        _ if is_on(node, "force-share") => b"force-share=on can only be used with read-only images",
+        Some(name) if READ_ONLY.contains(&name.as_bytes()) => b"Image is read-only",
+        _ if stack.above_leaf().chain([stack.leaf, node]).any(|node| is_on(node, "read-only")) => {
+            b"Block node is read-only"
+        }
+        _ => return Ok(()),
+    };
+    Err(Complaint::new(&[why]))
 }
 
 /// Refuses what cannot be meant of an image that is written to.

@@ -258,6 +258,8 @@ features! {
     keep_data_file: 11 . 0;
     /// `bitmap --remove-all`.
     bitmap_remove_all: 11 . 1;
+    /// The requests of `bench` after the first do not reach beyond the end of the disk.
+    bench_stays_inside: 11 . 1;
     /// JSON errors tell line and column, in newer words.
     json_error_position: 11 . 1;
     /// gluster is gone from distribution builds.

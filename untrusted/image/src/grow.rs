@@ -103,6 +103,12 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
         let _ = (drive, number, at);
         Ok(())
     }
+    /// So many blocks have got their space, and are about to be referred to: what counts them may say too much, not too
+    /// little.
+    fn count(&mut self, drive: &dyn Drive, added: u64) -> Result<()> {
+        let _ = (drive, added);
+        Ok(())
+    }
     /// Nothing more comes: the space given ends at `end`, and so many blocks have got theirs. All tables are written;
     /// what counts and what ends the file is written now.
     fn finish(&mut self, drive: &dyn Drive, end: u64, added: u64) -> Result<()>;
@@ -399,8 +405,11 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
     fn settle(&mut self, drive: &dyn Drive) -> Result<()> {
         // No reference leads beyond the end of the file.
         let file = self.draft.file();
-        if self.draft.waiting() > 0 && drive.length(file)? < self.end {
-            drive.set_length(file, self.end)?;
+        if self.draft.waiting() > 0 {
+            if drive.length(file)? < self.end {
+                drive.set_length(file, self.end)?;
+            }
+            self.blocks.count(drive, self.added)?;
         }
         self.draft.settle(drive)
     }

@@ -12,11 +12,12 @@ use crate::read::Reader;
 use crate::source::{Place, Source};
 use crate::target::{Facts, Packer, Rest, Spot, Target, What};
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
-use instar_codec::cipher::Sectors;
+use instar_codec::cipher::{Sectors, UNIT as TWEAK_UNIT};
 use instar_wire::error::Result;
 use instar_wire::op::convert::Written;
 
@@ -66,6 +67,8 @@ enum Origin {
     Null,
     Below,
     Was(Source),
+    /// Encrypted, where the unit is: where that begins, and what its first byte is counted as.
+    There((Place, u64)),
 }
 
 /// Something to be written.
@@ -106,6 +109,8 @@ pub struct Stage<'c> {
     buffer: Vec<u8>,
     /// Bytes that were not left out.
     written: u64,
+    /// Files in which the piece was given places.
+    files: BTreeSet<u32>,
 }
 
 impl<'c> Stage<'c> {
@@ -128,6 +133,7 @@ impl<'c> Stage<'c> {
             jobs: Vec::new(),
             buffer: Vec::new(),
             written: 0,
+            files: BTreeSet::new(),
         }
     }
 
@@ -144,6 +150,7 @@ impl<'c> Stage<'c> {
         self.packs.clear();
         self.packed.clear();
         self.jobs.clear();
+        self.files.clear();
     }
 
     fn add(&mut self, at: u64, len: u64, hold: Hold) {
@@ -152,6 +159,11 @@ impl<'c> Stage<'c> {
             _ if len > 0 => self.parts.push(Part { at, len, hold }),
             _ => {}
         }
+    }
+
+    /// The piece has what lies on the stage already, from its beginning on.
+    pub fn hold(&mut self, len: u64) {
+        self.add(self.at, len, Hold::Data);
     }
 
     /// Where a byte of the disk lies on the stage.
@@ -213,6 +225,20 @@ impl<'c> Stage<'c> {
     /// How much has had to be written so far.
     pub fn written(&self) -> Written {
         Written { bytes: self.written, unit: self.unit }
+    }
+
+    /// The numbers of the files in which the piece has been given places.
+    pub fn files(&self) -> &BTreeSet<u32> {
+        &self.files
+    }
+
+    /// Whether more is to be written than what lies on the stage: nobody else may touch the units of the piece meanwhile.
+    pub fn brings(&self) -> bool {
+        self.jobs.iter().any(|job| match job {
+            Job::Store { .. } | Job::Packed { .. } => false,
+            Job::Zero { .. } | Job::Bring { .. } => true,
+            Job::Seal { parts, .. } => parts.iter().any(|(.., origin)| !matches!(origin, Origin::Stage)),
+        })
     }
 
     /// Whether nothing of the piece has to be written.
@@ -309,6 +335,7 @@ impl<'c> Stage<'c> {
         let what = What::Packed(wide(bytes.len()));
         target.mark(self.drive, unit.start, len)?;
         let Some(spot) = target.reserve(self.drive, unit.start, len, what)? else { return Ok(()) };
+        self.files.insert(spot.place.file.0);
         if let Some(Job::Packed { range, to }) = self.jobs.last_mut()
             && range.end == bytes.start
             && to.ahead(wide(range.len())) == spot.place
@@ -335,20 +362,27 @@ impl<'c> Stage<'c> {
             target.mark(self.drive, part.at, part.len)?;
         }
         let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
+        self.files.insert(spot.place.file.0);
         let is_old = spot.rest == Rest::There;
         let is_blank = if is_old { self.manner.is_zero } else { spot.is_fresh && self.manner.is_clean };
         let skips = is_blank && spot.tweak.is_none();
         let mut regions = Vec::new();
+        // Sectors are encrypted whole: of one that is there, what is not written is read again.
+        let sector = wide(TWEAK_UNIT);
+        let (first_at, last_end) = match (is_old, spot.tweak) {
+            (true, Some(_)) => (at.saturating_sub(at % sector), end.next_multiple_of(sector)),
+            _ => (unit.start, unit.end),
+        };
         let around = |at: u64, end: u64| {
             let origin = match spot.rest {
-                Rest::There => None,
+                Rest::There => spot.tweak.map(|_| Origin::There(spot.behind(first.at.saturating_sub(unit.start)))),
                 Rest::Zeroes => (!skips).then_some(Origin::Null),
                 Rest::Below => Some(Origin::Below),
                 Rest::Was(source) => Some(Origin::Was(source)),
             };
             (at < end).then_some(()).and(origin).map(|origin| (at, end.saturating_sub(at), origin))
         };
-        regions.extend(around(unit.start, at));
+        regions.extend(around(first_at, at));
         for part in run {
             let origin = match part.hold {
                 Hold::Data => Some(Origin::Stage),
@@ -358,7 +392,7 @@ impl<'c> Stage<'c> {
             };
             regions.extend(origin.map(|origin| (part.at, part.len, origin)));
         }
-        regions.extend(around(end, unit.end.min(target.size())));
+        regions.extend(around(end, last_end.min(unit.end).min(target.size())));
         self.plan(unit.start, &spot, at, regions);
         Ok(())
     }
@@ -393,7 +427,9 @@ impl<'c> Stage<'c> {
                     }
                 }
                 Origin::Null => self.jobs.push(Job::Zero { len, to }),
-                Origin::Below | Origin::Was(_) => self.jobs.push(Job::Bring { at, len, unit, origin, to }),
+                Origin::Below | Origin::Was(_) | Origin::There(_) => {
+                    self.jobs.push(Job::Bring { at, len, unit, origin, to })
+                }
             }
         }
     }

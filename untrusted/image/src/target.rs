@@ -105,6 +105,13 @@ pub struct Spot {
     pub is_fresh: bool,
 }
 
+impl Spot {
+    /// The place of the byte that comes `n` bytes before, and what it is counted as.
+    pub fn behind(&self, n: u64) -> (Place, u64) {
+        (Place { at: self.place.at.saturating_sub(n), ..self.place }, self.tweak.unwrap_or(0).saturating_sub(n))
+    }
+}
+
 /// What has to be done for the bytes of a unit that are not written, now that it has got a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rest {

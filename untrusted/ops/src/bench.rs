@@ -1,38 +1,92 @@
 //! `bench`: requests in a row over the disk, as many at once as there are lanes.
 
 use crate::cx::{Cx, Hand};
-use crate::open::{chain, stack};
+use crate::goal::{former, over};
+use crate::load::Load;
+use crate::open::{chain, stack_for};
 use alloc::vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use instar_image::{Chain, Kind, Reader, Result, Walk};
+use instar_image::{Chain, Kind, Purpose, Reader, Result, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::bench::{Event, Request};
 
-/// Reads, and says when it begins.
+/// Makes the requests, and says when it begins.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
-    let chain = chain(&stack(cx, &request.source, &request.rules, &|step| tell(Event::Step(step)))?, None)?;
+    let purpose = if request.write.is_some() { Purpose::Write } else { Purpose::Read };
+    let stack = stack_for(cx, &request.source, &request.rules, purpose, &|step| tell(Event::Step(step)))?;
+    let chain = chain(&stack, None)?;
     tell(Event::Ready)?;
-    let job = Job { request, chain: &chain, next: AtomicU64::new(0), failed: AtomicBool::new(false) };
-    let done = cx.crew.run(&|hand| job.work(hand));
+    let Some(write) = &request.write else {
+        tell(Event::Begins)?;
+        let course = Course { request, size: chain.size() };
+        let reading = Reading { course, chain: &chain, next: AtomicU64::new(0), failed: AtomicBool::new(false) };
+        let done = cx.crew.run(&|hand| reading.work(hand));
+        return if done.is_ok() { tell(Event::Made(0)) } else { tell(Event::Failed) }.and(done);
+    };
+    let mut target = over(&stack)?;
+    let former = former(chain);
+    tell(Event::Begins)?;
+    let course = Course { request, size: target.size() };
+    let load = Load::new(course, write, &mut *target, &former, cx.drive);
+    let made = cx.crew.run(&|hand| load.work(hand));
+    let told = if made.is_ok() { tell(Event::Made(load.flushes())) } else { Ok(()) };
+    let done = made.and(told).and_then(|()| load.end(cx.drive));
     if done.is_err() {
         tell(Event::Failed)?;
     }
     done
 }
 
-struct Job<'c> {
-    request: &'c Request,
+/// Where requests are.
+pub struct Course<'r> {
+    /// What is wanted of them.
+    pub request: &'r Request,
+    /// Bytes of the disk.
+    pub size: u64,
+}
+
+impl Course<'_> {
+    /// Whether a lane has something to do: no more at once than was asked for.
+    pub fn has(&self, hand: &Hand<'_>) -> bool {
+        u64::try_from(hand.lane).is_ok_and(|lane| lane < self.request.depth)
+    }
+
+    /// Where a request begins and ends. Only the first is not brought back into the disk.
+    pub fn range(&self, number: u64) -> Result<(u64, u64)> {
+        let beyond = || Kind::Io.what("Input/output error");
+        let at = self.start(number).ok_or_else(beyond)?;
+        let end = at.checked_add(self.request.size).filter(|end| *end <= self.size).ok_or_else(beyond)?;
+        Ok((at, end))
+    }
+
+    fn start(&self, number: u64) -> Option<u64> {
+        let Request { offset, step, size, inside, .. } = *self.request;
+        if number == 0 {
+            return Some(offset);
+        }
+        let far = u128::from(offset).saturating_add(u128::from(step).saturating_mul(u128::from(number)));
+        // Where they begin again.
+        let end = if inside { self.size.saturating_sub(size) } else { self.size };
+        match far.checked_rem(u128::from(end)) {
+            None => inside.then_some(0),
+            Some(at) => u64::try_from(at).ok(),
+        }
+    }
+}
+
+/// Requests that read.
+struct Reading<'c> {
+    course: Course<'c>,
     chain: &'c Chain<'static>,
     /// The number of the next request.
     next: AtomicU64,
     failed: AtomicBool,
 }
 
-impl Job<'_> {
+impl Reading<'_> {
     fn work(&self, hand: &Hand<'_>) -> Result<()> {
-        // No more at once than was asked for.
-        if u64::try_from(hand.lane).is_ok_and(|lane| lane >= self.request.depth) {
+        if !self.course.has(hand) {
             return Ok(());
         }
         let mut walk = Walk::new(self.chain, hand.drive, 0, 0);
@@ -40,7 +94,7 @@ impl Job<'_> {
         let mut buffer = vec![0; hand.drive.slot_len()];
         while !self.failed.load(Ordering::Relaxed) {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.request.count {
+            if number >= self.course.request.count {
                 break;
             }
             let done = self.one(number, &mut walk, &mut reader, &mut buffer);
@@ -52,20 +106,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Where a request begins. Only the first is not brought back into the disk.
-    fn place(&self, number: u64) -> Option<u64> {
-        let Request { offset, step, .. } = *self.request;
-        if number == 0 {
-            return Some(offset);
-        }
-        let far = u128::from(offset).saturating_add(u128::from(step).saturating_mul(u128::from(number)));
-        u64::try_from(far.checked_rem(u128::from(self.chain.size()))?).ok()
-    }
-
     fn one(&self, number: u64, walk: &mut Walk<'_>, reader: &mut Reader<'_>, buffer: &mut [u8]) -> Result<()> {
-        let beyond = || Kind::Io.what("Input/output error");
-        let at = self.place(number).ok_or_else(beyond)?;
-        let end = at.checked_add(self.request.size).filter(|end| *end <= self.chain.size()).ok_or_else(beyond)?;
+        let (at, end) = self.course.range(number)?;
         walk.aim(at, end);
         while let Some((len, found)) = walk.peek()? {
             let len = len.min(buffer.len() as u64);

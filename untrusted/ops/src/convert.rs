@@ -1,7 +1,7 @@
 //! `convert`: the bytes of a chain, or of several, into a target.
 
 use crate::cx::{Cx, Hand};
-use crate::goal::{self, Goal, row_at};
+use crate::goal::{self, Goal, WAITING_MAX, row_at};
 use crate::marks::Marks;
 use crate::open::{chain, snapshot, stack};
 use crate::pieces::{Piece, Pieces, blank};
@@ -23,8 +23,6 @@ use instar_wire::op::convert::{self, Bitmaps, Event, Progress, Request, Share, T
 use instar_wire::op::dd;
 use spinning_top::Spinlock;
 
-/// References to what has been written that may wait to be written themselves.
-const WAITING_MAX: usize = 1 << 16;
 /// What is moved at once where it is told how much has been moved.
 const PIECE: u64 = 2 << 20;
 /// It is told whenever a lane has moved one of so many parts of the whole.

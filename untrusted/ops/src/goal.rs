@@ -25,6 +25,8 @@ pub struct Goal {
     pub rows: Option<Vec<(u64, u64, Place)>>,
 }
 
+/// References to what has been written that may wait to be written themselves.
+pub const WAITING_MAX: usize = 1 << 16;
 /// Parts of which a disk can consist whose bytes all have their place.
 const ROWS_MAX: usize = 1 << 16;
 
@@ -80,12 +82,23 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
 /// Opens an image that is there.
 fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
     let stack = stack_for(cx, source, rules, purpose, &|_| Ok(()))?;
+    let target = over(&stack)?;
+    Ok((target, former(chain(&stack, None)?)))
+}
+
+/// The topmost image of a stack, to be written over: somebody relies on what is there.
+pub fn over(stack: &[Opened<'_>]) -> Result<Box<dyn Target>> {
     let target = stack.first().map(|top| top.image.target()).transpose()?;
     let mut target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
     target.keep_order();
-    let mut layers = chain(&stack, None)?.layers.into_iter();
+    Ok(target)
+}
+
+/// What is in an image before it is written over, and below it.
+pub fn former(chain: Chain<'static>) -> Former {
+    let mut layers = chain.layers.into_iter();
     let own = Chain { layers: layers.by_ref().take(1).collect() };
-    Ok((target, Former { own, below: Chain { layers: layers.collect() }, is_known: true, next: None }))
+    Former { own, below: Chain { layers: layers.collect() }, is_known: true, next: None }
 }
 
 /// If the target is a source that is to stand on something else: what lies below it is what it stands on yet, whatever
@@ -168,7 +181,7 @@ fn unknown(recipe: &Recipe) -> instar_image::Error {
 }
 
 /// The rows in which the bytes of a disk lie, if all have their place.
-fn rows(target: &dyn Target) -> Option<Vec<(u64, u64, Place)>> {
+pub fn rows(target: &dyn Target) -> Option<Vec<(u64, u64, Place)>> {
     let mut rows = Vec::new();
     let mut at = 0;
     while at < target.size() {

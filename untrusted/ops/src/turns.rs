@@ -7,6 +7,19 @@ use instar_image::{Drive, Result};
 /// How often a lane looks whether it is its turn before it lets others go on.
 const LOOKS: u32 = 2000;
 
+/// Looks until there is an answer, and lets others go on if that takes long.
+pub fn wait_for<T>(drive: &dyn Drive, look: &mut dyn FnMut() -> Option<T>) -> Result<T> {
+    loop {
+        for _ in 0..LOOKS {
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            spin_loop();
+        }
+        drive.pause()?;
+    }
+}
+
 /// Whose turn it is.
 #[derive(Default)]
 pub struct Turns {
@@ -19,18 +32,10 @@ pub struct Turns {
 impl Turns {
     /// Waits for the turn of share `number`; false if there will be no more turns.
     pub fn wait(&self, number: u64, drive: &dyn Drive) -> Result<bool> {
-        loop {
-            for _ in 0..LOOKS {
-                if self.stopped.load(Ordering::Relaxed) {
-                    return Ok(false);
-                }
-                if self.next.load(Ordering::Acquire) == number {
-                    return Ok(true);
-                }
-                spin_loop();
-            }
-            drive.pause()?;
-        }
+        wait_for(drive, &mut || match self.is_stopped() {
+            true => Some(false),
+            false => (self.next.load(Ordering::Acquire) == number).then_some(true),
+        })
     }
 
     /// Whoever has turn `number` waits until all shares before are done altogether; false if they will not be.

@@ -41,6 +41,8 @@ const CHECK: &[(&str, f64)] = &[("process", 0.4), ("kvm", 0.5)];
 const ZSTD: &[(&str, f64)] = &[("process", 0.6), ("kvm", 0.75)];
 const STREAM: &[(&str, f64)] = &[("process", 0.3), ("kvm", 0.375)];
 const SHARED: &[(&str, f64)] = &[("process", 0.05), ("kvm", 0.0625)];
+/// Each request is a call: what that takes in a virtual machine is the processor's business.
+const REQUESTS: &[(&str, f64)] = &[("process", 0.8)];
 const WALK: &[(&str, f64)] = &[("process", 0.3), ("kvm", 0.375)];
 
 /// All questions.
@@ -125,6 +127,8 @@ pub const ROWS: &[Row] = &[
     heavy("check", "a fragmented qcow2", fragmented, &["check", "{}"], CHECK),
     heavy("map", "JSON of a fragmented qcow2", fragmented, &["map", "--output=json", "{}"], WALK),
     heavy("measure", "a fragmented qcow2", fragmented, &["measure", "-O", "qcow2", "{}"], HALF),
+    heavy("bench", "75000 of 4 KiB written to raw", written_raw, &["bench", "-w", "-f", "raw", "{}"], REQUESTS),
+    heavy("bench", "75000 of 4 KiB written to qcow2", written_qcow2, &["bench", "-w", "-f", "qcow2", "{}"], REQUESTS),
 ];
 
 /// A folder for images, gone with this value.
@@ -222,6 +226,23 @@ fn pair(place: &Place) -> Result<PathBuf, String> {
         place.make(&["convert", "-f", "raw", "-O", "qcow2", "half.raw", "half.raw.qcow2"])?;
     }
     Ok(raw)
+}
+
+/// What is written over: the first to come fills it.
+fn written(place: &Place, format: &str) -> Result<PathBuf, String> {
+    let path = place.path(&format!("written.{format}"));
+    if !path.exists() {
+        place.make(&["create", "-q", "-f", format, &path.to_string_lossy(), "512M"])?;
+    }
+    Ok(path)
+}
+
+fn written_raw(place: &Place) -> Result<PathBuf, String> {
+    written(place, "raw")
+}
+
+fn written_qcow2(place: &Place) -> Result<PathBuf, String> {
+    written(place, "qcow2")
 }
 
 /// A name for an image that a row does not need.

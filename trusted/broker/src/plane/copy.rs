@@ -191,12 +191,16 @@ fn through_buffer(route: Route<'_>, len: u64, zeroes: Zeroes) -> Result<(), Stop
 }
 
 fn read(route: &Route<'_>, buffer: &mut [u8]) -> Result<usize, Stop> {
+    let mut tried = false;
     loop {
         match pread(route.from, &mut *buffer, route.at) {
             Ok(0) => return Err(Stop::Reading(io::ErrorKind::UnexpectedEof.into())),
             Ok(n) => return Ok(n),
             Err(Errno::INTR) => {}
-            Err(Errno::INVAL) if is_direct(route.from) => buffered(route.from).map_err(Stop::Reading)?,
+            Err(Errno::INVAL) if !tried => {
+                tried = true;
+                buffered(route.from).map_err(Stop::Reading)?;
+            }
             Err(e) => return Err(Stop::Reading(e.into())),
         }
     }

@@ -21,14 +21,17 @@ pub fn read(file: &OwnedFd, at: u64, skip: usize, len: usize, turn: &Turn<'_>) -
     let whole = len.next_multiple_of(PAGE).min(turn.slot_len().saturating_sub(skip));
     let ask = if whole > len && is_direct(file) { whole } else { len };
     let behind = turn.copy_out_at(skip + len, ask - len);
-    let mut done = 0;
+    let (mut done, mut tried) = (0, false);
     while done < len {
         match turn.read_from(file.as_fd(), at + done as u64, skip + done, ask - done) {
             Ok(0) => break,
             Ok(n) => done = len.min(done + n),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             // An odd offset, or the end of a file that is no multiple of anything: read it through the page cache.
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_direct(file) => buffered(file)?,
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput && !tried => {
+                tried = true;
+                buffered(file)?;
+            }
             Err(e) => return Err(e),
         }
     }
@@ -46,19 +49,23 @@ fn is_direct(file: &OwnedFd) -> bool {
     fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
 }
 
+/// From now on the file is read and written through the page cache; another lane may have found that out just now.
 fn buffered(file: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?)
 }
 
 /// Writes `len` bytes of the slot, from `skip` on, to the file.
 pub fn write(file: &OwnedFd, at: u64, skip: usize, len: usize, turn: &Turn<'_>) -> io::Result<()> {
-    let mut done = 0;
+    let (mut done, mut tried) = (0, false);
     while done < len {
         match turn.write_to(file.as_fd(), at + done as u64, skip + done, len - done) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_direct(file) => buffered(file)?,
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput && !tried => {
+                tried = true;
+                buffered(file)?;
+            }
             // A pipe has no offsets; the worker writes to it from its beginning to its end.
             Err(e) if e.kind() == io::ErrorKind::NotSeekable => {
                 return append(file, &turn.copy_out_at(skip + done, len - done));
@@ -83,13 +90,17 @@ fn append(file: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 fn write_all(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
+    let mut tried = false;
     while !bytes.is_empty() {
         match rustix::io::pwrite(file, bytes, at) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => (at, bytes) = (at + n as u64, &bytes[n..]),
             Err(Errno::INTR) => {}
             // An odd length, past the page cache: write it through the page cache.
-            Err(Errno::INVAL) if is_direct(file) => buffered(file)?,
+            Err(Errno::INVAL) if !tried => {
+                tried = true;
+                buffered(file)?;
+            }
             Err(Errno::SPIPE) => return append(file, bytes),
             Err(e) => return Err(e.into()),
         }

@@ -184,6 +184,7 @@ impl Writing {
     fn data(&mut self, drive: &dyn Drive, at: u64, len: u64) -> Result<Option<Spot>> {
         let (cluster, skip, _) = split(at, self.cluster_len());
         let Some(mut entry) = self.entry(drive, cluster, true)? else { return Ok(None) };
+        let known = (entry.word, entry.parts);
         let guest = at.saturating_sub(skip);
         let mut rest = self.rest(&entry, skip);
         let covered = self.parts(skip, len);
@@ -217,7 +218,10 @@ impl Writing {
         } else {
             entry.word &= !L2_ZERO;
         }
-        self.set(drive, entry)?;
+        self.is_changed = true;
+        if (entry.word, entry.parts) != known {
+            self.set(drive, entry)?;
+        }
         let Source::Raw { place, tweak, .. } = self.map.raw(host, guest) else { return Ok(None) };
         let (place, tweak) = (place.ahead(skip), tweak.map(|at| at.saturating_add(skip)));
         Ok(Some(Spot { place, tweak, rest, is_fresh }))

@@ -90,11 +90,16 @@ impl Grow<4> for Disk {
         Ok(())
     }
 
-    fn finish(&mut self, drive: &dyn Drive, end: u64, added: u64) -> Result<()> {
-        let file = self.map.grid.file;
+    /// Others put the next block where the count says that there is none.
+    fn count(&mut self, drive: &dyn Drive, added: u64) -> Result<()> {
         let allocated = u64::from(self.allocated).saturating_add(added);
         let count = u32::try_from(allocated).unwrap_or(u32::MAX).to_le_bytes();
-        drive.write(Place { file, at: offset_of!(Header, blocks_allocated) as u64 }, &count)?;
-        drive.set_length(file, end.max(self.was))
+        let at = offset_of!(Header, blocks_allocated) as u64;
+        drive.write(Place { file: self.map.grid.file, at }, &count)
+    }
+
+    fn finish(&mut self, drive: &dyn Drive, end: u64, added: u64) -> Result<()> {
+        self.count(drive, added)?;
+        drive.set_length(self.map.grid.file, end.max(self.was))
     }
 }

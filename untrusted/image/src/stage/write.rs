@@ -2,7 +2,7 @@
 
 use super::{BROUGHT, Job, Origin, Stage};
 use crate::chain::Found;
-use crate::num::{narrow, wide};
+use crate::num::{narrow, split, wide};
 use crate::read::Reader;
 use crate::source::{Piece, Place, Source};
 use alloc::vec;
@@ -71,9 +71,24 @@ impl Stage<'_> {
                     Reader::new(&former.own, self.drive).read(&Found { depth: 0, present: true, source }, inside)?;
                 }
             }
+            (Origin::There((place, tweak)), _) => {
+                let skip = at.saturating_sub(unit);
+                self.open(place.ahead(skip), tweak.saturating_add(skip), bytes)?;
+            }
             (Origin::Below, Some(former)) => former.below.read(self.drive, at, bytes)?,
             (Origin::Null | Origin::Was(_) | Origin::Below, _) => bytes.fill(0),
         }
+        Ok(())
+    }
+
+    /// The bytes of a sector from that place on: the file may have become longer than anybody was told.
+    fn open(&self, place: Place, tweak: u64, bytes: &mut [u8]) -> Result<()> {
+        let (number, before, _) = split(tweak, wide(TWEAK_UNIT));
+        let mut sector = [0; TWEAK_UNIT];
+        self.drive.read(place.file, place.at.saturating_sub(before), &mut sector)?;
+        self.cipher.iter().for_each(|cipher| cipher.decrypt(number, &mut sector));
+        let from = sector.get(narrow(before)..).unwrap_or_default();
+        bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
         Ok(())
     }
 
