@@ -16,11 +16,14 @@ use instar_wire::op::convert::{Bitmaps, Goal, Progress, Request, Share, Target};
 use instar_wire::op::{Below, Rules, Source};
 
 /// What lies below, and what the image is to stand on.
-const BELOW: FileId = FileId(1);
+pub const BELOW: FileId = FileId(1);
 const NEW: FileId = FileId(2);
 const SIZE: u64 = 512 << 10;
-/// A raw image below another one is what that one calls it.
-const RULES: Rules = Rules { as_qemu: true, version: 0 };
+
+/// A raw image below another one is what that one calls it; qemu-img does not know that disks of some kinds stand on others.
+fn rules(format: &str) -> Rules {
+    Rules { as_qemu: !["vpc", "vhdx"].contains(&format), version: 0 }
+}
 
 /// Kinds of images that can stand on others: format and options.
 const TOPS: &[(&str, &str)] = &[
@@ -40,13 +43,13 @@ fn options(list: &str) -> String {
 }
 
 /// What an image holds with all below it, and what is wrong with it.
-fn look(files: &MemFiles, id: FileId, format: &str) -> Result<(Vec<u8>, Vec<String>)> {
+pub fn look(files: &MemFiles, id: FileId, format: &str) -> Result<(Vec<u8>, Vec<String>)> {
     let recorder = Recorder::new(files, Trouble::Never);
     with(&recorder, |cx| {
-        let top = source(files.granted(id), format);
-        let whole = chain(&stack_for(cx, &top, &RULES, Purpose::Read, &|_| Ok(()))?, None)?;
+        let (top, rules) = (source(files.granted(id), format), rules(format));
+        let whole = chain(&stack_for(cx, &top, &rules, Purpose::Read, &|_| Ok(()))?, None)?;
         let bytes = read(&whole, &recorder, 0, whole.size())?;
-        let stack = stack_for(cx, &top, &RULES, Purpose::Check, &|_| Ok(()))?;
+        let stack = stack_for(cx, &top, &rules, Purpose::Check, &|_| Ok(()))?;
         let (scope, mut wrongs) = (Scope { as_qemu: false, version: 0 }, Vec::new());
         for census in stack.iter().flat_map(|opened| opened.image.censuses(scope)) {
             check(&*census, scope, &mut |finding| {
@@ -60,22 +63,22 @@ fn look(files: &MemFiles, id: FileId, format: &str) -> Result<(Vec<u8>, Vec<Stri
     })
 }
 
-fn is_whole(how: &How) -> bool {
+pub fn is_whole(how: &How) -> bool {
     matches!(how, How::Whole | How::Lost)
 }
 
 /// Reads it, and wants nothing to be wrong that need not be.
-fn sound(files: &MemFiles, id: FileId, format: &str, how: &How) -> std::result::Result<Vec<u8>, String> {
+pub fn sound(files: &MemFiles, id: FileId, format: &str, how: &How) -> std::result::Result<Vec<u8>, String> {
     let (now, wrongs) = look(files, id, format).map_err(|error| format!("it cannot be read: {error:?}"))?;
     let is_expected = |wrong: &&String| !is_whole(how) && EXPECTED.iter().any(|words| wrong.contains(words));
     let wrongs: Vec<&String> = wrongs.iter().filter(|wrong| !is_expected(wrong)).collect();
     if wrongs.is_empty() { Ok(now) } else { Err(format!("{wrongs:?}")) }
 }
 
-fn moved(sources: Vec<Source>, share: Share, target: Source, compress: bool) -> Box<Request> {
+fn moved(format: &str, sources: Vec<Source>, share: Share, target: Source, compress: bool) -> Box<Request> {
     Box::new(Request {
         sources,
-        rules: RULES.clone(),
+        rules: rules(format),
         snapshot: None,
         share,
         target: Target {
@@ -108,16 +111,17 @@ fn furnished(top: (&str, &str), below: &str, new: &str, seed: u64) -> MemFiles {
     MemFiles::load(path, &["top", "below", "new"])
 }
 
-fn stand(drive: &dyn Drive, start: &MemFiles, format: &str, new: Option<&str>, compress: bool) -> Result<()> {
+pub fn stand(drive: &dyn Drive, start: &MemFiles, format: &str, new: Option<(&str, &str)>, compress: bool, is_safe: bool) -> Result<()> {
     with(drive, |cx| {
         let top = source(start.granted(TOP), format);
-        let below = new.map_or(Below::None, |new| Below::Instead(Box::new(source(start.granted(NEW), new))));
+        let new_below = |(new, _)| Below::Instead(Box::new(source(start.granted(NEW), new)));
+        let below = new.filter(|_| is_safe).map_or(Below::None, new_below);
         let target = Source { below, ..top.clone() };
         let request = instar_wire::op::rebase::Request {
-            copy: moved(vec![top], Share::Below, target, compress),
-            is_safe: true,
-            name: if new.is_some() { "new".into() } else { "".into() },
-            format: new.map(Into::into),
+            copy: moved(format, vec![top], Share::Below, target, compress),
+            is_safe,
+            name: new.map_or("", |(_, name)| name).into(),
+            format: new.map(|(format, _)| format.into()),
         };
         rebase::run(&request, cx)
     })
@@ -137,7 +141,7 @@ fn what_gets_to_stand_on_another_image_reads_the_same_whatever_happens() {
                 let now = sound(files, TOP, top.0, how)?;
                 if now == before { Ok(()) } else { Err("the guest reads something else".to_owned()) }
             };
-            let tried = sweep(&start, |drive| stand(drive, &start, top.0, new, compress), judge);
+            let tried = sweep(&start, |drive| stand(drive, &start, top.0, new.map(|new| (new, "new")), compress, true), judge);
             report.tried();
             if let Err(bad) = tried {
                 report.fault(format!("{top:?} to {new:?}: {bad:?}"));
@@ -147,18 +151,41 @@ fn what_gets_to_stand_on_another_image_reads_the_same_whatever_happens() {
     report.end();
 }
 
-fn sink(drive: &dyn Drive, start: &MemFiles, format: &str, below: &str, empties: bool) -> Result<()> {
+pub fn sink(drive: &dyn Drive, start: &MemFiles, format: &str, below: &str, empties: bool) -> Result<()> {
     with(drive, |cx| {
         let top = source(start.granted(TOP), format);
         let base = source(start.granted(BELOW), below);
         let top = Source { below: Below::Instead(Box::new(base.clone())), ..top };
         let request = instar_wire::op::commit::Request {
-            copy: moved(vec![top], Share::Above(1), base, false),
+            copy: moved(format, vec![top], Share::Above(1), base, false),
             empties,
             looks: false,
         };
         commit::run(&request, cx)
     })
+}
+
+/// The image reads as before, and every sector of the one below is as it was or as it is to be.
+pub fn sunk(
+    files: &MemFiles,
+    how: &How,
+    (top, base): (&str, &str),
+    before: &[u8],
+    was: &[u8],
+) -> std::result::Result<(), String> {
+    if sound(files, TOP, top, how)? != before {
+        return Err("the guest reads something else".to_owned());
+    }
+    let now = sound(files, BELOW, base, how)?;
+    for (number, sector) in now.chunks(512).enumerate() {
+        let part = number * 512..number * 512 + sector.len();
+        let is_old = was.get(part.clone()).map_or(sector.iter().all(|byte| *byte == 0), |was| was == sector);
+        let is_new = before.get(part.clone()).map_or(is_old, |new| new == sector);
+        if !is_new && (is_whole(how) || !is_old) {
+            return Err(format!("sector {number} below is neither what it was nor what it is to be"));
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -173,21 +200,7 @@ fn what_goes_below_reads_the_same_from_above_whatever_happens() {
         let start = furnished(*top, base, "raw", 100 + *number as u64);
         let before = look(&start, TOP, top.0).expect("an image").0;
         let was = look(&start, BELOW, base).expect("an image").0;
-        let judge = |files: &MemFiles, how: &How| {
-            if sound(files, TOP, top.0, how)? != before {
-                return Err("the guest reads something else".to_owned());
-            }
-            let now = sound(files, BELOW, base, how)?;
-            for (number, sector) in now.chunks(512).enumerate() {
-                let part = number * 512..number * 512 + sector.len();
-                let is_old = was.get(part.clone()).map_or(sector.iter().all(|byte| *byte == 0), |was| was == sector);
-                let is_new = before.get(part.clone()).map_or(is_old, |new| new == sector);
-                if !is_new && (is_whole(how) || !is_old) {
-                    return Err(format!("sector {number} below is neither what it was nor what it is to be"));
-                }
-            }
-            Ok(())
-        };
+        let judge = |files: &MemFiles, how: &How| sunk(files, how, (top.0, base), &before, &was);
         let tried = sweep(&start, |drive| sink(drive, &start, top.0, base, true), judge);
         report.tried();
         if let Err(bad) = tried {

@@ -20,6 +20,7 @@ use instar_wire::op::{Rules, Source};
 use std::path::Path;
 
 mod chains;
+mod families;
 
 const TOP: FileId = FileId(0);
 /// The bytes that are copied.

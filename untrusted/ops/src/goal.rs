@@ -63,7 +63,11 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
                 (false, true) => Purpose::Write,
                 (false, false) => Purpose::WriteOver,
             };
-            let opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
+            let mut opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
+            // What stands on it reads as before, and finds what it was made on.
+            if asked.share != convert::Share::Whole {
+                opened.0.keep_identity();
+            }
             (opened.0, Some(beneath(asked, opened.1, cx)?))
         }
     };
@@ -83,9 +87,9 @@ fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Resul
     let target = stack.first().map(|top| top.image.target()).transpose()?;
     let mut target = target.ok_or_else(|| Kind::Unsupported.what("nothing was opened"))?;
     target.keep_order();
-    let mut layers = chain(&stack, None)?.layers.into_iter();
-    let own = Chain { layers: layers.by_ref().take(1).collect() };
-    Ok((target, Former { own, below: Chain { layers: layers.collect() }, is_known: true, next: None }))
+    // What will lie below need not be what it was made on.
+    let (own, below) = stack.split_at_checked(1).unwrap_or_default();
+    Ok((target, Former { own: chain(own, None)?, below: chain(below, None)?, is_known: true, next: None }))
 }
 
 /// If the target is a source that is to stand on something else: what lies below it is what it stands on yet, whatever

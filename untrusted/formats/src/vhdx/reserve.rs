@@ -85,6 +85,7 @@ fn disk(file: &File<'_>, checked: &Checked) -> Result<Disk> {
         is_first: first.sequence_number == checked.header.sequence_number,
         overlay: checked.overlay.clone(),
         is_new: is_empty || checked.metadata.leave_allocated,
+        is_same: false,
         salt: 0,
     })
 }
@@ -122,6 +123,8 @@ pub struct Disk {
     overlay: Option<Arc<Overlay>>,
     /// It may be a new one, of which no copies are about.
     is_new: bool,
+    /// Those who stand on it read what they read before.
+    is_same: bool,
     /// What stands for all that is written to it.
     salt: u64,
 }
@@ -173,6 +176,10 @@ impl Grow<8> for Disk {
 
     fn is_over(&self) -> bool {
         self.differs
+    }
+
+    fn keep_identity(&mut self) {
+        self.is_same = true;
     }
 
     /// What the log has not brought to its place yet is brought there, and the log is empty.
@@ -234,7 +241,9 @@ impl Grow<8> for Disk {
         // What becomes of a new disk must not depend on when it was; an older one must not be taken for a copy of it.
         let salt = self.salt.wrapping_add(if self.is_new { 0 } else { drive.clock()? });
         self.header.file_write_guid = renewed(&self.header.file_write_guid, salt);
-        self.header.data_write_guid = renewed(&self.header.data_write_guid, salt);
+        if !self.is_same {
+            self.header.data_write_guid = renewed(&self.header.data_write_guid, salt);
+        }
         self.put_headers(drive)
     }
 }

@@ -4,6 +4,7 @@
 //! written when all that it leads to is there.
 
 mod extent;
+mod parent;
 #[cfg(test)]
 mod tests;
 
@@ -12,10 +13,12 @@ use super::locate;
 use super::open::{Body, Checked, Extent};
 use alloc::vec::Vec;
 use extent::{Sizing, Sparse};
+use instar_image::edit::Footing;
 use instar_image::num::{narrow, wide};
 use instar_image::sector::{SECTOR, SECTORS_MAX, TOO_LARGE};
 use instar_image::stretch::stretch;
 use instar_image::{Chain, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
+pub use parent::identifier;
 
 /// A disk that is changed.
 pub struct Change<'i, 'a> {
@@ -51,6 +54,34 @@ impl Edit for Change<'_, '_> {
         }
         self.shorten(drive, &text, sectors)?;
         Ok(size)
+    }
+
+    fn may_stand_on(&self, footing: &Footing<'_>) -> Result<()> {
+        self.steps(footing).map(drop)
+    }
+
+    fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        self.steps(footing)?.iter().try_for_each(|step| self.renew(drive, step))
+    }
+
+    fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
+        let own = Chain { layers: Vec::new() };
+        let mut start = 0u64;
+        for is_tried in [true, false] {
+            for extent in &self.checked.extents {
+                let Body::Sparse(sparse) = &extent.body else {
+                    return Err(unchanged("what a flat extent holds cannot be left out", self.file));
+                };
+                let file = self.extent_file(extent);
+                let part = Sparse { file: &file, sparse, start, sectors: extent.sectors, is_over: true, own: &own };
+                let sizing = Sizing::new(&part, drive, extent.sectors)?;
+                if !is_tried {
+                    sizing.empty()?;
+                }
+                start = start.saturating_add(extent.sectors.saturating_mul(SECTOR));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -119,10 +150,11 @@ impl Change<'_, '_> {
             drive.write(place, &new)?;
             drive.flush(place.file)?;
         }
-        if self.checked.text_at > 0 || text.bytes.len() >= text.old.len() {
+        let end = place.at.saturating_add(wide(text.bytes.len()));
+        if self.checked.text_at > 0 || drive.length(place.file)? <= end {
             return Ok(());
         }
-        drive.set_length(place.file, place.at.saturating_add(wide(text.bytes.len())))?;
+        drive.set_length(place.file, end)?;
         drive.flush(place.file)
     }
 

@@ -22,8 +22,8 @@ use alloc::vec::Vec;
 use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Edit, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope,
-    Site, Target, format, info,
+    Census, Content, Edit, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Purpose, Recipe, Result,
+    Scope, Site, Target, format, info,
 };
 use open::{Body, Checked, Extent};
 
@@ -44,9 +44,10 @@ impl Format for Vmdk {
         Ok(if ours { Claim::Yes } else { Claim::No })
     }
 
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
-        Ok(Box::new(VmdkImage { file, checked }))
+        let will_stand = options.purpose == Purpose::WriteToStand;
+        Ok(Box::new(VmdkImage { file, checked, will_stand }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -62,6 +63,8 @@ impl Format for Vmdk {
 struct VmdkImage<'a> {
     file: File<'a>,
     checked: Checked,
+    /// Something else will lie below it than it says.
+    will_stand: bool,
 }
 
 impl Image for VmdkImage<'_> {
@@ -98,7 +101,7 @@ impl Image for VmdkImage<'_> {
     }
 
     fn target(&self) -> Result<Box<dyn Target>> {
-        reserve::target(&self.file, &self.checked)
+        reserve::target(&self.file, &self.checked, self.will_stand)
     }
 
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {

@@ -1,0 +1,111 @@
+//! Disks that only stand on disks of their own format: what they stand on is known by an identifier, and named in several
+//! places.
+
+use super::TOP;
+use super::chains::{BELOW, look, sink, sound, stand, sunk};
+use instar_formats::by_name;
+use instar_image::{File, Format, Options};
+use instar_testkit::crash::{How, MemFiles, sweep};
+use instar_testkit::folder::Folder;
+use instar_testkit::images::each;
+use instar_testkit::made::options;
+use instar_testkit::place::Scratch;
+use instar_testkit::resized::Stack;
+use instar_testkit::workshop::Order;
+use instar_tests::report::Report;
+
+/// Format, options of a disk and those of one that stands on another, and the size of all.
+const FAMILIES: &[(&str, &str, &str, u64)] = &[
+    ("vmdk", "", "", 500_224),
+    ("vmdk", "subformat=twoGbMaxExtentSparse", "zeroed_grain=on", 500_224),
+    ("vmdk", "subformat=monolithicFlat", "subformat=twoGbMaxExtentSparse", 500_224),
+    ("vpc", "block_size=64k", "block_size=64k,force_size=on", 1_044_480),
+    ("vpc", "subformat=fixed", "block_size=4096,force_size=on", 1_044_480),
+    ("vhdx", "block_size=1M", "block_size=1M", 3 << 20),
+];
+/// What an image is to stand on has a name that fits where the old one was, or one that does not.
+const NAMES: &[&str] = &[
+    "new",
+    "an image of which one could say a lot more than this name does, which is long enough to need more than one sector of a \
+     descriptor, or of whatever it is that a disk has for the name of its parent, as new as it is",
+];
+
+/// A disk on another one, and a third one of the same format; what each holds.
+fn furnished(family: usize, name: &str, seed: u64) -> MemFiles {
+    let (format, plain, over, size) = FAMILIES[family];
+    let format: &'static dyn Format = by_name(format.as_bytes()).expect("a format");
+    let (scratch, kinds) = (Scratch::new("crash families"), [format, format]);
+    let folder = Folder::new(scratch.path());
+    let list = |name: &str| -> Vec<String> {
+        let all = std::fs::read_dir(scratch.path()).expect("a folder");
+        let names = all.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+        let mut parts: Vec<String> = names.filter(|other| other.starts_with(&format!("{name}-"))).collect();
+        parts.sort();
+        [name.to_owned()].into_iter().chain(parts).collect()
+    };
+    let load = |names: &[String]| MemFiles::load(scratch.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    for (number, name) in (0..).zip(["below", name]) {
+        Order { options: options(plain), ..Order::plain(format, size) }.create(&folder, name).expect("a disk");
+        let mut stack = Stack::new(load(&list(name)), &kinds[..1]);
+        stack.draw(seed + number, 6);
+        stack.files.save(scratch.path());
+    }
+    let granted = folder.open(b"below").expect("a disk");
+    let told = format.open(File::new(&folder, &granted), &Options::default()).and_then(|image| image.describe(true));
+    let mut asked = options(over);
+    asked.add("backing_file", "below");
+    let order = Order { options: asked, below: Some(told.expect("a disk")), ..Order::plain(format, size) };
+    order.create(&folder, "top").expect("a disk");
+    let [mut top, below, new] = ["top", "below", name].map(list);
+    let (head, parts) = (top.remove(0), top);
+    let names: Vec<String> =
+        [head, below[0].clone(), new[0].clone()].into_iter().chain(parts).chain(below[1..].to_vec()).chain(new[1..].to_vec()).collect();
+    let mut stack = Stack::new(load(&names), &kinds);
+    stack.draw(seed + 7, 6);
+    stack.files
+}
+
+#[test]
+fn disks_read_the_same_whatever_happens_while_they_get_another_parent() {
+    let report = Report::new("crash families rebase");
+    let jobs: Vec<(usize, usize, Option<usize>)> = (0..FAMILIES.len())
+        .flat_map(|family| [(family, 1, None), (family, 0, Some(0)), (family, 1, Some(1))])
+        .collect();
+    each(&jobs, |_, (family, name, new)| {
+        let seed = (*family * 10 + *name) as u64;
+        let (format, name) = (FAMILIES[*family].0, NAMES[*name]);
+        let start = furnished(*family, name, seed);
+        let before = look(&start, TOP, format).expect("an image").0;
+        let judge = |files: &MemFiles, how: &How| match sound(files, TOP, format, how)? == before {
+            true => Ok(()),
+            false => Err("the guest reads something else".to_owned()),
+        };
+        let new = new.map(|_| (format, name));
+        let tried = sweep(&start, |drive| stand(drive, &start, format, new, false, true), judge);
+        report.tried();
+        match tried {
+            Ok(_) => {}
+            Err(bad) => report.fault(format!("{:?} to {new:?}: {bad:?}", FAMILIES[*family])),
+        }
+    });
+    report.end();
+}
+
+#[test]
+fn what_disks_have_goes_below_whatever_happens() {
+    let report = Report::new("crash families commit");
+    let jobs: Vec<usize> = (0..FAMILIES.len()).collect();
+    each(&jobs, |_, family| {
+        let format = FAMILIES[*family].0;
+        let start = furnished(*family, NAMES[0], 50 + *family as u64);
+        let before = look(&start, TOP, format).expect("an image").0;
+        let was = look(&start, BELOW, format).expect("an image").0;
+        let judge = |files: &MemFiles, how: &How| sunk(files, how, (format, format), &before, &was);
+        let tried = sweep(&start, |drive| sink(drive, &start, format, format, true), judge);
+        report.tried();
+        if let Err(bad) = tried {
+            report.fault(format!("{:?}: {bad:?}", FAMILIES[*family]));
+        }
+    });
+    report.end();
+}
