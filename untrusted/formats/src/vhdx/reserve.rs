@@ -26,10 +26,10 @@ const ALIGNMENT: u64 = 1 << 20;
 /// Sectors of most disks. What is asked for never ends inside one.
 const SECTOR: u64 = 512;
 
-/// The disk, to be written to.
-pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
+/// The disk, to be written to. `will_stand`: something lies below it when that is done.
+pub fn target(file: &File<'_>, checked: &Checked, will_stand: bool) -> Result<Box<dyn Target>> {
     let len = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
-    Ok(grow::target(Disk::new(file, checked)?, len))
+    Ok(grow::target(Disk { will_stand, ..Disk::new(file, checked)? }, len))
 }
 
 impl Disk {
@@ -80,6 +80,7 @@ fn disk(file: &File<'_>, checked: &Checked) -> Result<Disk> {
         ratio: checked.chunk_ratio,
         sector: checked.metadata.logical_sector.into(),
         differs,
+        will_stand: false,
         space: space.filter(|_| is_reserved),
         header: checked.header.clone(),
         is_first: first.sequence_number == checked.header.sequence_number,
@@ -113,6 +114,8 @@ pub struct Disk {
     ratio: u64,
     sector: u64,
     differs: bool,
+    /// Blocks of zeroes hide what will lie below.
+    will_stand: bool,
     /// Where all blocks have their space, one after another.
     space: Option<u64>,
     /// The header that counts.
@@ -175,7 +178,7 @@ impl Grow<8> for Disk {
     }
 
     fn is_over(&self) -> bool {
-        self.differs
+        self.differs || self.will_stand
     }
 
     fn keep_identity(&mut self) {
