@@ -21,6 +21,7 @@ use std::path::Path;
 
 mod chains;
 mod families;
+mod repairs;
 
 const TOP: FileId = FileId(0);
 /// The bytes that are copied.
