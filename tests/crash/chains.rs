@@ -111,7 +111,14 @@ fn furnished(top: (&str, &str), below: &str, new: &str, seed: u64) -> MemFiles {
     MemFiles::load(path, &["top", "below", "new"])
 }
 
-pub fn stand(drive: &dyn Drive, start: &MemFiles, format: &str, new: Option<(&str, &str)>, compress: bool, is_safe: bool) -> Result<()> {
+pub fn stand(
+    drive: &dyn Drive,
+    start: &MemFiles,
+    format: &str,
+    new: Option<(&str, &str)>,
+    compress: bool,
+    is_safe: bool,
+) -> Result<()> {
     with(drive, |cx| {
         let top = source(start.granted(TOP), format);
         let new_below = |(new, _)| Below::Instead(Box::new(source(start.granted(NEW), new)));
@@ -141,7 +148,8 @@ fn what_gets_to_stand_on_another_image_reads_the_same_whatever_happens() {
                 let now = sound(files, TOP, top.0, how)?;
                 if now == before { Ok(()) } else { Err("the guest reads something else".to_owned()) }
             };
-            let tried = sweep(&start, |drive| stand(drive, &start, top.0, new.map(|new| (new, "new")), compress, true), judge);
+            let tried =
+                sweep(&start, |drive| stand(drive, &start, top.0, new.map(|new| (new, "new")), compress, true), judge);
             report.tried();
             if let Err(bad) = tried {
                 report.fault(format!("{top:?} to {new:?}: {bad:?}"));

@@ -58,8 +58,12 @@ fn furnished(family: usize, name: &str, seed: u64, is_alone: bool) -> MemFiles {
     order.create(&folder, "top").expect("a disk");
     let [mut top, below, new] = ["top", "below", name].map(list);
     let (head, parts) = (top.remove(0), top);
-    let names: Vec<String> =
-        [head, below[0].clone(), new[0].clone()].into_iter().chain(parts).chain(below[1..].to_vec()).chain(new[1..].to_vec()).collect();
+    let names: Vec<String> = [head, below[0].clone(), new[0].clone()]
+        .into_iter()
+        .chain(parts)
+        .chain(below[1..].to_vec())
+        .chain(new[1..].to_vec())
+        .collect();
     let mut stack = Stack::new(load(&names), &kinds);
     stack.draw(seed + 7, 6);
     if is_alone {

@@ -29,9 +29,9 @@ const KINDS: &[(&str, &str, u64, Damage)] = &[
     ("parallels", "cluster_size=65536", 1 << 20, parallels_end),
     ("vhdx", "block_size=1M,log_size=1M", 3 << 20, vhdx_log),
     ("vpc", "subformat=dynamic", 3 << 20, vpc_footer),
-    ("vmdk", "subformat=monolithicSparse", 80 << 20, vmdk_copies),
+    ("vmdk", "subformat=monolithicSparse", 34 << 20, vmdk_copies),
     ("vmdk", "subformat=monolithicSparse", 300 << 10, vmdk_leads),
-    ("vmdk", "subformat=streamOptimized", 40 << 20, vmdk_copies),
+    ("vmdk", "subformat=streamOptimized", 34 << 20, vmdk_copies),
 ];
 
 fn number(image: &[u8], at: u64, len: usize) -> u64 {
@@ -85,7 +85,8 @@ fn vhdx_log(image: &mut Vec<u8>, dice: &mut Dice) {
     let block = vec![dice.below(255) as u8 + 1; 4096];
     let changes = vec![Change::Data(table, entries), Change::Data(len + MIB - 4096, block), Change::Zero(len, 8192)];
     let first = Entry { at: 0, sequence: 9, tail: 0, changes: vec![Change::Zero(len, 4096)], flushed: len, last: len };
-    let second = Entry { at: first.bytes().len() as u64, sequence: 10, tail: 0, changes, flushed: len, last: len + MIB };
+    let second =
+        Entry { at: first.bytes().len() as u64, sequence: 10, tail: 0, changes, flushed: len, last: len + MIB };
     log(image, &[first, second]);
 }
 
@@ -110,7 +111,8 @@ fn vmdk_directories(image: &[u8]) -> (u64, u64) {
 fn vmdk_copies(image: &mut Vec<u8>, dice: &mut Dice) {
     let (second, first) = vmdk_directories(image);
     for index in 0..2 {
-        let (table, own) = (number(image, second + 4 * index, 4) * SECTOR, number(image, first + 4 * index, 4) * SECTOR);
+        let (table, own) =
+            (number(image, second + 4 * index, 4) * SECTOR, number(image, first + 4 * index, 4) * SECTOR);
         for _ in 0..3 {
             let at = 4 * dice.below(16);
             if table != own && table != 0 {
@@ -195,7 +197,7 @@ fn repairs_change_no_byte_and_can_be_done_again_whatever_happens() {
         let format = KINDS[*kind].0;
         let start = damaged(*kind, *seed);
         report.tried();
-        let fault = |why: String| report.fault(format!("{:?}, {seed}: {why}", &KINDS[*kind]));
+        let fault = |why: String| report.fault(format!("{format} {}, {seed}: {why}", KINDS[*kind].1));
         let (Ok(before), Ok(wrong)) = (held(&start, format), wrongs(&start, format)) else {
             return fault("it cannot be read at first".into());
         };

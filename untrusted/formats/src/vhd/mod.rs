@@ -17,8 +17,8 @@ use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED, PLATFORMS};
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
 use instar_image::{
-    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Order, Recipe,
-    Report, Result, Scope, Site, Summary, Target, format, info, tally,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Order, Recipe, Report,
+    Result, Scope, Site, Summary, Target, format, info, tally,
 };
 use open::{Checked, Parent};
 

@@ -3,8 +3,8 @@
 
 use super::{Change, Sizing};
 use crate::vhdx::disk::{
-    FILE_PARAMETERS, FULLY_PRESENT, HAS_PARENT, ITEM_REQUIRED, Item, LEAVE_ALLOCATED, MetadataHead,
-    NOT_PRESENT, OFFSET_MASK, PARENT_LOCATOR, PARTIALLY_PRESENT, STATE_MASK,
+    FILE_PARAMETERS, FULLY_PRESENT, HAS_PARENT, ITEM_REQUIRED, Item, LEAVE_ALLOCATED, MetadataHead, NOT_PRESENT,
+    OFFSET_MASK, PARENT_LOCATOR, PARTIALLY_PRESENT, STATE_MASK,
 };
 use crate::vhdx::open::{head, invalid, table_count};
 use crate::vhdx::parent::Below;

@@ -333,7 +333,8 @@ impl<'s, 'a> Sizing<'s, 'a> {
                     continue;
                 }
                 let rest = left.checked_sub(1).filter(|_| table >= text_end);
-                left = rest.ok_or_else(|| Kind::Corrupt.what("a grain table lies where something else is").file(file))?;
+                left =
+                    rest.ok_or_else(|| Kind::Corrupt.what("a grain table lies where something else is").file(file))?;
                 drive.zero(self.place(table), len.min(have.saturating_sub(table)), false)?;
                 end = end.max(table.saturating_add(round_up(len)));
             }
