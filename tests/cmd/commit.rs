@@ -88,10 +88,10 @@ fn disks_of_one_family_go_below_and_are_emptied() {
         must(&format!("convert -f raw -O {kind} base.raw base"));
         must(&format!("create -q -f {kind} -b base -F {kind} over"));
         let empty = std::fs::metadata(path.join("over")).expect("a file").len();
-        must("convert -n -f raw new.raw over");
+        must(&format!("convert -n -f raw -O {kind} new.raw over"));
         let told: serde_json::Value = serde_json::from_str(&must("commit --output=json over")).expect("JSON");
         assert!(told["overlay_clusters_cleared"].as_u64().is_some_and(|count| count > 0), "{kind}: {told}");
-        assert_eq!(std::fs::metadata(path.join("over")).expect("a file").len(), empty, "{kind}");
+        assert!(std::fs::metadata(path.join("over")).expect("a file").len() <= empty, "{kind}");
         for image in ["base", "over"] {
             assert!(must(&format!("compare -f raw new.raw {image}")).contains("identical"), "{kind}");
             must(&format!("check {image}"));

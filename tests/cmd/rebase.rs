@@ -193,11 +193,9 @@ fn disks_of_one_family_get_other_parents_and_lose_them() {
         assert_eq!(must(&format!("rebase -u -b elsewhere -F {kind} over")), "Image rebased.\n");
         same();
         let ran = run("rebase -b base.raw -F raw over");
-        assert!(
-            ran.end == End::Code(1) && ran.err().contains("differ") | ran.err().contains("Must be vmdk"),
-            "{}",
-            ran.err()
-        );
+        let is_refused =
+            ["can only differ from another", "must be a vmdk image"].iter().any(|why| ran.err().contains(why));
+        assert!(ran.end == End::Code(1) && is_refused, "{}", ran.err());
         assert_eq!(must("rebase -b '' over"), "Image detached.\n");
         std::fs::remove_file(path.join("elsewhere")).expect("a file");
         same();

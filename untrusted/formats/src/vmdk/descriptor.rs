@@ -238,6 +238,28 @@ pub fn resized(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {
     sizes_left.next().is_none().then_some(out)
 }
 
+/// The same with not a byte in another place, and nothing but the extents changed: those without a size become remarks. Nothing
+/// if a size needs more digits than the old one.
+pub fn remarked(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {
+    let (mut out, mut sizes_left) = (Vec::new(), sizes.iter());
+    for piece in text.split_inclusive(|byte| *byte == b'\n') {
+        let Line::Extent(_) = line(piece, piece) else {
+            out.extend_from_slice(piece);
+            continue;
+        };
+        let Some(size) = sizes_left.next()? else {
+            out.push(b'#');
+            out.extend_from_slice(piece.get(1..)?);
+            continue;
+        };
+        let (before, rest) = piece.split_at_checked(piece.iter().position(u8::is_ascii_digit)?)?;
+        let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+        let number = format!("{size:digits$}");
+        out.extend([before, number.as_bytes(), rest.get(digits..)?].concat());
+    }
+    (sizes_left.next().is_none() && out.len() == text.len()).then_some(out)
+}
+
 /// The line of the cylinders for so many sectors, if that can be told.
 fn cylinders(text: &[u8], line: &[u8], sectors: u64) -> Vec<u8> {
     let number = |name: &[u8]| Scan(after(text, name, b" = \"".len())?).number().map(i64::unsigned_abs);
