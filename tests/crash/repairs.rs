@@ -19,7 +19,7 @@ const SECTOR: u64 = 512;
 const MIB: u64 = 1 << 20;
 
 /// A way to damage an image.
-type Damage = fn(&mut Vec<u8>, &mut Dice);
+type Damage = fn(Vec<u8>, &mut Dice) -> Vec<u8>;
 
 /// Kinds of images: format, options, size, and what is done to them.
 const KINDS: &[(&str, &str, u64, Damage)] = &[
@@ -44,41 +44,44 @@ fn put(image: &mut [u8], at: u64, bytes: &[u8]) {
 }
 
 /// Entries that lead behind the end of the file, or nowhere, and the mark of an image that was not closed.
-fn qed_entries(image: &mut Vec<u8>, dice: &mut Dice) {
-    let (len, l1) = (image.len() as u64, number(image, 40, 8));
-    let table = number(image, l1, 8);
+fn qed_entries(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
+    let (len, l1) = (image.len() as u64, number(&image, 40, 8));
+    let table = number(&image, l1, 8);
     for _ in 0..3 {
         let at = table + 8 * dice.below(64);
         let to = [len + (4 << 20), 12345, len * 2][dice.below(3) as usize];
-        put(image, at, &to.to_le_bytes());
+        put(&mut image, at, &to.to_le_bytes());
     }
-    let features = number(image, 16, 8) | 2;
-    put(image, 16, &features.to_le_bytes());
+    let features = number(&image, 16, 8) | 2;
+    put(&mut image, 16, &features.to_le_bytes());
+    image
 }
 
 /// Clusters that two entries have, or that are nowhere, and the mark of an image that was not closed.
-fn parallels_entries(image: &mut Vec<u8>, dice: &mut Dice) {
+fn parallels_entries(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
     let has = |image: &[u8], entry: u64| number(image, 64 + 4 * entry, 4);
-    let used: Vec<u64> = (0..16).filter(|entry| has(image, *entry) != 0).collect();
+    let used: Vec<u64> = (0..16).filter(|entry| has(&image, *entry) != 0).collect();
     let one = used[dice.below(used.len() as u64) as usize];
-    for (entry, to) in [(dice.below(16), has(image, one)), (dice.below(16), 0x00ff_ff80)] {
+    for (entry, to) in [(dice.below(16), has(&image, one)), (dice.below(16), 0x00ff_ff80)] {
         if entry != one {
-            put(image, 64 + 4 * entry, &(to as u32).to_le_bytes());
+            put(&mut image, 64 + 4 * entry, &(to as u32).to_le_bytes());
         }
     }
-    put(image, 44, &0x746f_6e59u32.to_le_bytes());
+    put(&mut image, 44, &0x746f_6e59u32.to_le_bytes());
+    image
 }
 
 /// Space at the end that nobody has.
-fn parallels_end(image: &mut Vec<u8>, dice: &mut Dice) {
+fn parallels_end(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
     image.resize(image.len() + (1 + dice.below(3) as usize) * 65536, 7);
-    put(image, 44, &0x746f_6e59u32.to_le_bytes());
+    put(&mut image, 44, &0x746f_6e59u32.to_le_bytes());
+    image
 }
 
 /// A log that has not been replayed, with a block that only the log knows.
-fn vhdx_log(image: &mut Vec<u8>, dice: &mut Dice) {
+fn vhdx_log(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
     let (len, table) = (image.len() as u64, 3 * MIB);
-    let table = if number(image, table, 8) & 7 == 6 { table } else { 2 * MIB };
+    let table = if number(&image, table, 8) & 7 == 6 { table } else { 2 * MIB };
     let mut entries = image[table as usize..][..4096].to_vec();
     let free = (0..3).map(|n| n * 8).find(|at| entries[*at] & 7 != 6).unwrap_or(0);
     entries[free..free + 8].copy_from_slice(&(len | 6).to_le_bytes());
@@ -87,17 +90,19 @@ fn vhdx_log(image: &mut Vec<u8>, dice: &mut Dice) {
     let first = Entry { at: 0, sequence: 9, tail: 0, changes: vec![Change::Zero(len, 4096)], flushed: len, last: len };
     let second =
         Entry { at: first.bytes().len() as u64, sequence: 10, tail: 0, changes, flushed: len, last: len + MIB };
-    log(image, &[first, second]);
+    log(&mut image, &[first, second]);
+    image
 }
 
 /// The footer at the end is another one, or there is none.
-fn vpc_footer(image: &mut Vec<u8>, dice: &mut Dice) {
+fn vpc_footer(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
     let end = image.len();
     match dice.below(3) {
         0 => image[end - 300] ^= 1,
         1 => image.truncate(end - 512),
         _ => image[end - 512..].fill(0),
     }
+    image
 }
 
 /// Where the directory of second tables is, and that of the first ones.
@@ -108,25 +113,27 @@ fn vmdk_directories(image: &[u8]) -> (u64, u64) {
 }
 
 /// Second tables with other entries than the first.
-fn vmdk_copies(image: &mut Vec<u8>, dice: &mut Dice) {
-    let (second, first) = vmdk_directories(image);
+fn vmdk_copies(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
+    let (second, first) = vmdk_directories(&image);
     for index in 0..2 {
         let (table, own) =
-            (number(image, second + 4 * index, 4) * SECTOR, number(image, first + 4 * index, 4) * SECTOR);
+            (number(&image, second + 4 * index, 4) * SECTOR, number(&image, first + 4 * index, 4) * SECTOR);
         for _ in 0..3 {
             let at = 4 * dice.below(16);
             if table != own && table != 0 {
-                put(image, table + at, &(dice.below(1 << 20) as u32).to_le_bytes());
+                put(&mut image, table + at, &(dice.below(1 << 20) as u32).to_le_bytes());
             }
         }
     }
+    image
 }
 
 /// A second directory that leads nowhere.
-fn vmdk_leads(image: &mut Vec<u8>, dice: &mut Dice) {
-    let (second, _) = vmdk_directories(image);
+fn vmdk_leads(mut image: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
+    let (second, _) = vmdk_directories(&image);
     let to = [0, 1 << 24, 128][dice.below(3) as usize];
-    put(image, second, &u32::to_le_bytes(to));
+    put(&mut image, second, &u32::to_le_bytes(to));
+    image
 }
 
 /// What the image holds, by the sector, as far as it can be read.
@@ -184,9 +191,8 @@ fn damaged(kind: usize, seed: u64) -> MemFiles {
         }
         false => scribble(path, format, "a", size, seed, 6),
     }
-    let mut image = std::fs::read(path.join("a")).expect("an image");
-    damage(&mut image, &mut dice);
-    MemFiles::of(&image)
+    let image = std::fs::read(path.join("a")).expect("an image");
+    MemFiles::of(&damage(image, &mut dice))
 }
 
 #[test]
