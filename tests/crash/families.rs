@@ -2,17 +2,19 @@
 //! places.
 
 use super::TOP;
-use super::chains::{BELOW, look, sink, sound, stand, sunk};
+use super::chains::{BELOW, is_whole, look, sink, sound, stand, sunk};
 use instar_formats::by_name;
 use instar_image::{File, Format, Options};
-use instar_testkit::crash::{How, MemFiles, sweep};
+use instar_testkit::crash::{How, MemFiles, Recorder, Trouble, sweep};
 use instar_testkit::folder::Folder;
 use instar_testkit::images::each;
 use instar_testkit::made::options;
 use instar_testkit::place::Scratch;
+use instar_testkit::random::Dice;
 use instar_testkit::resized::Stack;
 use instar_testkit::workshop::Order;
 use instar_tests::report::Report;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Format, options of a disk and those of one that stands on another, and the size of all.
 const FAMILIES: &[(&str, &str, &str, u64)] = &[
@@ -124,4 +126,78 @@ fn what_disks_have_goes_below_whatever_happens() {
         }
     });
     report.end();
+}
+
+/// Nothing is brought into the disk first: every sector is as it was, or as it is without what was below.
+#[test]
+fn disks_lose_their_parents_sector_by_sector() {
+    let report = Report::new("crash families unsafe");
+    let jobs: Vec<usize> = (0..FAMILIES.len()).collect();
+    each(&jobs, |_, family| {
+        let format = FAMILIES[*family].0;
+        let start = furnished(*family, NAMES[0], 60 + *family as u64, false);
+        let before = look(&start, TOP, format).expect("an image").0;
+        let recorder = Recorder::new(&start, Trouble::Never);
+        stand(&recorder, &start, format, None, false, false).expect("it stands on nothing");
+        let after = look(&recorder.files(), TOP, format).expect("an image").0;
+        let judge = |files: &MemFiles, how: &How| {
+            let now = sound(files, TOP, format, how)?;
+            let sectors = |bytes: &[u8]| bytes.chunks(512).map(<[u8]>::to_vec).collect::<Vec<_>>();
+            let (before, after, now) = (sectors(&before), sectors(&after), sectors(&now));
+            let is_right = |n: usize| now[n] == after[n] || !is_whole(how) && now[n] == before[n];
+            match (0..before.len()).find(|n| !is_right(*n)) {
+                None if now.len() == before.len() => Ok(()),
+                at => Err(format!("sector {at:?} is neither what it was nor what it is to be")),
+            }
+        };
+        let tried = sweep(&start, |drive| stand(drive, &start, format, None, false, false), judge);
+        report.tried();
+        match tried {
+            Err(bad) => report.fault(format!("{:?}: {bad:?}", FAMILIES[*family])),
+            Ok(_) if before == after => report.fault(format!("{:?}: nothing was below", FAMILIES[*family])),
+            Ok(_) => {}
+        }
+    });
+    report.end();
+}
+
+/// Where something that counts stands in files of a format.
+const PLACES: &[(&str, &[std::ops::Range<u64>])] = &[
+    ("vmdk", &[0..80, 512..1024, 21 * 512..21 * 512 + 64, 26 * 512..26 * 512 + 64]),
+    ("vpc", &[0..96, 512..1536, 1536..1600, 2048..2560]),
+    ("vhdx", &[0x1_0000..0x1_0060, 0x3_0000..0x3_0050, 3 << 20..(3 << 20) + 256, 2 << 20..(2 << 20) + 64]),
+];
+
+/// Whatever a damaged disk says, there is an answer, and no file becomes longer than there is a reason for.
+#[test]
+fn damaged_disks_are_changed_or_refused() {
+    let jobs: Vec<usize> = (0..FAMILIES.len()).collect();
+    let (done, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    each(&jobs, |_, family| {
+        let format = FAMILIES[*family].0;
+        let start = furnished(*family, NAMES[0], 90 + *family as u64, false);
+        let places = PLACES.iter().find(|(name, _)| *name == format).expect("a format").1;
+        let mut dice = Dice::new(*family as u64);
+        for round in 0..120 {
+            let mut files = start.clone();
+            for _ in 0..=dice.below(3) {
+                let place = &places[dice.below(places.len() as u64) as usize];
+                let at = place.start + dice.below(place.end - place.start);
+                if at < files.granted(TOP).len {
+                    files.poke(TOP, at, &[dice.below(256) as u8 >> dice.below(8)]);
+                }
+            }
+            let recorder = Recorder::new(&files, Trouble::Never);
+            let ended = match round % 4 {
+                0 => stand(&recorder, &files, format, Some((format, NAMES[0])), false, false),
+                1 => stand(&recorder, &files, format, None, false, false),
+                2 => stand(&recorder, &files, format, Some((format, NAMES[0])), false, true),
+                _ => sink(&recorder, &files, format, format, true),
+            };
+            if ended.is_ok() { &done } else { &refused }.fetch_add(1, Ordering::Relaxed);
+            let grown = recorder.files().granted(TOP).len.saturating_sub(files.granted(TOP).len);
+            assert!(grown < 64 << 20, "{format}, round {round}: {grown} bytes more");
+        }
+    });
+    assert!(done.into_inner() > 100 && refused.into_inner() > 20);
 }
