@@ -3,6 +3,7 @@
 use crate::Reader;
 use instar_image::file::Zeroes;
 use instar_image::{Drive, FileId, Granted, Io, Kind, Place, Result, Role};
+use instar_testkit::staged::Staged;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
@@ -133,7 +134,7 @@ pub struct Disk {
     parts: RefCell<BTreeMap<Vec<u8>, usize>>,
     /// So many of the files can be named.
     named: usize,
-    stage: RefCell<Vec<u8>>,
+    stage: Staged,
     time: Cell<u64>,
 }
 
@@ -149,7 +150,7 @@ impl Disk {
             granted: Cell::new(1),
             parts: RefCell::default(),
             named,
-            stage: RefCell::new(vec![0; stage_len]),
+            stage: Staged::new(stage_len),
             time: Cell::new(0),
         }
     }
@@ -287,29 +288,23 @@ impl Drive for Disk {
     fn load(&self, from: Place, skip: usize, len: usize, granule: u32) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         self.read(from.file, from.at, &mut bytes)?;
-        self.lay(skip, &bytes);
-        let mut zero = vec![0; len.div_ceil(1 << granule).div_ceil(8)];
-        for (index, piece) in bytes.chunks(1 << granule).enumerate() {
-            zero[index / 8] |= u8::from(piece.iter().all(|byte| *byte == 0)) << (index % 8);
-        }
-        Ok(zero)
+        Ok(self.stage.load(skip, &bytes, granule))
     }
 
     fn lay(&self, skip: usize, bytes: &[u8]) {
-        self.stage.borrow_mut()[skip..skip + bytes.len()].copy_from_slice(bytes);
+        self.stage.lay(skip, bytes);
     }
 
     fn take(&self, skip: usize, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.stage.borrow()[skip..skip + bytes.len()]);
+        self.stage.take(skip, bytes);
     }
 
     fn store(&self, skip: usize, len: usize, to: Place) -> Result<()> {
-        let bytes = self.stage.borrow()[skip..skip + len].to_vec();
-        self.write(to, &bytes)
+        self.write(to, &self.stage.bytes(skip, len))
     }
 
     fn stage_len(&self) -> usize {
-        self.stage.borrow().len()
+        self.stage.len()
     }
 
     fn pause(&self) -> Result<()> {

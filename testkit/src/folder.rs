@@ -1,5 +1,6 @@
 //! Files in a folder, behind the same door that a cell has, without a cell.
 
+use crate::staged::{STAGE, Staged};
 use instar_image::file::Hole;
 use instar_image::{FileId, Granted, Io, Kind, Result, Role};
 use rustix::fs::{SeekFrom, seek};
@@ -14,13 +15,13 @@ use std::sync::{Arc, Mutex};
 pub struct Folder {
     path: PathBuf,
     files: Mutex<Vec<Arc<File>>>,
-    pub(crate) stage: Mutex<Vec<u8>>,
+    pub(crate) stage: Staged,
 }
 
 impl Folder {
     /// A folder of which nothing has been opened.
     pub fn new(path: &Path) -> Folder {
-        Folder { path: path.to_path_buf(), files: Mutex::default(), stage: Mutex::default() }
+        Folder { path: path.to_path_buf(), files: Mutex::default(), stage: Staged::new(STAGE) }
     }
 
     pub(crate) fn path_of(&self, name: &[u8]) -> PathBuf {

@@ -17,5 +17,6 @@ pub mod random;
 pub mod read_only;
 pub mod resized;
 pub mod run;
+pub mod staged;
 pub mod twin;
 pub mod workshop;

@@ -18,9 +18,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
-/// Bytes of the stage.
-const STAGE: usize = 1 << 20;
-
 /// An image to be made in a folder.
 pub struct Order<'o> {
     /// Its format.
@@ -227,31 +224,23 @@ impl Drive for Folder {
         let mut bytes = vec![0; len];
         let have = self.len(from.file).saturating_sub(from.at).min(len as u64) as usize;
         self.read(from.file, from.at, &mut bytes[..have])?;
-        self.lay(skip, &bytes);
-        let mut zero = vec![0; len.div_ceil(1 << granule).div_ceil(8)];
-        for (index, piece) in bytes.chunks(1 << granule).enumerate() {
-            zero[index / 8] |= u8::from(piece.iter().all(|byte| *byte == 0)) << (index % 8);
-        }
-        Ok(zero)
+        Ok(self.stage.load(skip, &bytes, granule))
     }
 
     fn lay(&self, skip: usize, bytes: &[u8]) {
-        let mut stage = self.stage.lock().expect("no panic before");
-        stage.resize(STAGE, 0);
-        stage[skip..skip + bytes.len()].copy_from_slice(bytes);
+        self.stage.lay(skip, bytes);
     }
 
     fn take(&self, skip: usize, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.stage.lock().expect("no panic before")[skip..skip + bytes.len()]);
+        self.stage.take(skip, bytes);
     }
 
     fn store(&self, skip: usize, len: usize, to: Place) -> Result<()> {
-        let stage = self.stage.lock().expect("no panic before")[skip..skip + len].to_vec();
-        self.write(to, &stage)
+        self.write(to, &self.stage.bytes(skip, len))
     }
 
     fn stage_len(&self) -> usize {
-        STAGE
+        self.stage.len()
     }
 
     fn pause(&self) -> Result<()> {

@@ -172,5 +172,13 @@ fn the_native_answers_tell_whether_anything_changed() {
             assert!(ran.err().contains(said) && ran.out().is_empty(), "{list}: {}", ran.err());
             assert!(fs::read(folder.join("image")).expect("an image") == before, "{list}");
         }
+        // The mark of one who has not closed it.
+        let mut image = before;
+        image[79] |= 1;
+        fs::write(folder.join("image"), &image).expect("an image");
+        let ran = run(&["-o", "lazy_refcounts=on", "image"]);
+        assert_eq!(ran.end, End::Code(1));
+        assert!(ran.err().contains("check -r all"), "{}", ran.err());
+        assert!(fs::read(folder.join("image")).expect("an image") == image);
     }
 }

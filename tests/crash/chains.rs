@@ -1,29 +1,20 @@
 //! Images that get to stand on others, or whose bytes go below: what the guest reads stays what it is.
 
-use super::{EXPECTED, TOP, source, with};
-use instar_image::tally::check;
-use instar_image::{Drive, FileId, Purpose, Result, Scope};
-use instar_ops::open::{chain, stack_for};
+use super::{TOP, look, moved, old_or_new, sound, source, with};
+use instar_image::{Drive, FileId, Result};
 use instar_ops::{commit, rebase};
-use instar_testkit::content::read;
-use instar_testkit::crash::{How, MemFiles, Recorder, Trouble, sweep};
+use instar_testkit::crash::{How, MemFiles, sweep};
 use instar_testkit::images::each;
 use instar_testkit::place::Scratch;
 use instar_testkit::twin::{create, scribble};
 use instar_tests::report::Report;
-use instar_wire::op::check::Weight;
-use instar_wire::op::convert::{Bitmaps, Goal, Progress, Request, Share, Target};
-use instar_wire::op::{Below, Rules, Source};
+use instar_wire::op::convert::Share;
+use instar_wire::op::{Below, Source};
 
 /// What lies below, and what the image is to stand on.
 pub const BELOW: FileId = FileId(1);
 const NEW: FileId = FileId(2);
 const SIZE: u64 = 512 << 10;
-
-/// A raw image below another one is what that one calls it; qemu-img does not know that disks of some kinds stand on others.
-fn rules(format: &str) -> Rules {
-    Rules { as_qemu: !["vpc", "vhdx"].contains(&format), version: 0 }
-}
 
 /// Kinds of images that can stand on others: format and options.
 const TOPS: &[(&str, &str)] = &[
@@ -40,61 +31,6 @@ const BASES: &[&str] = &["raw", "qcow2", "vmdk", "qed", "vdi"];
 
 fn options(list: &str) -> String {
     if list.is_empty() { String::new() } else { format!("-o {list} ") }
-}
-
-/// What an image holds with all below it, and what is wrong with it.
-pub fn look(files: &MemFiles, id: FileId, format: &str) -> Result<(Vec<u8>, Vec<String>)> {
-    let recorder = Recorder::new(files, Trouble::Never);
-    with(&recorder, |cx| {
-        let (top, rules) = (source(files.granted(id), format), rules(format));
-        let whole = chain(&stack_for(cx, &top, &rules, Purpose::Read, &|_| Ok(()))?, None)?;
-        let bytes = read(&whole, &recorder, 0, whole.size())?;
-        let stack = stack_for(cx, &top, &rules, Purpose::Check, &|_| Ok(()))?;
-        let (scope, mut wrongs) = (Scope { as_qemu: false, version: 0 }, Vec::new());
-        for census in stack.iter().flat_map(|opened| opened.image.censuses(scope)) {
-            check(&*census, scope, &mut |finding| {
-                if finding.weight != Weight::Leak {
-                    wrongs.push(instar_testkit::made::said(&finding.what));
-                }
-                Ok(())
-            })?;
-        }
-        Ok((bytes, wrongs))
-    })
-}
-
-pub fn is_whole(how: &How) -> bool {
-    matches!(how, How::Whole | How::Lost)
-}
-
-/// Reads it, and wants nothing to be wrong that need not be.
-pub fn sound(files: &MemFiles, id: FileId, format: &str, how: &How) -> std::result::Result<Vec<u8>, String> {
-    let (now, wrongs) = look(files, id, format).map_err(|error| format!("it cannot be read: {error:?}"))?;
-    let is_expected = |wrong: &&String| !is_whole(how) && EXPECTED.iter().any(|words| wrong.contains(words));
-    let wrongs: Vec<&String> = wrongs.iter().filter(|wrong| !is_expected(wrong)).collect();
-    if wrongs.is_empty() { Ok(now) } else { Err(format!("{wrongs:?}")) }
-}
-
-fn moved(format: &str, sources: Vec<Source>, share: Share, target: Source, compress: bool) -> Box<Request> {
-    Box::new(Request {
-        sources,
-        rules: rules(format),
-        snapshot: None,
-        share,
-        target: Target {
-            goal: Goal::There(Box::new(target)),
-            at: 0,
-            len: None,
-            is_zero: false,
-            is_clean: true,
-            compress,
-        },
-        sparse: 4096,
-        salvage: false,
-        offload: false,
-        bitmaps: Bitmaps::None,
-        progress: Progress::Passed,
-    })
 }
 
 /// An image over another one, and a third one that has nothing to do with them; all of different lengths.
@@ -125,7 +61,7 @@ pub fn stand(
         let below = new.filter(|_| is_safe).map_or(Below::None, new_below);
         let target = Source { below, ..top.clone() };
         let request = instar_wire::op::rebase::Request {
-            copy: moved(format, vec![top], Share::Below, target, compress),
+            copy: moved(top, Share::Below, target, compress),
             is_safe,
             name: new.map_or("", |(_, name)| name).into(),
             format: new.map(|(format, _)| format.into()),
@@ -164,11 +100,8 @@ pub fn sink(drive: &dyn Drive, start: &MemFiles, format: &str, below: &str, empt
         let top = source(start.granted(TOP), format);
         let base = source(start.granted(BELOW), below);
         let top = Source { below: Below::Instead(Box::new(base.clone())), ..top };
-        let request = instar_wire::op::commit::Request {
-            copy: moved(format, vec![top], Share::Above(1), base, false),
-            empties,
-            looks: false,
-        };
+        let request =
+            instar_wire::op::commit::Request { copy: moved(top, Share::Above(1), base, false), empties, looks: false };
         commit::run(&request, cx)
     })
 }
@@ -184,16 +117,7 @@ pub fn sunk(
     if sound(files, TOP, top, how)? != before {
         return Err("the guest reads something else".to_owned());
     }
-    let now = sound(files, BELOW, base, how)?;
-    for (number, sector) in now.chunks(512).enumerate() {
-        let part = number * 512..number * 512 + sector.len();
-        let is_old = was.get(part.clone()).map_or(sector.iter().all(|byte| *byte == 0), |was| was == sector);
-        let is_new = before.get(part.clone()).map_or(is_old, |new| new == sector);
-        if !is_new && (is_whole(how) || !is_old) {
-            return Err(format!("sector {number} below is neither what it was nor what it is to be"));
-        }
-    }
-    Ok(())
+    old_or_new(&sound(files, BELOW, base, how)?, was, before, how)
 }
 
 #[test]

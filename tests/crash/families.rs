@@ -1,8 +1,8 @@
 //! Disks that only stand on disks of their own format: what they stand on is known by an identifier, and named in several
 //! places.
 
-use super::TOP;
-use super::chains::{BELOW, is_whole, look, sink, sound, stand, sunk};
+use super::chains::{BELOW, sink, stand, sunk};
+use super::{TOP, is_whole, look, sound};
 use instar_formats::by_name;
 use instar_image::{File, Format, Options};
 use instar_testkit::crash::{How, MemFiles, Recorder, Trouble, sweep};

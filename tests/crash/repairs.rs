@@ -1,6 +1,6 @@
 //! Damaged images that are repaired: what they hold, whatever happens meanwhile, and that nothing is wrong with them then.
 
-use super::{RULES, TOP, source, with};
+use super::{TOP, source, with};
 use instar_image::tally::check;
 use instar_image::{Drive, Order, Purpose, Repair, Result, Scope};
 use instar_ops::open::{chain, stack_for};
@@ -12,8 +12,10 @@ use instar_testkit::place::Scratch;
 use instar_testkit::random::Dice;
 use instar_testkit::twin::{create, scribble};
 use instar_tests::report::Report;
+use instar_wire::op::Rules;
 use instar_wire::op::check::Weight;
 
+const RULES: Rules = Rules { as_qemu: false, version: 0 };
 const SCOPE: Scope = Scope { as_qemu: false, version: 0 };
 const SECTOR: u64 = 512;
 const MIB: u64 = 1 << 20;

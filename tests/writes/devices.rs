@@ -148,3 +148,82 @@ fn devices_hold_what_is_copied_and_nothing_else() {
     });
     report.end();
 }
+
+/// Changes one after the other; the disk is only ever cut behind what is looked at.
+const CHANGES: &[&str] = &[
+    "resize -f qcow2 DEVICE 40M",
+    "snapshot -c first DEVICE",
+    "resize -f qcow2 --shrink DEVICE 12M",
+    "bitmap -f qcow2 --add DEVICE b",
+    "snapshot -c second DEVICE",
+    "snapshot -d first DEVICE",
+    "bitmap -f qcow2 --remove DEVICE b",
+    "amend -f qcow2 -o refcount_bits=64 DEVICE",
+    "amend -f qcow2 -o compat=0.10,refcount_bits=16 DEVICE",
+    "snapshot -a second DEVICE",
+    "rebase -u -f qcow2 -b BELOW -F raw DEVICE",
+    "rebase -u -f qcow2 -b  DEVICE",
+    "check -f qcow2 -r all DEVICE",
+    "snapshot -d second DEVICE",
+    "resize -f qcow2 --shrink DEVICE 10M",
+];
+
+/// No room, and what follows when something had none before.
+const EXPECTED: &[&str] = &["No space left on device", "snapshot", "bitmap"];
+
+/// The image on a device of that length goes through all changes, of which some may find no room.
+/// Answers how many did not.
+fn changed(folder: &Path, len: u64, seed: u64) -> Result<usize, String> {
+    let mut failed = 0;
+    let name = format!("changed-{len}");
+    std::fs::write(folder.join(&name), vec![0xee; len as usize]).expect("a file");
+    let (device, below) = (Loop::of(&folder.join(&name)).ok_or("  no loop device")?, folder.join("below.raw"));
+    std::fs::write(&below, [0; 4096]).expect("a file");
+    maker().img().args(["create", "-q", "-f", "qcow2", "-o", "cluster_size=4096", &device.0, "16M"]).must();
+    maker().io().args(["-f", "qcow2", "-c", "write -P 5 0 512k", "-c", "write -P 6 9M 64k", &device.0]).must();
+    for line in CHANGES {
+        let words = line.split(' ').map(|word| match word {
+            "DEVICE" => device.0.clone(),
+            "BELOW" => below.display().to_string(),
+            _ => word.to_owned(),
+        });
+        let ran = program().native(cell(seed)).folder(folder).args(words).go();
+        failed += usize::from(ran.err().contains(EXPECTED[0]));
+        if ran.code() != Some(0) && !EXPECTED.iter().any(|words| ran.err().contains(words)) {
+            return Err(format!("  {line}: {:?} {}", ran.end, ran.err()));
+        }
+        let checked = maker().img().args(["check", "-f", "qcow2", &device.0]).go();
+        // Leaks are no fault where something had no room.
+        if !matches!(checked.code(), Some(0 | 3)) {
+            return Err(format!("  {line}: {}{}", checked.out(), checked.err()));
+        }
+        let reads = ["-r", "-f", "qcow2", "-c", "read -P 5 0 512k", "-c", "read -P 6 9M 64k", &device.0];
+        let read = maker().io().args(reads).go();
+        if read.out().contains("failed") || read.code() != Some(0) {
+            return Err(format!("  {line}: {}{}", read.out(), read.err()));
+        }
+    }
+    Ok(failed)
+}
+
+#[test]
+fn what_stands_on_a_device_is_changed_there() {
+    let scratch = Scratch::new("devices-changed");
+    scratch.put("probe", [0; 4096]);
+    if Loop::of(&scratch.path().join("probe")).is_none() {
+        return skipped("changes on devices: no loop device can be had");
+    }
+    let report = Report::new("changes on devices");
+    // From plenty of room down to less than one change needs.
+    let lens = [8 << 20, 700 << 10, 660 << 10, 644 << 10, 636 << 10, 632 << 10, 628 << 10];
+    let mut failed = Vec::new();
+    for (number, len) in lens.into_iter().enumerate() {
+        report.tried();
+        match changed(scratch.path(), len, seed() + number as u64) {
+            Ok(count) => failed.push(count),
+            Err(fault) => report.fault(format!("{len} bytes\n{fault}")),
+        }
+    }
+    report.end();
+    assert!(failed[0] == 0 && failed.iter().any(|count| *count > 0), "{failed:?}");
+}

@@ -24,7 +24,7 @@ const FLAGS: &[&str] = &[
 
 /// What one input may take: seconds and MiB.
 const LIMITS: &[&str] =
-    &["-timeout=10", "-rss_limit_mb=512", "-malloc_limit_mb=256", "-print_final_stats=1", "-verbosity=0"];
+    &["-timeout=30", "-rss_limit_mb=512", "-malloc_limit_mb=256", "-print_final_stats=1", "-verbosity=0"];
 
 /// The task: `cargo xtask fuzz [--seconds N] [target...]`.
 pub fn run(arguments: &[String]) -> Done {

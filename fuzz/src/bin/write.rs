@@ -201,7 +201,8 @@ mod target {
         /// How many faults are found; none if that cannot be said. `all`: leaks as well.
         fn faults(&self, files: &[File], all: bool) -> Option<u64> {
             let found = self.with(spare(files, &[]), |cx, disk| {
-                let stack = stack_for(cx, &self.top(disk), &self.rules, Purpose::Check, &|_| Ok(())).ok()?;
+                let stack = stack_for(cx, &self.top(disk), &self.rules, Purpose::Check, &|_| Ok(()));
+                let stack = stack.inspect_err(|error| tell(&error)).ok()?;
                 let scope = Scope { as_qemu: false, version: 0 };
                 let mut faults = 0;
                 for opened in &stack {
@@ -213,13 +214,13 @@ mod target {
                     for census in censuses {
                         let told = check(&*census, scope, &mut |finding| {
                             let counts = matches!(finding.weight, Weight::Corruption | Weight::Failure) || all;
-                            if counts && std::env::var_os("INSTAR_TELL").is_some() {
-                                eprintln!("{finding:?}");
+                            if counts {
+                                tell(&finding);
                             }
                             faults += u64::from(counts);
                             Ok(())
                         });
-                        told.ok()?;
+                        told.inspect_err(|error| tell(&error)).ok()?;
                     }
                 }
                 Some(faults)
@@ -261,13 +262,18 @@ mod target {
                     progress: Progress::Passed,
                 };
                 let copied: Result<()> = copy(&request, None, cx);
-                if std::env::var_os("INSTAR_TELL").is_some() {
-                    eprintln!("{} bytes at {}: {copied:?}", write.bytes.len(), write.at);
-                }
+                tell(&(write.bytes.len(), write.at, &copied));
                 copied.ok()
             });
             files.pop();
             copied.map(|()| files)
+        }
+    }
+
+    /// Tells it if it is wanted.
+    fn tell(what: &dyn core::fmt::Debug) {
+        if std::env::var_os("INSTAR_TELL").is_some() {
+            eprintln!("{what:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! A drive that remembers what was done to its files, and fails where it is told to.
 
 use super::files::{MemFiles, pieces};
+use crate::staged::{STAGE, Staged};
 use instar_image::file::{Hole, Zeroes};
 use instar_image::{Drive, FileId, Granted, Io, Kind, Place, Result, Role};
 use std::cell::{Cell, RefCell};
@@ -9,8 +10,6 @@ use std::cell::{Cell, RefCell};
 pub const SECTOR: u64 = 512;
 /// What is copied at once.
 const PIECE: u64 = 1 << 20;
-/// Length of the stage.
-const STAGE: usize = 1 << 20;
 
 /// Something that reaches the disk whole or not at all.
 #[derive(Clone, PartialEq, Eq)]
@@ -80,7 +79,7 @@ pub enum Trouble {
 pub struct Recorder {
     files: RefCell<MemFiles>,
     events: RefCell<Vec<Event>>,
-    stage: RefCell<Vec<u8>>,
+    stage: Staged,
     calls: Cell<usize>,
     trouble: Trouble,
 }
@@ -93,7 +92,7 @@ impl Recorder {
         Recorder {
             files: RefCell::new(files),
             events: RefCell::default(),
-            stage: RefCell::new(vec![0; STAGE]),
+            stage: Staged::new(STAGE),
             calls: Cell::new(0),
             trouble,
         }
@@ -223,29 +222,23 @@ impl Drive for Recorder {
     fn load(&self, from: Place, skip: usize, len: usize, granule: u32) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         self.files.borrow().peek(from.file, from.at, &mut bytes);
-        self.lay(skip, &bytes);
-        let mut zero = vec![0; len.div_ceil(1 << granule).div_ceil(8)];
-        for (index, piece) in bytes.chunks(1 << granule).enumerate() {
-            zero[index / 8] |= u8::from(piece.iter().all(|byte| *byte == 0)) << (index % 8);
-        }
-        Ok(zero)
+        Ok(self.stage.load(skip, &bytes, granule))
     }
 
     fn lay(&self, skip: usize, bytes: &[u8]) {
-        self.stage.borrow_mut()[skip..skip + bytes.len()].copy_from_slice(bytes);
+        self.stage.lay(skip, bytes);
     }
 
     fn take(&self, skip: usize, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.stage.borrow()[skip..skip + bytes.len()]);
+        self.stage.take(skip, bytes);
     }
 
     fn store(&self, skip: usize, len: usize, to: Place) -> Result<()> {
-        let bytes = self.stage.borrow()[skip..skip + len].to_vec();
-        self.write(to, &bytes)
+        self.write(to, &self.stage.bytes(skip, len))
     }
 
     fn stage_len(&self) -> usize {
-        STAGE
+        self.stage.len()
     }
 
     fn pause(&self) -> Result<()> {

@@ -162,6 +162,8 @@ pub struct Growing<B, const N: usize> {
     draft: Draft,
     /// Where the space given so far ends.
     end: u64,
+    /// Up to here there may be something in the file that no block has, and none may get.
+    used: u64,
     added: u64,
     is_started: bool,
     is_changed: bool,
@@ -178,7 +180,8 @@ struct Slot {
 pub fn target_behind<B: Grow<N> + 'static, const N: usize>(blocks: B, have: u64, end: u64) -> Box<dyn Target> {
     let mut growing = Growing::new(blocks, have);
     growing.end = end;
-    growing.keep(growing.tables_end());
+    growing.used(have);
+    growing.keep_root();
     Box::new(growing)
 }
 
@@ -191,22 +194,29 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
     /// A disk whose file has nothing behind `end`; all tables lie before it.
     pub fn new(blocks: B, end: u64) -> Self {
         let draft = Draft::new(blocks.grid().file, end);
-        let mut growing = Growing { blocks, draft, end, added: 0, is_started: false, is_changed: false };
-        growing.keep(growing.tables_end());
+        let mut growing = Growing { blocks, draft, end, used: 0, added: 0, is_started: false, is_changed: false };
+        growing.keep_root();
         growing
     }
 
-    /// Where the first table ends. It may be longer than its file: no block comes to lie in the rest of it.
-    /// One that does not even begin there is none, and whoever looks into it is told so.
-    fn tables_end(&self) -> u64 {
-        let (Root::Table { at, count } | Root::Directory { at, count, .. }) = self.blocks.grid().root;
-        if at > self.end { self.end } else { at.saturating_add(count.saturating_mul(wide(N))) }
+    /// Up to here the file may have something that no block has: it becomes zeroes where a block gets its place.
+    pub fn used(&mut self, until: u64) {
+        self.used = self.used.max(until);
     }
 
-    /// No block comes to lie before this.
-    pub fn keep(&mut self, until: u64) {
-        self.end = self.end.max(until);
-        self.draft.reaches(self.end);
+    /// No block comes to lie in the first table, which may be longer than its file.
+    fn keep_root(&mut self) {
+        let (Root::Table { at, count } | Root::Directory { at, count, .. }) = self.blocks.grid().root;
+        self.keep(at, count.saturating_mul(wide(N)));
+    }
+
+    /// No block comes to lie there. What does not even begin in the file is no table, and whoever looks there is told so:
+    /// else the file would become as long as an image likes.
+    pub fn keep(&mut self, at: u64, len: u64) {
+        if at <= self.end {
+            self.end = self.end.max(at.saturating_add(len));
+            self.draft.reaches(self.end);
+        }
     }
 
     /// Space at the end of the file.
@@ -244,6 +254,7 @@ impl<B: Grow<N>, const N: usize> Growing<B, N> {
         let found = match self.blocks.table(lead)? {
             None if !make => return Ok(None),
             None => {
+                self.change(drive)?;
                 let frame = self.blocks.frame();
                 let len = self.blocks.table_len();
                 let made = self.claim(frame.align, frame.base, len)?;
@@ -363,6 +374,10 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
         };
         let entry = self.blocks.entry(number, space)?;
         self.set(drive, &slot, &entry)?;
+        let old = self.used.min(space.saturating_add(frame.len)).saturating_sub(space);
+        if old > 0 {
+            drive.zero(Place { file: self.draft.file(), at: space }, old, true)?;
+        }
         self.blocks.begin(drive, number, space)?;
         self.added = self.added.saturating_add(1);
         // What the entry means is for the one to say who reads it.

@@ -1,7 +1,7 @@
 //! `amend`: an image gets other options of its format.
 
 use crate::cx::Cx;
-use crate::open::{Opened, chain, stack_for};
+use crate::open::{Opened, chain, stack_as_it_is, stack_for};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use instar_image::edit::{Amended as How, Amendment};
@@ -16,11 +16,19 @@ const PARTS: u64 = 100;
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
     let step = |step| tell(Event::Step(step));
-    let stack = stack_for(cx, &request.source, &request.rules, Purpose::Write, &step)?;
+    let (source, rules) = (&request.source, &request.rules);
+    let stack = match rules.as_qemu {
+        true => stack_for(cx, source, rules, Purpose::Write, &step)?,
+        false => stack_as_it_is(cx, source, rules, Purpose::Write, &step)?,
+    };
     let top = stack.first().ok_or_else(|| Kind::Unsupported.what("there is no image"))?;
     let name = top.format.name();
     let mut wishes = request.wishes.iter().filter(|wish| wish.format.0 == name.as_bytes());
     tell(Event::Ready)?;
+    if top.image.must_be_repaired() {
+        let words = "'{file}' was not closed properly: 'instar check -r all' repairs it";
+        return Err(Kind::Refused.what(words).file(top.granted.id));
+    }
     let words = "Format driver '{}' does not support option amendment";
     let wish = wishes.next().ok_or_else(|| Kind::Unsupported.what(words).arg(name))?;
     // Whether it can be changed at all shows before anything is.

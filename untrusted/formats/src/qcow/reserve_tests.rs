@@ -3,7 +3,7 @@
 use super::Qcow;
 use alloc::format;
 use alloc::vec::Vec;
-use instar_image::{Format, Secret};
+use instar_image::{Format, Kind, Secret};
 use instar_testkit::alike::{Twin, holds, holds_elsewhere, len, measured, scatter, weathers};
 use instar_testkit::build::mutate::noise;
 use instar_testkit::folder::Folder;
@@ -152,4 +152,19 @@ fn damage_is_survived() {
     noise(&image[..0x4000], 0..48, 3, 150, &mut each);
     noise(&image[..0x4000], 48..128, 4, 50, &mut each);
     assert!(sealed > 20, "{sealed}");
+}
+
+#[test]
+fn what_lies_behind_the_end_of_the_file_is_not_written_to() {
+    let scratch = Scratch::new("qcow-behind");
+    let (path, folder) = (scratch.path(), Folder::new(scratch.path()));
+    create(path, "-f qcow a.qcow 20M");
+    let (mut image, table_at) = (bytes(path, "a.qcow"), 40);
+    image[table_at..table_at + 8].copy_from_slice(&(1u64 << 40).to_be_bytes());
+    let len = image.len();
+    scratch.put("a.qcow", image);
+    scratch.put("in.raw", [7; 4096]);
+    let done = Pour::there("a.qcow", &[&Qcow], "in.raw").go(&folder);
+    assert_eq!(done.map_err(|error| error.kind), Err(Kind::Corrupt));
+    assert!(bytes(path, "a.qcow").len() <= len + (64 << 10));
 }

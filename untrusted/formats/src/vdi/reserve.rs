@@ -5,7 +5,6 @@ use super::locate::{self, Map};
 use super::open::Checked;
 use alloc::boxed::Box;
 use core::mem::offset_of;
-use core::ops::Range;
 use instar_codec::cipher::Sectors;
 use instar_image::blocks::{Blocks, Grid};
 use instar_image::grow::{self, Frame, Grow};
@@ -40,9 +39,9 @@ pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
     if is_row {
         return Ok(straight::target(Row { start, range: 0..checked.virtual_size }));
     }
-    // A file may be longer than it needs to be; what is there then is made zeroes when it gets a use.
+    // A file may be longer than it needs to be.
     let end = start.ahead(used.saturating_mul(BLOCK)).at;
-    let disk = Disk { map, allocated: checked.allocated, lost, last: None, old: end..was.max(end) };
+    let disk = Disk { map, allocated: checked.allocated, lost, last: None, was };
     Ok(grow::target_behind(disk, was, end))
 }
 
@@ -55,8 +54,8 @@ struct Disk {
     lost: u64,
     /// The block last given its place.
     last: Option<u64>,
-    /// What of the file nobody uses.
-    old: Range<u64>,
+    /// How long the file was.
+    was: u64,
 }
 
 impl Blocks<4> for Disk {
@@ -86,11 +85,9 @@ impl Grow<4> for Disk {
         entry.map(u32::to_le_bytes).ok_or_else(|| Kind::TooBig.what("the file cannot become longer"))
     }
 
-    fn begin(&mut self, drive: &dyn Drive, number: u64, at: u64) -> Result<()> {
+    fn begin(&mut self, _drive: &dyn Drive, number: u64, _at: u64) -> Result<()> {
         self.last = Some(number);
-        let end = at.saturating_add(BLOCK).min(self.old.end);
-        let place = Place { file: self.map.grid.file, at };
-        if at < end { drive.zero(place, end.saturating_sub(at), true) } else { Ok(()) }
+        Ok(())
     }
 
     fn finish(&mut self, drive: &dyn Drive, end: u64, added: u64) -> Result<()> {
@@ -98,6 +95,6 @@ impl Grow<4> for Disk {
         let allocated = u64::from(self.allocated).saturating_add(added);
         let count = u32::try_from(allocated).unwrap_or(u32::MAX).to_le_bytes();
         drive.write(Place { file, at: offset_of!(Header, blocks_allocated) as u64 }, &count)?;
-        drive.set_length(file, end.max(self.old.end))
+        drive.set_length(file, end.max(self.was))
     }
 }

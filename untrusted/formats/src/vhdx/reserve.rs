@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use instar_codec::hash::Hash;
 use instar_image::bits::{Order, Presence};
 use instar_image::blocks::{Blocks, Grid, Root};
-use instar_image::grow::{self, Frame, Grow, Room, Touch};
+use instar_image::grow::{Frame, Grow, Growing, Room, Touch};
 use instar_image::num::split;
 use instar_image::target::Rest;
 use instar_image::{Drive, File, Io, Kind, Place, Result, Source, Table, Target};
@@ -29,7 +29,10 @@ const SECTOR: u64 = 512;
 /// The disk, to be written to. `will_stand`: something lies below it when that is done.
 pub fn target(file: &File<'_>, checked: &Checked, will_stand: bool) -> Result<Box<dyn Target>> {
     let len = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
-    Ok(grow::target(Disk { will_stand, ..Disk::new(file, checked)? }, len))
+    let mut growing = Growing::new(Disk { will_stand, ..Disk::new(file, checked)? }, len);
+    // Whoever set space aside need not have made it zeroes.
+    growing.used(len);
+    Ok(Box::new(growing))
 }
 
 impl Disk {
@@ -192,18 +195,6 @@ impl Grow<8> for Disk {
         drive.flush(self.grid.file)?;
         self.put_headers(drive)?;
         drive.flush(self.grid.file)
-    }
-
-    fn begin(&mut self, drive: &dyn Drive, number: u64, at: u64) -> Result<()> {
-        match self.space(number) {
-            // Whoever set it aside need not have made it zeroes.
-            Some(_) => {
-                let skip = number.saturating_mul(self.grid.block_len);
-                let len = self.grid.range.end.saturating_sub(skip).min(self.grid.block_len);
-                drive.zero(Place { file: self.grid.file, at }, len, true)
-            }
-            None => Ok(()),
-        }
     }
 
     fn touch(&mut self, room: &mut Room<'_>, touch: &Touch) -> Result<Rest> {

@@ -141,7 +141,7 @@ fn after<'t>(bytes: &'t [u8], mark: &[u8], skip: usize) -> Option<&'t [u8]> {
 /// The text with another content identifier, and not a byte longer or shorter: it is one sector that changes. Where there is
 /// less room than for all of the identifier, it has its last digits.
 pub fn renewed(text: &[u8], cid: u32) -> Option<Vec<u8>> {
-    let (at, end) = value(text, b"CID=")?;
+    let (at, end) = digits(text, b"CID=")?;
     let digits = end.checked_sub(at).filter(|digits| *digits > 0)?;
     let bits = u32::try_from(digits).ok()?.saturating_mul(4);
     let fits = |cid: u32| cid & 1u32.checked_shl(bits).unwrap_or(0).wrapping_sub(1);
@@ -155,6 +155,14 @@ fn value(text: &[u8], mark: &[u8]) -> Option<(usize, usize)> {
     let at = text.windows(mark.len()).position(|window| window == mark)?.checked_add(mark.len())?;
     let rest = text.get(at..)?;
     let len = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
+    Some((at, at.saturating_add(len)))
+}
+
+/// From where to where the number goes that follows `mark`; whatever else stands in the line stays.
+fn digits(text: &[u8], mark: &[u8]) -> Option<(usize, usize)> {
+    let (at, end) = value(text, mark)?;
+    let line = text.get(at..end)?;
+    let len = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     Some((at, at.saturating_add(len)))
 }
 
@@ -178,7 +186,7 @@ fn hint_line(text: &[u8]) -> Option<(usize, usize)> {
 
 /// The text of a disk that stands on another one, with the line that names it where it was, or would be in a new text.
 pub fn standing(text: &[u8], cid: u32, name: Option<&[u8]>) -> Option<Vec<u8>> {
-    let (at, end) = value(text, b"parentCID=")?;
+    let (at, end) = digits(text, b"parentCID=")?;
     let digits = end.checked_sub(at)?;
     let mut text = [text.get(..at)?, format!("{cid:0digits$x}").as_bytes(), text.get(end..)?].concat();
     let (from, to) = match hint_line(&text) {
@@ -203,7 +211,7 @@ pub fn heralding(text: &[u8], name: &[u8]) -> Option<Vec<u8>> {
 
 /// The text in which the first line that names a parent has become a remark, and not a byte has moved.
 pub fn retiring(text: &[u8], cid: u32) -> Option<Vec<u8>> {
-    let (at, end) = value(text, b"parentCID=")?;
+    let (at, end) = digits(text, b"parentCID=")?;
     let digits = end.checked_sub(at)?;
     let number = format!("{cid:0digits$x}");
     let more = number.len().checked_sub(digits)?;

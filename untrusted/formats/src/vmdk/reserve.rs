@@ -7,7 +7,7 @@ use super::descriptor::renewed;
 use super::disk::{Footer, Hosted, MARKER_FOOTER, Marker, ZERO_GRAIN};
 use super::locate::Grains;
 use super::open::{Body, Checked, Extent};
-use super::sparse::Sparse;
+use super::sparse::{Sparse, forward};
 use super::stream::{Packed, Plain, Stream};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -19,6 +19,7 @@ use instar_image::row::Row;
 use instar_image::sector::SECTOR;
 use instar_image::target::{Packing, Rest, Spot, What};
 use instar_image::{Cursor, Drive, Error, File, FileId, Kind, Place, Result, Source, Target};
+use zerocopy::IntoBytes;
 
 /// Grains up to this length begin at multiples of it.
 const ALIGN_MAX: u64 = 64 << 10;
@@ -122,10 +123,10 @@ impl Part {
             Spread::Stream(Stream::new(&file, sparse, range.end, is_over)?)
         } else {
             let end = sparse.footer_at.unwrap_or(file.len());
-            let second =
-                sparse.second_at.map_or(0, |at| at.saturating_add(u64::from(sparse.directory_count).saturating_mul(4)));
             let mut growing = Growing::new(Tables::new(&file, sparse, grains, is_over)?, end);
-            growing.keep(second);
+            let second = sparse.second_at.map(|at| (at, u64::from(sparse.directory_count).saturating_mul(4)));
+            second.into_iter().for_each(|(at, len)| growing.keep(at, len));
+            growing.used(file.len());
             Spread::Grains(growing)
         };
         Ok(Part { range, grain_len: Some(len), packed, body })
@@ -304,15 +305,19 @@ struct Tables {
     table_len: u64,
     /// The directory that leads to the same once more.
     second_at: Option<u64>,
-    /// The header, if it stands at the end.
-    footer: Option<Hosted>,
+    /// Both headers, if the one that counts stands at the end: the one at the front, and what that is while grains are
+    /// added.
+    headers: Option<(Hosted, Hosted)>,
 }
 
 impl Tables {
     fn new(file: &File<'_>, sparse: &Sparse, grains: Grains, is_over: bool) -> Result<Tables> {
-        let footer = sparse.footer_at.map(|at| file.read_as(at.saturating_add(SECTOR))).transpose()?;
+        let headers = match sparse.footer_at {
+            Some(_) => Some((file.read_as(0)?, forward(file, sparse.footer_at)?)),
+            None => None,
+        };
         let table_len = u64::from(sparse.table_count).saturating_mul(4);
-        Ok(Tables { grains, is_over, table_len, second_at: sparse.second_at, footer })
+        Ok(Tables { grains, is_over, table_len, second_at: sparse.second_at, headers })
     }
 
     fn file(&self) -> FileId {
@@ -413,16 +418,26 @@ impl Grow<4> for Tables {
         self.sector(at)
     }
 
+    /// A header at the end comes to the front before grains take its place.
+    fn mark(&mut self, drive: &dyn Drive) -> Result<()> {
+        let (Some((_, header)), file) = (&self.headers, self.file()) else { return Ok(()) };
+        drive.write(Place { file, at: 0 }, header.as_bytes())?;
+        drive.flush(file)
+    }
+
     fn finish(&mut self, drive: &dyn Drive, end: u64, _added: u64) -> Result<()> {
-        let Some(header) = &self.footer else { return drive.set_length(self.file(), end) };
-        footer(drive, Place { file: self.file(), at: end.next_multiple_of(SECTOR) }, header.clone())
+        let file = self.file();
+        let Some((front, header)) = &self.headers else { return drive.set_length(file, end) };
+        footer(drive, Place { file, at: end.next_multiple_of(SECTOR) }, header.clone())?;
+        drive.flush(file)?;
+        drive.write(Place { file, at: 0 }, front.as_bytes())
     }
 }
 
 /// Writes the end of a stream.
 pub fn footer(drive: &dyn Drive, place: Place, header: Hosted) -> Result<()> {
     let footer = Footer { marker: Marker::of(MARKER_FOOTER, 1), header, end: Marker::of(0, 0) };
-    let bytes = zerocopy::IntoBytes::as_bytes(&footer);
+    let bytes = footer.as_bytes();
     drive.write(place, bytes)?;
     drive.set_length(place.file, place.at.saturating_add(bytes.len() as u64))
 }

@@ -106,6 +106,15 @@ pub fn hosted(file: &File<'_>, front: Hosted) -> Result<Sparse> {
     Ok(sparse)
 }
 
+/// The header at the front with what the one at the end says, if that is the one that counts.
+pub fn forward(file: &File<'_>, footer_at: Option<u64>) -> Result<Hosted> {
+    let front: Hosted = file.read_as(0)?;
+    let Some(at) = footer_at else { return Ok(front) };
+    let end: Hosted = file.read_as(at.saturating_add(SECTOR))?;
+    let Hosted { desc_offset, desc_size, check_bytes, .. } = front;
+    Ok(Hosted { desc_offset, desc_size, check_bytes, ..end })
+}
+
 fn footer(file: &File<'_>) -> Result<(Hosted, u64)> {
     let end = file.len().next_multiple_of(512);
     let Some(at) = end.checked_sub(size_of::<Footer>() as u64) else {

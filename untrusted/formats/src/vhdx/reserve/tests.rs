@@ -3,6 +3,7 @@
 use crate::vhdx::Vhdx;
 use crate::vhdx::tests::random_log;
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use instar_image::{Chain, Fact, File, Format, Options, info};
@@ -269,4 +270,19 @@ fn damaged_disks_are_written_to_or_refused() {
         written += usize::from(prodded(&io, "a.vhdx", &Vhdx).is_ok());
     }
     assert!((20..150).contains(&written), "{written}");
+}
+
+#[test]
+fn what_lay_in_the_space_of_a_block_does_not_show() {
+    let scratch = Scratch::new("vhdx-stale");
+    let folder = Folder::new(scratch.path());
+    let size = 4 << 20;
+    Order { options: options("subformat=fixed,block_size=1M"), ..Order::plain(&Vhdx, size) }
+        .create(&folder, "a.vhdx")
+        .unwrap();
+    let mut image = bytes(scratch.path(), "a.vhdx");
+    let at = image.len() - size as usize;
+    image[at..].fill(0xaa);
+    scratch.put("a.vhdx", image);
+    drawn_on(&scratch, "a.vhdx", vec![0; size as usize], 1);
 }

@@ -2,6 +2,7 @@
 
 use crate::vmdk::Vmdk;
 use crate::vmdk::create_tests::KINDS;
+use crate::vmdk::descriptor::renewed;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -314,4 +315,16 @@ fn a_table_is_made_for_both_directories() {
     Pour::there("a.vmdk", &[&Vmdk], "in.raw").go(&folder).unwrap();
     let granted = MemIo::new(bytes(scratch.path(), "a.vmdk"));
     assert_eq!(findings(&Vmdk, &granted).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_new_identifier_takes_the_place_of_the_old_one_and_of_nothing_else() {
+    for (text, want) in [
+        ("CID=fffe\nparentCID=ffffffff\n", "CID=a7\nparentCID=ffffffff\n"),
+        ("CID=12 parentCID=34\r\n", "CID=a7 parentCID=34\r\n"),
+        ("version=1\nCID=", "version=1\nCID=a7"),
+    ] {
+        assert_eq!(renewed(text.as_bytes(), 0xa7).as_deref(), Some(want.as_bytes()), "{text}");
+    }
+    assert_eq!(renewed(b"version=1\n", 0xa7), None);
 }
