@@ -12,27 +12,29 @@ use instar_wire::op::amend::{Amended, Event, Progress, Request};
 /// Work is told of when another part of it, of so many, has been done.
 const PARTS: u64 = 100;
 
-/// Changes the top layer; nothing is changed before everything below it has been opened.
-pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
-    let tell = |event: Event| (cx.emit)(&encode(&event));
-    let step = |step| tell(Event::Step(step));
-    let (source, rules) = (&request.source, &request.rules);
-    let stack = match rules.as_qemu {
-        true => stack_for(cx, source, rules, Purpose::Write, &step)?,
-        false => stack_as_it_is(cx, source, rules, Purpose::Write, &step)?,
-    };
-    let top = stack.first().ok_or_else(|| Kind::Unsupported.what("there is no image"))?;
-    let name = top.format.name();
-    let mut wishes = request.wishes.iter().filter(|wish| wish.format.0 == name.as_bytes());
-    tell(Event::Ready)?;
+/// What is wished of an image of this format, if it can be changed at all and was not left as only a repair can make it
+/// whole.
+fn wished<'r>(request: &'r Request, top: &Opened<'_>) -> Result<&'r Recipe> {
     if top.image.must_be_repaired() {
         let words = "'{file}' was not closed properly: 'instar check -r all' repairs it";
         return Err(Kind::Refused.what(words).file(top.granted.id));
     }
+    let name = top.format.name();
+    let wish = request.wishes.iter().find(|wish| wish.format.0 == name.as_bytes());
     let words = "Format driver '{}' does not support option amendment";
-    let wish = wishes.next().ok_or_else(|| Kind::Unsupported.what(words).arg(name))?;
-    // Whether it can be changed at all shows before anything is.
-    top.image.edit().map(drop)?;
+    let wish = wish.ok_or_else(|| Kind::Unsupported.what(words).arg(name))?;
+    top.image.edit().map(|_| wish)
+}
+
+/// Changes the top layer; nothing is changed before everything below it has been opened.
+pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
+    let tell = |event: Event| (cx.emit)(&encode(&event));
+    let step = |step| tell(Event::Step(step));
+    let open = if request.rules.as_qemu { stack_for } else { stack_as_it_is };
+    let stack = open(cx, &request.source, &request.rules, Purpose::Write, &step)?;
+    let top = stack.first().ok_or_else(|| Kind::Unsupported.what("there is no image"))?;
+    tell(Event::Ready)?;
+    let wish = wished(request, top)?;
     tell(Event::Begun)?;
     let said = Cell::new(0);
     let progress = |done: u64, total: u64| {

@@ -91,8 +91,8 @@ struct Part {
 
 enum Spread {
     Row(Row),
-    Grains(Growing<Tables, 4>),
-    Stream(Stream),
+    Grains(Box<Growing<Tables, 4>>),
+    Stream(Box<Stream>),
 }
 
 impl Part {
@@ -120,14 +120,14 @@ impl Part {
         let packed = sparse.compressed.then_some(Packed { start: range.start, len, marked: sparse.marked });
         let file = File::slice(file.io(), extent.file, 0, file.io().len(extent.file));
         let body = if checked.extents.len() == 1 && is_fresh(&file, sparse, &grains)? {
-            Spread::Stream(Stream::new(&file, sparse, range.end, is_over)?)
+            Spread::Stream(Box::new(Stream::new(&file, sparse, range.end, is_over)?))
         } else {
             let end = sparse.footer_at.unwrap_or(file.len());
             let mut growing = Growing::new(Tables::new(&file, sparse, grains, is_over)?, end);
             let second = sparse.second_at.map(|at| (at, u64::from(sparse.directory_count).saturating_mul(4)));
             second.into_iter().for_each(|(at, len)| growing.keep(at, len));
             growing.used(file.len());
-            Spread::Grains(growing)
+            Spread::Grains(Box::new(growing))
         };
         Ok(Part { range, grain_len: Some(len), packed, body })
     }
@@ -210,7 +210,7 @@ impl Disk {
 impl Disk {
     fn grains_mut(&mut self) -> impl Iterator<Item = &mut Growing<Tables, 4>> {
         self.parts.iter_mut().filter_map(|part| match &mut part.body {
-            Spread::Grains(grains) => Some(grains),
+            Spread::Grains(grains) => Some(&mut **grains),
             _ => None,
         })
     }
@@ -307,13 +307,13 @@ struct Tables {
     second_at: Option<u64>,
     /// Both headers, if the one that counts stands at the end: the one at the front, and what that is while grains are
     /// added.
-    headers: Option<(Hosted, Hosted)>,
+    headers: Option<Box<(Hosted, Hosted)>>,
 }
 
 impl Tables {
     fn new(file: &File<'_>, sparse: &Sparse, grains: Grains, is_over: bool) -> Result<Tables> {
         let headers = match sparse.footer_at {
-            Some(_) => Some((file.read_as(0)?, forward(file, sparse.footer_at)?)),
+            Some(_) => Some(Box::new((file.read_as(0)?, forward(file, sparse.footer_at)?))),
             None => None,
         };
         let table_len = u64::from(sparse.table_count).saturating_mul(4);
@@ -420,14 +420,14 @@ impl Grow<4> for Tables {
 
     /// A header at the end comes to the front before grains take its place.
     fn mark(&mut self, drive: &dyn Drive) -> Result<()> {
-        let (Some((_, header)), file) = (&self.headers, self.file()) else { return Ok(()) };
+        let (Some((_, header)), file) = (self.headers.as_deref(), self.file()) else { return Ok(()) };
         drive.write(Place { file, at: 0 }, header.as_bytes())?;
         drive.flush(file)
     }
 
     fn finish(&mut self, drive: &dyn Drive, end: u64, _added: u64) -> Result<()> {
         let file = self.file();
-        let Some((front, header)) = &self.headers else { return drive.set_length(file, end) };
+        let Some((front, header)) = self.headers.as_deref() else { return drive.set_length(file, end) };
         footer(drive, Place { file, at: end.next_multiple_of(SECTOR) }, header.clone())?;
         drive.flush(file)?;
         drive.write(Place { file, at: 0 }, front.as_bytes())

@@ -63,7 +63,7 @@ impl<'s, 'a> Sizing<'s, 'a> {
         if sparse.se.is_some() || &front.magic != KDMV || sparse.table_count == 0 || sparse.grain_sectors == 0 {
             return Err(unchanged("extents of ESX's kinds are read, not changed", part.file));
         }
-        let header = sparse::forward(&part.file, sparse.footer_at)?;
+        let header = sparse::forward(part.file, sparse.footer_at)?;
         let mut directories = Vec::from([(sparse.directory_at, sparse.directory_at)]);
         directories.extend(sparse.second_at.map(|at| (at, at)));
         let end = round_up(part.file.len());
