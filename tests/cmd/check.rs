@@ -166,6 +166,7 @@ fn natively_all_is_told_of_every_layer() {
     let scratch = Scratch::new("check-native");
     make(&scratch);
     spoil(&scratch);
+    maker().img().folder(scratch.path()).args(["create", "-q", "-f", "vdi", "disk.vdi", "1M"]).must();
     for cell in Cell::all() {
         let ask = |words: &[&str]| program().native(*cell).folder(scratch.path()).arg("check").args(words).go();
         let fine = ask(&["--output=json", "overlay.qcow2", "--chain"]);
@@ -189,7 +190,7 @@ fn natively_all_is_told_of_every_layer() {
         assert!(repaired.err().contains("instar: leaking.qcow2: Repairing cluster "), "{}", repaired.err());
         assert_eq!(ask(&["leaking.qcow2"]).code(), Some(0));
         fs::write(scratch.path().join("leaking.qcow2"), before).expect("an image");
-        let refused = ask(&["-r", "all", "disk.vmdk"]);
+        let refused = ask(&["-r", "all", "disk.vdi"]);
         assert_eq!((refused.code(), refused.stdout.is_empty()), (Some(1), true));
         assert!(refused.err().contains("can be found, and not be repaired"), "{}", refused.err());
     }

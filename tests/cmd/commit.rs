@@ -5,6 +5,7 @@ use instar_testkit::oracle::maker;
 use instar_testkit::place::Scratch;
 use instar_testkit::program::{Cell, program};
 use instar_testkit::run::End;
+use instar_testkit::twin::{create, scribble};
 use instar_tests::report::Report;
 use std::path::Path;
 
@@ -65,5 +66,41 @@ fn images_read_as_before_and_the_answer_is_json_as_well() {
         let ran = run(&["-b", "base.qcow2", "top.qcow2"]);
         assert_eq!((ran.end, ran.out().as_str()), (End::Code(0), "Image committed.\n"), "{}", ran.err());
         img(&["compare", "-f", "raw", "-F", "qcow2", "before.raw", "base.qcow2"]);
+    }
+}
+
+/// What is below stays what the image was made on, and the image has nothing of its own afterwards.
+#[test]
+fn disks_of_one_family_go_below_and_are_emptied() {
+    for (number, kind) in ["vmdk", "vpc", "vhdx"].into_iter().enumerate() {
+        let scratch = Scratch::new("commit families");
+        let path = scratch.path();
+        let cell = Cell::all()[number % Cell::all().len()];
+        let must = |words: &str| {
+            let ran = program().native(cell).folder(path).args(words.split(' ')).go();
+            assert_eq!(ran.end, End::Code(0), "{kind}: {words}: {}{}", ran.out(), ran.err());
+            ran.out()
+        };
+        for (seed, name) in [(5, "base"), (6, "new")] {
+            create(path, &format!("-f raw {name}.raw 4177920"));
+            scribble(path, "raw", &format!("{name}.raw"), 4_177_920, seed, 8);
+        }
+        must(&format!("convert -f raw -O {kind} base.raw base"));
+        must(&format!("create -q -f {kind} -b base -F {kind} over"));
+        let empty = std::fs::metadata(path.join("over")).expect("a file").len();
+        must(&format!("convert -n -f raw -O {kind} new.raw over"));
+        let told: serde_json::Value = serde_json::from_str(&must("commit --output=json over")).expect("JSON");
+        assert!(told["overlay_clusters_cleared"].as_u64().is_some_and(|count| count > 0), "{kind}: {told}");
+        assert!(std::fs::metadata(path.join("over")).expect("a file").len() <= empty, "{kind}");
+        for image in ["base", "over"] {
+            assert!(must(&format!("compare -f raw new.raw {image}")).contains("identical"), "{kind}");
+            must(&format!("check {image}"));
+        }
+        let oracle = |image: &str| {
+            let words = ["compare", "-f", "raw", "-F", kind, "new.raw", image];
+            maker().img().folder(path).args(words).go().end
+        };
+        // qemu-img does not know that the others stand on disks.
+        assert!(oracle("base") == End::Code(0) && (kind != "vmdk" || oracle("over") == End::Code(0)), "{kind}");
     }
 }

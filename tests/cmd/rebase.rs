@@ -20,6 +20,9 @@ const LINES: &[&str] = &[
     "-b top.qcow2 -F qcow2 top.qcow2",
     "-u -b base.raw -F raw disk.vmdk",
     "-b base.raw -F raw disk.vdi",
+    "-u -b other.vmdk -F vmdk over.vmdk",
+    "-u -b disk.vpc -F vpc disk.vpc",
+    "-u -b disk.vhdx -F vhdx disk.vhdx",
     "-c -b base.raw -F raw disk.qed",
     "-t bad -b base.raw -F raw top.qcow2",
     "-T bad -b base.raw -F raw top.qcow2",
@@ -44,6 +47,9 @@ fn make(path: &Path) {
     img("create -q -f qcow2 -b ../mid.qcow2 -F qcow2 sub/top.qcow2");
     img("create -q -f qcow2 -u -b missing.raw -F raw orphan.qcow2 1M");
     img("create -q -f vmdk disk.vmdk 1M");
+    img("create -q -f vmdk -b disk.vmdk -F vmdk over.vmdk");
+    img("create -q -f vpc disk.vpc 1M");
+    img("create -q -f vhdx disk.vhdx 1M");
     img("create -q -f vdi disk.vdi 1M");
     img("create -q -f qed disk.qed 1M");
     maker().io().folder(path).args(["-c", "write -P 7 0 128k", "-c", "write -P 9 1M 64k", "mid.qcow2"]).must();
@@ -150,4 +156,53 @@ fn chains_read_as_before_and_are_sound_on_their_new_base() {
         }
     });
     report.end();
+}
+
+/// Disks that only stand on disks of their own format, which qemu-img has stand on what they were made on for good.
+#[test]
+fn disks_of_one_family_get_other_parents_and_lose_them() {
+    for (number, kind) in ["vmdk", "vpc", "vhdx"].into_iter().enumerate() {
+        let scratch = Scratch::new("rebase families");
+        let path = scratch.path();
+        let cell = Cell::all()[number % Cell::all().len()];
+        let run = |words: &str| {
+            let words = words.split(' ').map(|word| if word == "''" { "" } else { word });
+            program().native(cell).folder(path).args(words).go()
+        };
+        let must = |words: &str| {
+            let ran = run(words);
+            assert_eq!(ran.end, End::Code(0), "{kind}: {words}: {}{}", ran.out(), ran.err());
+            ran.out()
+        };
+        for (seed, name) in [(3, "base"), (4, "other")] {
+            create(path, &format!("-f raw {name}.raw 4177920"));
+            scribble(path, "raw", &format!("{name}.raw"), 4_177_920, seed, 8);
+            must(&format!("convert -f raw -O {kind} {name}.raw {name}"));
+        }
+        must(&format!("create -q -f {kind} -b base -F {kind} over"));
+        let same = || assert!(must("compare -f raw base.raw over").contains("identical"), "{kind}");
+        same();
+        assert_eq!(must(&format!("rebase -b other -F {kind} over")), "Image rebased.\n");
+        std::fs::rename(path.join("base"), path.join("moved")).expect("a file");
+        same();
+        must("check over");
+        // It is known by what it is, and not by its name alone.
+        std::fs::rename(path.join("other"), path.join("elsewhere")).expect("a file");
+        let ran = run(&format!("rebase -u -b nowhere -F {kind} over"));
+        assert_eq!(ran.end, End::Code(1), "{kind}: {}", ran.out());
+        assert_eq!(must(&format!("rebase -u -b elsewhere -F {kind} over")), "Image rebased.\n");
+        same();
+        let ran = run("rebase -b base.raw -F raw over");
+        let is_refused =
+            ["can only differ from another", "must be a vmdk image"].iter().any(|why| ran.err().contains(why));
+        assert!(ran.end == End::Code(1) && is_refused, "{}", ran.err());
+        assert_eq!(must("rebase -b '' over"), "Image detached.\n");
+        std::fs::remove_file(path.join("elsewhere")).expect("a file");
+        same();
+        // Bitmaps of sectors that nothing needs any more may be lost space.
+        let ran = run("check over");
+        assert!(matches!(ran.end, End::Code(0 | 3)), "{kind}: {}{}", ran.out(), ran.err());
+        let ran = maker().img().folder(path).args(["compare", "-f", "raw", "-F", kind, "base.raw", "over"]).go();
+        assert_eq!(ran.end, End::Code(0), "{kind}: {}{}", ran.out(), ran.err());
+    }
 }

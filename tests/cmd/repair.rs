@@ -264,3 +264,37 @@ fn the_second_footer_is_made_like_the_first() {
         }
     }
 }
+
+#[test]
+fn second_grain_tables_are_made_like_the_first() {
+    let scratch = Scratch::new("repair-vmdk");
+    let folder = scratch.path();
+    maker().img().folder(folder).args(["create", "-q", "-f", "vmdk", "a.vmdk", "16M"]).must();
+    maker().io().folder(folder).args(["-f", "vmdk", "-c", "write -P 7 1M 640k", "a.vmdk"]).must();
+    let sound = fs::read(folder.join("a.vmdk")).expect("an image");
+    // The second directory begins behind the descriptor, and leads to the table behind it.
+    let (directory, table) = (21 * 512, 22 * 512);
+    let mut spoilt = sound.clone();
+    spoilt[table + 4 * 20] ^= 1;
+    let mut lost = sound.clone();
+    lost[directory + 2] = 0xff;
+    for cell in Cell::all() {
+        for damaged in [&spoilt, &lost] {
+            fs::write(folder.join("a.vmdk"), damaged).expect("an image");
+            let ask =
+                |words: &[&str]| program().native(*cell).folder(folder).arg("check").args(words).arg("a.vmdk").go();
+            let ran = ask(&[]);
+            assert!(!ran.err().is_empty(), "{}", ran.out());
+            let ran = ask(&["-r", "all"]);
+            assert_eq!(ran.code(), Some(0), "{}{}", ran.out(), ran.err());
+            assert!(ran.err().contains("repaired: grain table 0 of 'a.vmdk'"), "{}", ran.err());
+            assert!(ask(&[]).err().is_empty(), "{}", ask(&[]).err());
+            let ran = maker().img().folder(folder).args(["check", "a.vmdk"]).go();
+            assert_eq!(ran.code(), Some(0), "{}", ran.err());
+        }
+        // As the real program, nothing is repaired.
+        let ran = program().quirky("10.0.2", *cell).folder(folder).args(["check", "-r", "all", "a.vmdk"]).go();
+        let theirs = maker().img().folder(folder).args(["check", "-r", "all", "a.vmdk"]).go();
+        assert_eq!((ran.code(), ran.err()), (theirs.code(), theirs.err()));
+    }
+}

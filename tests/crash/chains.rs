@@ -12,7 +12,7 @@ use instar_wire::op::convert::Share;
 use instar_wire::op::{Below, Source};
 
 /// What lies below, and what the image is to stand on.
-const BELOW: FileId = FileId(1);
+pub const BELOW: FileId = FileId(1);
 const NEW: FileId = FileId(2);
 const SIZE: u64 = 512 << 10;
 
@@ -47,16 +47,24 @@ fn furnished(top: (&str, &str), below: &str, new: &str, seed: u64) -> MemFiles {
     MemFiles::load(path, &["top", "below", "new"])
 }
 
-fn stand(drive: &dyn Drive, start: &MemFiles, format: &str, new: Option<&str>, compress: bool) -> Result<()> {
+pub fn stand(
+    drive: &dyn Drive,
+    start: &MemFiles,
+    format: &str,
+    new: Option<(&str, &str)>,
+    compress: bool,
+    is_safe: bool,
+) -> Result<()> {
     with(drive, |cx| {
         let top = source(start.granted(TOP), format);
-        let below = new.map_or(Below::None, |new| Below::Instead(Box::new(source(start.granted(NEW), new))));
+        let new_below = |(new, _)| Below::Instead(Box::new(source(start.granted(NEW), new)));
+        let below = new.filter(|_| is_safe).map_or(Below::None, new_below);
         let target = Source { below, ..top.clone() };
         let request = instar_wire::op::rebase::Request {
             copy: moved(top, Share::Below, target, compress),
-            is_safe: true,
-            name: if new.is_some() { "new".into() } else { "".into() },
-            format: new.map(Into::into),
+            is_safe,
+            name: new.map_or("", |(_, name)| name).into(),
+            format: new.map(|(format, _)| format.into()),
         };
         rebase::run(&request, cx)
     })
@@ -76,7 +84,8 @@ fn what_gets_to_stand_on_another_image_reads_the_same_whatever_happens() {
                 let now = sound(files, TOP, top.0, how)?;
                 if now == before { Ok(()) } else { Err("the guest reads something else".to_owned()) }
             };
-            let tried = sweep(&start, |drive| stand(drive, &start, top.0, new, compress), judge);
+            let tried =
+                sweep(&start, |drive| stand(drive, &start, top.0, new.map(|new| (new, "new")), compress, true), judge);
             report.tried();
             if let Err(bad) = tried {
                 report.fault(format!("{top:?} to {new:?}: {bad:?}"));
@@ -86,7 +95,7 @@ fn what_gets_to_stand_on_another_image_reads_the_same_whatever_happens() {
     report.end();
 }
 
-fn sink(drive: &dyn Drive, start: &MemFiles, format: &str, below: &str, empties: bool) -> Result<()> {
+pub fn sink(drive: &dyn Drive, start: &MemFiles, format: &str, below: &str, empties: bool) -> Result<()> {
     with(drive, |cx| {
         let top = source(start.granted(TOP), format);
         let base = source(start.granted(BELOW), below);
@@ -95,6 +104,20 @@ fn sink(drive: &dyn Drive, start: &MemFiles, format: &str, below: &str, empties:
             instar_wire::op::commit::Request { copy: moved(top, Share::Above(1), base, false), empties, looks: false };
         commit::run(&request, cx)
     })
+}
+
+/// The image reads as before, and every sector of the one below is as it was or as it is to be.
+pub fn sunk(
+    files: &MemFiles,
+    how: &How,
+    (top, base): (&str, &str),
+    before: &[u8],
+    was: &[u8],
+) -> std::result::Result<(), String> {
+    if sound(files, TOP, top, how)? != before {
+        return Err("the guest reads something else".to_owned());
+    }
+    old_or_new(&sound(files, BELOW, base, how)?, was, before, how)
 }
 
 #[test]
@@ -109,12 +132,7 @@ fn what_goes_below_reads_the_same_from_above_whatever_happens() {
         let start = furnished(*top, base, "raw", 100 + *number as u64);
         let before = look(&start, TOP, top.0).expect("an image").0;
         let was = look(&start, BELOW, base).expect("an image").0;
-        let judge = |files: &MemFiles, how: &How| {
-            if sound(files, TOP, top.0, how)? != before {
-                return Err("the guest reads something else".to_owned());
-            }
-            old_or_new(&sound(files, BELOW, base, how)?, &was, &before, how)
-        };
+        let judge = |files: &MemFiles, how: &How| sunk(files, how, (top.0, base), &before, &was);
         let tried = sweep(&start, |drive| sink(drive, &start, top.0, base, true), judge);
         report.tried();
         if let Err(bad) = tried {

@@ -12,17 +12,28 @@ use instar_wire::op::convert::{Bitmaps, Goal, Progress, Request, Share, Target};
 use instar_wire::op::{Rules, Source};
 
 mod chains;
+mod families;
 mod over;
+mod repairs;
 mod requests;
 
 /// The image that is changed.
 const TOP: FileId = FileId(0);
-/// A raw image below another one is what that one calls it.
-const RULES: Rules = Rules { as_qemu: true, version: 0 };
 /// What a format says of itself while it is written to, and what of it is only a copy.
 /// And a count that says too much.
-const EXPECTED: &[&str] =
-    &["image was not closed correctly", "is not the same as its second copy", "allocated blocks mismatch"];
+const EXPECTED: &[&str] = &[
+    "image was not closed correctly",
+    "is not the same as its second copy",
+    "allocated blocks mismatch",
+    "there is no footer at the end of the file",
+    "than its copy at the front of the file, which counts",
+];
+
+/// A raw image below another one is what that one calls it; qemu-img does not know that disks of some kinds stand on others.
+fn rules(image: &Source) -> Rules {
+    let is_family = |name: &&[u8]| image.file.pinned.as_ref().is_some_and(|format| format.0 == *name);
+    Rules { as_qemu: ![&b"vpc"[..], b"vhdx"].iter().any(is_family), version: 0 }
+}
 
 fn with<T>(drive: &dyn Drive, act: impl FnOnce(&Cx<'_>) -> Result<T>) -> Result<T> {
     let emit = |_: &[u8]| Ok(());
@@ -37,8 +48,8 @@ fn source(granted: Granted, format: &str) -> Source {
 /// What is asked for when bytes move into an image that is there.
 fn moved(from: Source, share: Share, target: Source, compress: bool) -> Box<Request> {
     Box::new(Request {
+        rules: rules(&from),
         sources: vec![from],
-        rules: RULES.clone(),
         snapshot: None,
         share,
         target: Target {
@@ -62,9 +73,10 @@ fn look(files: &MemFiles, id: FileId, format: &str) -> Result<(Vec<u8>, Vec<Stri
     let recorder = Recorder::new(files, Trouble::Never);
     with(&recorder, |cx| {
         let top = source(files.granted(id), format);
-        let whole = chain(&stack_for(cx, &top, &RULES, Purpose::Read, &|_| Ok(()))?, None)?;
+        let rules = rules(&top);
+        let whole = chain(&stack_for(cx, &top, &rules, Purpose::Read, &|_| Ok(()))?, None)?;
         let bytes = read(&whole, &recorder, 0, whole.size())?;
-        let stack = stack_for(cx, &top, &RULES, Purpose::Check, &|_| Ok(()))?;
+        let stack = stack_for(cx, &top, &rules, Purpose::Check, &|_| Ok(()))?;
         let (scope, mut wrongs) = (Scope { as_qemu: false, version: 0 }, Vec::new());
         for census in stack.iter().flat_map(|opened| opened.image.censuses(scope)) {
             check(&*census, scope, &mut |finding| {

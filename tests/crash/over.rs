@@ -1,6 +1,6 @@
 //! Images that are written over, as `convert -n` does.
 
-use super::{RULES, TOP, look, moved, old_or_new, sound, source, with};
+use super::{TOP, look, moved, old_or_new, rules, sound, source, with};
 use instar_formats::by_name;
 use instar_image::{Drive, FileId, Purpose, Result};
 use instar_ops::convert::copy;
@@ -71,7 +71,8 @@ fn furnished(path: &Path, format: &str, options: &str, seed: u64) -> MemFiles {
     }
     let mut dice = Dice::new(seed);
     let size = with(&Recorder::new(&files, Trouble::Never), |cx| {
-        let stack = stack_for(cx, &source(files.granted(TOP), format), &RULES, Purpose::Read, &|_| Ok(()))?;
+        let top = source(files.granted(TOP), format);
+        let stack = stack_for(cx, &top, &rules(&top), Purpose::Read, &|_| Ok(()))?;
         Ok(stack[0].told.virtual_size)
     });
     let mut bytes = vec![0; size.expect("an image") as usize];

@@ -1,7 +1,7 @@
 //! Requests that write the same byte over and over: every byte is what it was or that one.
 
 use super::over::KINDS;
-use super::{RULES, TOP, is_whole, look, sound, source, with};
+use super::{TOP, is_whole, look, rules, sound, source, with};
 use instar_image::{Drive, Result};
 use instar_ops::bench;
 use instar_testkit::crash::{How, MemFiles, Recorder, Trouble, sweep};
@@ -25,9 +25,10 @@ fn furnished(path: &Path, format: &str, options: &str, seed: u64) -> MemFiles {
 
 fn requests(drive: &dyn Drive, start: &MemFiles, format: &str, seed: u64) -> Result<()> {
     let mut dice = Dice::new(seed);
+    let source = source(start.granted(TOP), format);
     let request = Request {
-        source: source(start.granted(TOP), format),
-        rules: RULES.clone(),
+        rules: rules(&source),
+        source,
         count: 5 + dice.below(5),
         depth: 1 + dice.below(4),
         offset: dice.below(100_000),

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 /// The formats whose images qemu-img empties when what they had is below them, and those that we do.
 const EMPTIED: &[&[u8]] = &[b"qcow2", b"qcow"];
-const EMPTIED_BY_US: &[&[u8]] = &[b"qcow2", b"qcow", b"qed"];
+const EMPTIED_BY_US: &[&[u8]] = &[b"qcow2", b"qcow", b"qed", b"vmdk", b"vpc", b"vhdx"];
 /// The formats whose images qemu-img can make longer.
 const GROWN: &[&[u8]] = &[b"raw", b"qcow2", b"qed", b"luks"];
 /// Runs of zeroes of this length are looked for.

@@ -17,8 +17,9 @@ use instar_wire::op::convert::{Bitmaps, Goal, Progress as Counted, Request as Co
 use instar_wire::op::rebase::Request;
 use instar_wire::op::{Below, Source};
 
-/// The formats whose images can stand on others than they did.
+/// The formats whose images qemu-img can have stand on others than they did, and those that we can.
 const REBASED: &[&[u8]] = &[b"qcow2", b"qed"];
+const REBASED_BY_US: &[&[u8]] = &[b"qcow2", b"qed", b"vmdk", b"vpc", b"vhdx"];
 /// The formats that can be compressed.
 const PACKED: &[&[u8]] = &[b"qcow2", b"qcow", b"vmdk"];
 /// Runs of zeroes of this length are looked for.
@@ -191,7 +192,8 @@ impl<'a> Rebase<'a> {
         if !self.name().is_empty() && parsed.bytes("backing-format").is_none() && demands {
             return Err(self.not_changed(b"backing format must be specified"));
         }
-        if !REBASED.contains(&format) {
+        let formats = if is_native { REBASED_BY_US } else { REBASED };
+        if !formats.contains(&format) {
             return Err(self.not_changed(b"Operation not supported"));
         }
         Ok(())

@@ -115,6 +115,12 @@ pub trait Edit {
         Err(Kind::Unsupported.what("Block driver does not support snapshots"))
     }
 
+    /// Whether it could stand on this image; an error says why not.
+    fn may_stand_on(&self, footing: &Footing<'_>) -> Result<()> {
+        let _ = footing;
+        Ok(())
+    }
+
     /// It stands on this image from now on. What it reads as changes with that, so whoever asks has made sure that it may.
     fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
         let _ = (drive, footing);

@@ -73,6 +73,8 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
     fn grown(&mut self, end: u64) {
         let _ = end;
     }
+    /// See [`Target::keep_identity`].
+    fn keep_identity(&mut self) {}
     /// The first entry is about to be changed, or the first byte of a block.
     fn mark(&mut self, drive: &dyn Drive) -> Result<()> {
         let _ = drive;
@@ -396,6 +398,10 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
 
     fn keep_order(&mut self) {
         self.draft.keep_order();
+    }
+
+    fn keep_identity(&mut self) {
+        self.blocks.keep_identity();
     }
 
     fn waiting(&self) -> usize {

@@ -51,6 +51,9 @@ pub trait Target: Send {
     /// Somebody relies on what is there: whatever happens, it is what it was or what it is to be.
     fn keep_order(&mut self) {}
 
+    /// What is written changes nothing for those who stand on it: it does not become another image by that.
+    fn keep_identity(&mut self) {}
+
     /// How much waits for everything to be written that has been given a place.
     fn waiting(&self) -> usize {
         0

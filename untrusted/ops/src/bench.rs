@@ -25,7 +25,7 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         return if done.is_ok() { tell(Event::Made(0)) } else { tell(Event::Failed) }.and(done);
     };
     let mut target = over(&stack)?;
-    let former = former(chain);
+    let former = former(&stack)?;
     tell(Event::Begins)?;
     let course = Course { request, size: target.size() };
     let load = Load::new(course, write, &mut *target, &former, cx.drive);

@@ -2,13 +2,14 @@
 
 use crate::convert;
 use crate::cx::Cx;
-use crate::open::{chain, stack, stack_for};
+use crate::open::{as_they_are, chain, stack, stack_for};
+use alloc::vec::Vec;
 use instar_image::num::wide;
 use instar_image::{Chain, Drive, Kind, Preallocation, Purpose, Result, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::Source;
 use instar_wire::op::commit::Request;
-use instar_wire::op::convert::{Event, Goal, Progress, Share, Written};
+use instar_wire::op::convert::{Event, Goal, Progress, Request as Copy, Share, Written};
 
 /// Makes room below, copies, and leaves the image empty if that is wanted.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
@@ -24,6 +25,9 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let Goal::There(base) = &copy.target.goal else { return Err(nothing()) };
     lengthen(image, base, request, cx)?;
     let cx = &cx.afresh();
+    // What is below may have become longer.
+    let image = &as_they_are(image, cx)?;
+    let copy = &Copy { sources: Vec::from([image.clone()]), ..(**copy).clone() };
     if copy.progress == Progress::Moved {
         tell(Event::Written(held(image, request, cx)?))?;
     }
@@ -40,14 +44,18 @@ fn empty(image: &Source, request: &Request, cx: &Cx<'_>) -> Result<u64> {
     // What replaces its tables needs space that is still in use, behind all else. When that is free, they can move there,
     // and the file becomes shorter.
     for _ in 0..2 {
-        let image = image.as_it_is(cx.drive.length(image.file.id)?);
+        let image = as_they_are(image, cx)?;
         let stack = stack_for(cx, &image, &request.copy.rules, Purpose::Write, &|_| Ok(()))?;
         let top = stack.first().ok_or_else(|| Kind::Unsupported.what("there is no image"))?;
         if had.is_none() {
             let unit = top.image.target()?.unit().max(1);
             had = Some(count(&chain(core::slice::from_ref(top), None)?, 1, cx.drive)?.div_ceil(unit));
         }
-        top.image.edit()?.empty(cx.drive)?;
+        match top.image.edit()?.empty(cx.drive) {
+            // What it has is below as well, and may stay where it is.
+            Err(error) if error.kind == Kind::Unsupported => return Ok(0),
+            ended => ended?,
+        }
     }
     Ok(had.unwrap_or(0))
 }

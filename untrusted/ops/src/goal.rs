@@ -65,7 +65,11 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
                 (false, true) => Purpose::Write,
                 (false, false) => Purpose::WriteOver,
             };
-            let opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
+            let mut opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
+            // What stands on it reads as before, and finds what it was made on.
+            if asked.share != convert::Share::Whole {
+                opened.0.keep_identity();
+            }
             (opened.0, Some(beneath(asked, opened.1, cx)?))
         }
     };
@@ -83,7 +87,7 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
 fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
     let stack = stack_for(cx, source, rules, purpose, &|_| Ok(()))?;
     let target = over(&stack)?;
-    Ok((target, former(chain(&stack, None)?)))
+    Ok((target, former(&stack)?))
 }
 
 /// The topmost image of a stack, to be written over: somebody relies on what is there.
@@ -94,11 +98,11 @@ pub fn over(stack: &[Opened<'_>]) -> Result<Box<dyn Target>> {
     Ok(target)
 }
 
-/// What is in an image before it is written over, and below it.
-pub fn former(chain: Chain<'static>) -> Former {
-    let mut layers = chain.layers.into_iter();
-    let own = Chain { layers: layers.by_ref().take(1).collect() };
-    Former { own, below: Chain { layers: layers.collect() }, is_known: true, next: None }
+/// What is in the topmost image of a stack before it is written over, and below it.
+pub fn former(stack: &[Opened<'_>]) -> Result<Former> {
+    // What will lie below need not be what it was made on.
+    let (own, below) = stack.split_at_checked(1).unwrap_or_default();
+    Ok(Former { own: chain(own, None)?, below: chain(below, None)?, is_known: true, next: None })
 }
 
 /// If the target is a source that is to stand on something else: what lies below it is what it stands on yet, whatever

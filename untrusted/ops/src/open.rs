@@ -176,6 +176,15 @@ pub fn stack_for<'a>(
     Ok(stack)
 }
 
+/// An image with all that is named below it, whose files may have become longer or shorter.
+pub fn as_they_are(source: &Source, cx: &Cx<'_>) -> Result<Source> {
+    let source = source.as_it_is(cx.drive.length(source.file.id)?);
+    Ok(match &source.below {
+        Below::Instead(below) => Source { below: Below::Instead(Box::new(as_they_are(below, cx)?)), ..source },
+        _ => source,
+    })
+}
+
 /// The same, but whatever was left undone stays so.
 pub fn stack_as_it_is<'a>(
     cx: &Cx<'a>,

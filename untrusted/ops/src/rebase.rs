@@ -2,7 +2,8 @@
 
 use crate::convert;
 use crate::cx::Cx;
-use crate::open::{stack, stack_for};
+use crate::open::{Opened, stack, stack_for};
+use alloc::vec::Vec;
 use instar_image::edit::Footing;
 use instar_image::{Kind, Purpose, Result};
 use instar_wire::code::encode;
@@ -24,12 +25,15 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let target = target.as_it_is(cx.drive.length(target.file.id)?);
     let stack = stack_for(cx, &target, &copy.rules, Purpose::Write, &|_| Ok(()))?;
     let (top, below) = stack.split_first().ok_or_else(nothing)?;
-    let footing = Footing {
-        name: &request.name.0,
-        format: request.format.as_ref().map(|format| &format.0[..]),
-        below: below.first().map(|below| &below.told),
-    };
-    top.image.edit()?.stand_on(cx.drive, &footing)
+    stands(request, below, &mut |footing| top.image.edit()?.stand_on(cx.drive, footing))
+}
+
+/// What the image is to stand on, which is the first of these layers if it was looked at.
+fn stands(request: &Request, below: &[Opened<'_>], act: &mut dyn FnMut(&Footing<'_>) -> Result<()>) -> Result<()> {
+    // It may have to be named by what is otherwise of no interest.
+    let told = below.first().map(|below| below.image.describe(true)).transpose()?;
+    let format = request.format.as_ref().map(|format| &format.0[..]);
+    act(&Footing { name: &request.name.0, format, below: told.as_ref() })
 }
 
 /// Opens everything, and tells of it, before anything is changed.
@@ -37,8 +41,12 @@ fn look(request: &Request, image: &Source, target: &Source, cx: &Cx<'_>) -> Resu
     let rules = &request.copy.rules;
     let tell = |event: Event| (cx.emit)(&encode(&event));
     let layers = stack_for(cx, image, rules, Purpose::Write, &|step| tell(Event::Step(step)))?;
-    if let Below::Instead(below) = &target.below {
-        stack(cx, below, rules, &|step| tell(Event::Step(step)))?;
-    }
-    tell(Event::Ready(layers.first().map_or(0, |top| top.told.virtual_size)))
+    let below = match &target.below {
+        Below::Instead(below) => stack(cx, below, rules, &|step| tell(Event::Step(step)))?,
+        _ => Vec::new(),
+    };
+    tell(Event::Ready(layers.first().map_or(0, |top| top.told.virtual_size)))?;
+    // What cannot be is said before anything is copied for it.
+    let Some(top) = layers.first() else { return Ok(()) };
+    stands(request, &below, &mut |footing| top.image.edit()?.may_stand_on(footing))
 }

@@ -32,7 +32,9 @@ fn low(number: u64) -> [u8; 4] {
 /// Repairs a disk in the way of qemu-img: everything that is changed is right by itself.
 pub fn repair(file: &File<'_>, checked: &Checked, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
     let drive = order.drive;
-    let scope = Scope { as_qemu: true, ..order.scope };
+    // Natively, as the newest does.
+    let version = if order.scope.as_qemu { order.scope.version } else { u32::MAX };
+    let scope = Scope { as_qemu: true, version };
     let start = file.place(0).at;
     let fresh = |len: u64| File::slice(drive, file.id(), start, len.saturating_sub(start));
     let now = fresh(drive.length(file.id())?);

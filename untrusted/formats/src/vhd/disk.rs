@@ -18,6 +18,8 @@ pub const DIFFERENCING: u32 = 4;
 pub const FOOTER_CHECKSUM_AT: usize = 64;
 /// Where the checksum lies in a header.
 pub const HEADER_CHECKSUM_AT: usize = 36;
+/// Notations of where a parent is, the one first that still holds after both were moved.
+pub const PLATFORMS: [&[u8; 4]; 4] = [b"W2ru", b"W2ku", b"MacX", b"Mac "];
 /// An entry of the block table that leads nowhere.
 pub const NOWHERE: u32 = u32::MAX;
 

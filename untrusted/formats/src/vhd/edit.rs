@@ -3,6 +3,7 @@
 //! The size of a disk stands in its footer, which has to be in the last sector of the file. So that there always is one,
 //! it is written where the end will be before anything else, still with the old size; what stood where it was is free then.
 
+mod parent;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use super::open::{Blocks, Checked, checksum, is_by_geometry, sectors};
 use core::mem::size_of;
 use instar_image::bits::{self, Order};
 use instar_image::draft::Draft;
+use instar_image::edit::Footing;
 use instar_image::num::split;
 use instar_image::sector::SECTOR;
 use instar_image::{Chain, Drive, Edit, File, Kind, Place, Preallocation, Result, Table};
@@ -56,6 +58,24 @@ impl Edit for Change<'_, '_> {
             (Some(_), _) => return Err(Kind::Unsupported.what("the disk is of no known type")),
         }
         Ok(size)
+    }
+
+    fn may_stand_on(&self, footing: &Footing<'_>) -> Result<()> {
+        self.footing(footing).map(drop)
+    }
+
+    fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        match self.footing(footing)? {
+            Some((blocks, below)) => self.turn(drive, blocks, below.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
+        match &self.checked.blocks {
+            Some(blocks) if self.checked.footer.disk_type.get() == DIFFERENCING => self.clear(drive, blocks),
+            _ => Err(Kind::Unsupported.what("a VHD that differs from none cannot be emptied").file(self.file.id())),
+        }
     }
 }
 

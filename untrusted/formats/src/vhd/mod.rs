@@ -13,7 +13,7 @@ mod tests;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED};
+use disk::{CONECTIX, DIFFERENCING, DYNAMIC, FIXED, PLATFORMS};
 use instar_image::probe::Claim;
 use instar_image::text::uuid;
 use instar_image::{
@@ -117,7 +117,7 @@ impl Image for VpcImage<'_> {
         let Some(named) = self.named().filter(|_| !self.as_qemu) else { return Ok(None) };
         // A place relative to this disk is the one that still holds after both were moved.
         let of = |wanted: &'static [u8; 4]| named.locators.iter().filter(move |(code, _)| code == wanted);
-        let places = [b"W2ru", b"W2ku", b"MacX", b"Mac "].into_iter().flat_map(of).map(|(_, text)| text.as_slice());
+        let places = PLATFORMS.into_iter().flat_map(of).map(|(_, text)| text.as_slice());
         let granted = instar_image::parent::open(&self.file, places.chain([named.name.as_slice()]))?;
         let file = File::new(self.file.io(), &granted);
         let wrong = |kind: Kind, phrase| kind.what(phrase).file(granted.id);

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use instar_image::parent::written;
 use instar_image::text::{from_uuid, to_utf16};
-use instar_image::{Error, Fact, Kind, Recipe, Result, Site};
+use instar_image::{Error, Fact, Kind, Recipe, Result, Site, info};
 
 const SECTOR: u64 = 512;
 /// UTF-16 units of a parent's name.
@@ -33,7 +33,15 @@ impl Below {
             return Err(Kind::Unsupported.what("Backing file not supported for file format '{}'").arg("vpc"));
         }
         let unknown = || Kind::Unsupported.what("a VHD can only differ from another VHD, which has to be looked at");
-        let below = site.below.filter(|below| below.format.0 == b"vpc").ok_or_else(unknown)?;
+        Below::known(name, site.below.ok_or_else(unknown)?).map(Some)
+    }
+
+    /// A disk that says this of itself.
+    pub fn known(name: &[u8], below: &info::Image) -> Result<Below> {
+        let unknown = || Kind::Unsupported.what("a VHD can only differ from another VHD, which has to be looked at");
+        if below.format.0 != b"vpc" {
+            return Err(unknown());
+        }
         let extra = |name: &str| below.extra.as_ref().and_then(|extra| extra.get(name));
         let uuid = match extra("uuid") {
             Some(Fact::Text(text)) => from_uuid(&text.0).ok_or_else(unknown)?,
@@ -43,9 +51,13 @@ impl Below {
             Some(Fact::Count(seconds)) => u32::try_from(*seconds).unwrap_or(0),
             _ => 0,
         };
+        Below::new(name, below.virtual_size, uuid, timestamp)
+    }
+
+    /// A disk with this identifier.
+    pub fn new(name: &[u8], size: u64, uuid: [u8; 16], timestamp: u32) -> Result<Below> {
         let text = to_utf16(name).filter(|units| units.len() <= NAME_MAX).ok_or_else(unnamed)?;
-        let locator = locator(name)?;
-        Ok(Some(Below { size: below.virtual_size, uuid, timestamp, name: text, locator }))
+        Ok(Below { size, uuid, timestamp, name: text, locator: locator(name)? })
     }
 
     /// Bytes that a name takes behind the table of blocks.
@@ -55,24 +67,33 @@ impl Below {
 
     /// Names it in a header, and behind what ends at `at`; answers where that ends.
     pub fn put(&self, header: &mut Header, at: u64, site: &Site<'_>) -> Result<u64> {
+        self.write(header, at);
+        site.put(at, self.text())?;
+        Ok(at.saturating_add((self.text().len() as u64).next_multiple_of(SECTOR)))
+    }
+
+    /// Where it is, as that stands behind the table of blocks.
+    pub fn text(&self) -> &[u8] {
+        &self.locator.1
+    }
+
+    /// Names it in a header; where it is stands at `at`.
+    pub fn write(&self, header: &mut Header, at: u64) {
         header.parent_uuid = self.uuid;
         header.parent_timestamp = self.timestamp.into();
         let room = header.parent_name.as_chunks_mut::<2>().0;
         room.iter_mut().zip(&self.name).for_each(|(to, unit)| *to = unit.to_be_bytes());
         let (code, text) = &self.locator;
         let len = text.len() as u64;
-        let space = len.next_multiple_of(SECTOR);
         if let Some(first) = header.locators.first_mut() {
             *first = Locator {
                 platform_code: *code,
-                data_space: u32::try_from(space).unwrap_or(0).into(),
+                data_space: u32::try_from(len.next_multiple_of(SECTOR)).unwrap_or(0).into(),
                 data_length: u32::try_from(len).unwrap_or(0).into(),
                 reserved: [0; 4],
                 data_offset: at.into(),
             };
         }
-        site.put(at, text.as_slice())?;
-        Ok(at.saturating_add(space))
     }
 }
 

@@ -3,6 +3,7 @@
 //! The size of the disk is one item of the metadata, and so one write. Where the table of blocks gets too short for its
 //! region, a new region is made behind everything else, and the table of regions is turned over before the size.
 
+mod parent;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use core::mem::size_of;
 use core::ops::Range;
 use instar_image::bits::{self, Order};
 use instar_image::draft::Draft;
+use instar_image::edit::Footing;
 use instar_image::num::{narrow, split};
 use instar_image::{Chain, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
 use zerocopy::{FromBytes, IntoBytes};
@@ -56,17 +58,41 @@ impl Edit for Change<'_, '_> {
         if space == Preallocation::Metadata || space != Preallocation::Off && !is_fixed {
             return Err(Kind::Unsupported.what("space can only be set aside in a VHDX of the fixed kind"));
         }
-        Disk::new(file, checked)?.touch_file(drive)?;
-        let end = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
-        let draft = Draft::new(file.id(), file.place(end).at);
-        let end = end.checked_next_multiple_of(ALIGNMENT).ok_or_else(full)?;
-        let mut sizing =
-            Sizing { file, checked, drive, draft, old, size, end, is_fixed, at: checked.table_at, link: None };
+        let mut sizing = self.sizing(drive, size)?;
         match size > old {
             true => sizing.grow(space, below.size())?,
             false => sizing.shrink()?,
         }
         Ok(size)
+    }
+
+    fn may_stand_on(&self, footing: &Footing<'_>) -> Result<()> {
+        self.footing(footing).map(drop)
+    }
+
+    fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        self.footing(footing)?.map_or(Ok(()), |below| self.turn(drive, below.as_ref()))
+    }
+
+    fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
+        match self.checked.metadata.parent {
+            Some(_) => self.clear(drive),
+            None => Err(Kind::Unsupported.what("a VHDX that differs from none cannot be emptied").file(self.file.id())),
+        }
+    }
+}
+
+impl<'a> Change<'_, 'a> {
+    /// The tables on their way to another size, with nothing left in the log.
+    fn sizing<'s>(&'s self, drive: &'s dyn Drive, size: u64) -> Result<Sizing<'s, 'a>> {
+        let (file, checked) = (self.file, self.checked);
+        Disk::new(file, checked)?.touch_file(drive)?;
+        let end = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
+        let draft = Draft::new(file.id(), file.place(end).at);
+        let end = end.checked_next_multiple_of(ALIGNMENT).ok_or_else(full)?;
+        let is_fixed = checked.metadata.leave_allocated && checked.metadata.parent.is_none();
+        let old = checked.virtual_size;
+        Ok(Sizing { file, checked, drive, draft, old, size, end, is_fixed, at: checked.table_at, link: None })
     }
 }
 
@@ -319,6 +345,11 @@ impl Sizing<'_, '_> {
         self.write_size()?;
         self.clear(self.blocks(self.size), self.checked.table_count)?;
         self.write_link()?;
+        self.cut()
+    }
+
+    /// The file ends with what is used of it.
+    fn cut(&mut self) -> Result<()> {
         let regions = self.checked.regions.iter().map(|region| region.end);
         let mut end = regions.max().unwrap_or(0).max(ALIGNMENT);
         for index in 0..self.count(self.size) {

@@ -21,8 +21,8 @@ use disk::IDENTIFIER;
 use instar_image::probe::Claim;
 use instar_image::text::guid;
 use instar_image::{
-    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Order, Recipe, Report,
-    Result, Scope, Site, Summary, Target, format, info, tally,
+    Census, Content, Edit, Fact, File, Format, Granted, Image, Kind, Layer, Measured, Options, Order, Purpose, Recipe,
+    Report, Result, Scope, Site, Summary, Target, format, info, tally,
 };
 use log::State;
 use open::Checked;
@@ -50,7 +50,8 @@ impl Format for Vhdx {
             let refused = Kind::Unsupported.what("Could not open '{file}': Operation not supported");
             return Err(refused.file(file.id()));
         }
-        Ok(Box::new(VhdxImage { file, checked }))
+        let will_stand = options.purpose == Purpose::WriteToStand;
+        Ok(Box::new(VhdxImage { file, checked, will_stand }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -66,6 +67,8 @@ impl Format for Vhdx {
 struct VhdxImage<'a> {
     file: File<'a>,
     checked: Checked,
+    /// Something else will lie below it than it says.
+    will_stand: bool,
 }
 
 impl Image for VhdxImage<'_> {
@@ -88,7 +91,7 @@ impl Image for VhdxImage<'_> {
     }
 
     fn target(&self) -> Result<Box<dyn Target>> {
-        reserve::target(&self.file, &self.checked)
+        reserve::target(&self.file, &self.checked, self.will_stand)
     }
 
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {

@@ -5,8 +5,8 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::mem::size_of;
 use instar_image::parent::written;
-use instar_image::text::to_utf16;
-use instar_image::{Error, Fact, Kind, Recipe, Result, Site};
+use instar_image::text::{guid, to_utf16};
+use instar_image::{Error, Fact, Kind, Recipe, Result, Site, info};
 use zerocopy::IntoBytes;
 
 /// Bytes of a path.
@@ -28,18 +28,35 @@ impl Below {
             return Err(Kind::Unsupported.what("Backing file not supported for file format '{}'").arg("vhdx"));
         }
         let unknown = || Kind::Unsupported.what("a VHDX can only differ from another VHDX, which has to be looked at");
-        let below = site.below.filter(|below| below.format.0 == b"vhdx").ok_or_else(unknown)?;
+        Below::known(name, site.below.ok_or_else(unknown)?).map(Some)
+    }
+
+    /// A disk that says this of itself.
+    pub fn known(name: &[u8], below: &info::Image) -> Result<Below> {
+        let unknown = || Kind::Unsupported.what("a VHDX can only differ from another VHDX, which has to be looked at");
+        if below.format.0 != b"vhdx" {
+            return Err(unknown());
+        }
         let extra = |name: &str| below.extra.as_ref().and_then(|extra| extra.get(name));
         let (Some(Fact::Text(state)), Some(Fact::Count(sector))) =
             (extra("data-write-guid"), extra("logical-sector-size"))
         else {
             return Err(unknown());
         };
+        Below::named(name, core::str::from_utf8(&state.0).map_err(|_| unknown())?, *sector)
+    }
+
+    /// A disk in this state.
+    pub fn new(name: &[u8], state: &[u8; 16], sector: u64) -> Result<Below> {
+        Below::named(name, &guid(state), sector)
+    }
+
+    fn named(name: &[u8], state: &str, sector: u64) -> Result<Below> {
         let path = written(name).filter(|path| path.len() <= PATH_MAX).ok_or_else(unnamed)?;
         let key = if path.starts_with(b"/") { "absolute_win32_path" } else { "relative_path" };
-        let state = format!("{{{}}}", core::str::from_utf8(&state.0).map_err(|_| unknown())?);
+        let state = format!("{{{state}}}");
         let locator = locator(&[(b"parent_linkage", state.as_bytes()), (key.as_bytes(), &path)])?;
-        Ok(Some(Below { sector: *sector, locator }))
+        Ok(Below { sector, locator })
     }
 }
 

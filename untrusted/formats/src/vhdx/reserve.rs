@@ -26,10 +26,10 @@ const ALIGNMENT: u64 = 1 << 20;
 /// Sectors of most disks. What is asked for never ends inside one.
 const SECTOR: u64 = 512;
 
-/// The disk, to be written to.
-pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
+/// The disk, to be written to. `will_stand`: something lies below it when that is done.
+pub fn target(file: &File<'_>, checked: &Checked, will_stand: bool) -> Result<Box<dyn Target>> {
     let len = checked.overlay.as_ref().map_or(file.len(), |overlay| overlay.len_from(file.place(0)));
-    let mut growing = Growing::new(Disk::new(file, checked)?, len);
+    let mut growing = Growing::new(Disk { will_stand, ..Disk::new(file, checked)? }, len);
     // Whoever set space aside need not have made it zeroes.
     growing.used(len);
     Ok(Box::new(growing))
@@ -83,11 +83,13 @@ fn disk(file: &File<'_>, checked: &Checked) -> Result<Disk> {
         ratio: checked.chunk_ratio,
         sector: checked.metadata.logical_sector.into(),
         differs,
+        will_stand: false,
         space: space.filter(|_| is_reserved),
         header: checked.header.clone(),
         is_first: first.sequence_number == checked.header.sequence_number,
         overlay: checked.overlay.clone(),
         is_new: is_empty || checked.metadata.leave_allocated,
+        is_same: false,
         salt: 0,
     })
 }
@@ -115,6 +117,8 @@ pub struct Disk {
     ratio: u64,
     sector: u64,
     differs: bool,
+    /// Blocks of zeroes hide what will lie below.
+    will_stand: bool,
     /// Where all blocks have their space, one after another.
     space: Option<u64>,
     /// The header that counts.
@@ -125,6 +129,8 @@ pub struct Disk {
     overlay: Option<Arc<Overlay>>,
     /// It may be a new one, of which no copies are about.
     is_new: bool,
+    /// Those who stand on it read what they read before.
+    is_same: bool,
     /// What stands for all that is written to it.
     salt: u64,
 }
@@ -175,7 +181,11 @@ impl Grow<8> for Disk {
     }
 
     fn is_over(&self) -> bool {
-        self.differs
+        self.differs || self.will_stand
+    }
+
+    fn keep_identity(&mut self) {
+        self.is_same = true;
     }
 
     /// What the log has not brought to its place yet is brought there, and the log is empty.
@@ -225,7 +235,9 @@ impl Grow<8> for Disk {
         // What becomes of a new disk must not depend on when it was; an older one must not be taken for a copy of it.
         let salt = self.salt.wrapping_add(if self.is_new { 0 } else { drive.clock()? });
         self.header.file_write_guid = renewed(&self.header.file_write_guid, salt);
-        self.header.data_write_guid = renewed(&self.header.data_write_guid, salt);
+        if !self.is_same {
+            self.header.data_write_guid = renewed(&self.header.data_write_guid, salt);
+        }
         self.put_headers(drive)
     }
 }

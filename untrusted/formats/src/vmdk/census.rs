@@ -13,11 +13,18 @@ use alloc::vec::Vec;
 use core::mem::size_of;
 use instar_image::blocks::{Blocks, Root};
 use instar_image::census::{Census, Claim, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding};
+use instar_image::num::narrow;
 use instar_image::sector::{SECTOR, round_up};
-use instar_image::{Error, File, FileId, Io, Kind, Result, Source, Table};
+use instar_image::{Drive, Error, File, FileId, Io, Kind, Place, Result, Source, Table};
 
-/// The censuses of a disk: as qemu-img one of the disk, otherwise one of each file.
-pub fn all<'r>(io: &'r dyn Io, checked: &'r Checked, scope: Scope) -> Vec<Box<dyn Census + 'r>> {
+/// The censuses of a disk: as qemu-img one of the disk, otherwise one of each file. With `mend`, second copies are made like
+/// the first.
+pub fn all<'r>(
+    io: &'r dyn Io,
+    checked: &'r Checked,
+    scope: Scope,
+    mend: Option<&'r dyn Drive>,
+) -> Vec<Box<dyn Census + 'r>> {
     let mut all: Vec<Box<dyn Census + 'r>> = Vec::new();
     if scope.as_qemu {
         all.push(Box::new(Walk { io, extents: &checked.extents }));
@@ -27,7 +34,7 @@ pub fn all<'r>(io: &'r dyn Io, checked: &'r Checked, scope: Scope) -> Vec<Box<dy
     files.sort_unstable();
     files.dedup();
     for file in files {
-        all.push(Box::new(Roll { io, file, extents: &checked.extents }));
+        all.push(Box::new(Roll { io, file, extents: &checked.extents, mend }));
     }
     all
 }
@@ -38,6 +45,8 @@ struct Roll<'r> {
     file: FileId,
     /// All extents of the disk; those in other files are passed over.
     extents: &'r [Extent],
+    /// Second copies are made like the first with this.
+    mend: Option<&'r dyn Drive>,
 }
 
 impl Census for Roll<'_> {
@@ -200,7 +209,7 @@ impl Roll<'_> {
         Ok(())
     }
 
-    /// Holds the tables of the second directory against the first ones.
+    /// Holds the tables of the second directory against the first ones, which count, and makes them like those.
     fn copies(&self, blocks: &Grains, second: u64, out: &mut dyn Witness) -> Result<()> {
         let Root::Directory { at, count, entries } = blocks.grid().root else { return Ok(()) };
         let there = self.entries_at::<4>(at).max(self.entries_at::<4>(second));
@@ -208,28 +217,62 @@ impl Roll<'_> {
         let new = || Table::<4>::new(self.io, self.file);
         let [mut one, mut two, mut ours, mut theirs] = [new(), new(), new(), new()];
         for index in 0..count {
-            let lead = |table: &mut Table<'_, 4>, at| -> Result<Option<u64>> {
-                let entry = table.entries(at, index, count)?.first().copied().unwrap_or_default();
-                blocks.table(entry)
+            let lead = |table: &mut Table<'_, 4>, at| -> Result<[u8; 4]> {
+                Ok(table.entries(at, index, count)?.first().copied().unwrap_or_default())
             };
-            let (first, copy) = (lead(&mut one, at)?, lead(&mut two, second)?);
+            let (lead, other) = (lead(&mut one, at)?, lead(&mut two, second)?);
+            let (first, copy) = (blocks.table(lead)?, blocks.table(other)?);
+            // What is behind the end of the disk means nothing.
+            let used = grain_count(blocks).saturating_sub(index.saturating_mul(entries)).min(entries);
+            let mut room = None;
             let is_same = match (first, copy) {
                 // What is used twice has been told.
                 (Some(first), Some(copy)) if first != copy => {
                     let own = Claim::alone(Owner::Image("a second grain table"), copy, entries.saturating_mul(4));
-                    // What is behind the end of the disk means nothing.
-                    let used = grain_count(blocks).saturating_sub(index.saturating_mul(entries)).min(entries);
-                    !out.claim(own)? || is_same((&mut ours, first), (&mut theirs, copy), used)?
+                    let is_own = out.claim(own)?;
+                    room = Some(copy).filter(|_| is_own);
+                    is_own && is_same((&mut ours, first), (&mut theirs, copy), used)?
                 }
                 (first, copy) => first == copy,
             };
-            if !is_same {
+            if is_same {
+                continue;
+            }
+            if let (Some(drive), Some(first)) = (self.mend, first)
+                && let Some(bytes) = self.sound(blocks, (&mut ours, first), used)?
+            {
+                // Where the second table cannot be, the first one is its own copy.
+                let entry_at = second.saturating_add(index.saturating_mul(4));
+                match room {
+                    Some(at) => drive.write(Place { file: self.file, at }, &bytes)?,
+                    None => drive.write(Place { file: self.file, at: entry_at }, &lead)?,
+                }
+                let phrase = "repaired: grain table {} of '{file}' was not the same as its second copy";
+                out.find(finding(Weight::Mended, self.error(phrase).arg(index)))?;
+            } else if first.is_none() || copy.is_none() || room.is_some() {
                 let phrase = "grain table {} of '{file}' is not the same as its second copy";
                 // Nobody reads it: the first one is written before it, and a crash can come between.
                 out.find(finding(Weight::Note, self.error(phrase).arg(index)))?;
             }
         }
         Ok(())
+    }
+
+    /// The bytes of a table, if all its entries lead into the file: another may be the only sound copy that there is.
+    fn sound(&self, blocks: &Grains, (table, at): At<'_, '_>, used: u64) -> Result<Option<Vec<u8>>> {
+        let end = round_up(self.io.len(self.file));
+        if used == 0 || at.saturating_add(used.saturating_mul(4)) > end {
+            return Ok(None);
+        }
+        let len = if blocks.compressed { SECTOR } else { blocks.grid().block_len };
+        let entries = table.entries(at, 0, used)?;
+        let is_inside = |entry: &[u8; 4]| match u64::from(u32::from_le_bytes(*entry)) {
+            0 => true,
+            1 if blocks.zeroable => true,
+            sector => sector.saturating_mul(SECTOR).saturating_add(len) <= end,
+        };
+        let is_whole = entries.len() as u64 >= used && entries.iter().all(is_inside);
+        Ok(is_whole.then(|| entries.iter().take(narrow(used)).flatten().copied().collect()))
     }
 }
 

@@ -5,12 +5,13 @@ use super::disk::{
     CHECK_BYTES, DEFLATE, FLAG_COMPRESSED, FLAG_MARKERS, FLAG_NEW_LINES, FLAG_SECOND_DIRECTORY, FLAG_ZERO_GRAIN,
     Hosted, KDMV,
 };
+use super::edit::identifier;
 use super::open::EXTENTS_MAX;
 use alloc::format;
 use alloc::vec::Vec;
 use instar_image::measure::{Pieces, overlays};
 use instar_image::sector::SECTOR;
-use instar_image::{Content, Fact, FileId, Kind, Measured, Preallocation, Recipe, Result, Site, info};
+use instar_image::{Content, FileId, Kind, Measured, Preallocation, Recipe, Result, Site};
 
 const GRAIN_LEN: u64 = 64 << 10;
 const GRAIN_SECTORS: u64 = GRAIN_LEN / SECTOR;
@@ -58,7 +59,7 @@ struct Plan<'r> {
 }
 
 /// What no text in a descriptor can have.
-fn breaks(text: &[u8]) -> bool {
+pub fn breaks(text: &[u8]) -> bool {
     text.iter().any(|byte| matches!(byte, b'"' | b'\n' | b'\r' | 0))
 }
 
@@ -268,7 +269,9 @@ pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
     let plan = Plan::of(recipe, site.rules.version)?;
     // Whatever it is, it is for files that are made empty.
     Preallocation::of_file(recipe)?;
-    let parent = plan.parent.map(|name| below(site.below).map(|cid| (cid, name))).transpose()?;
+    let unseen = || Kind::Unsupported.what("backing_file must be a vmdk image");
+    let cid = || site.below.ok_or_else(unseen).and_then(identifier);
+    let parent = plan.parent.map(|name| cid().map(|cid| (cid, name))).transpose()?;
     let mut names = Vec::new();
     for (len, number) in plan.extents().zip(1usize..) {
         let (file, name) =
@@ -294,20 +297,6 @@ pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
         return Err(Kind::TooBig.what("the descriptor is too long"));
     }
     site.put(TEXT_SECTOR.saturating_mul(SECTOR), &text[..])
-}
-
-/// The content identifier of what lies below.
-fn below(below: Option<&info::Image>) -> Result<u32> {
-    let unknown = || Kind::Unsupported.what("backing_file must be a vmdk image");
-    let below = below.ok_or_else(unknown)?;
-    if below.format.0 != b"vmdk" {
-        let words = "Invalid backing file format: {}. Must be vmdk";
-        return Err(Kind::Unsupported.what(words).arg(below.format.clone()));
-    }
-    match below.specific.as_ref().and_then(|specific| specific.get("cid")) {
-        Some(Fact::Count(cid)) => u32::try_from(*cid).map_err(|_| unknown()),
-        _ => Err(unknown()),
-    }
 }
 
 /// A sparse extent without grains.

@@ -138,14 +138,92 @@ fn after<'t>(bytes: &'t [u8], mark: &[u8], skip: usize) -> Option<&'t [u8]> {
     Some(text_of(rest.unwrap_or(&[])))
 }
 
-/// The text with another content identifier.
+/// The text with another content identifier, and not a byte longer or shorter: it is one sector that changes. Where there is
+/// less room than for all of the identifier, it has its last digits.
 pub fn renewed(text: &[u8], cid: u32) -> Option<Vec<u8>> {
-    let mark = b"CID=";
+    let (at, end) = digits(text, b"CID=")?;
+    let digits = end.checked_sub(at).filter(|digits| *digits > 0)?;
+    let bits = u32::try_from(digits).ok()?.saturating_mul(4);
+    let fits = |cid: u32| cid & 1u32.checked_shl(bits).unwrap_or(0).wrapping_sub(1);
+    let is_other = |new: &u32| Some(*new) != self::cid(text) && *new != u32::MAX;
+    let new = [fits(cid), fits(cid.wrapping_add(1)), fits(cid.wrapping_add(2))].into_iter().find(is_other)?;
+    Some([text.get(..at)?, format!("{new:0digits$x}").as_bytes(), text.get(end..)?].concat())
+}
+
+/// From where to where the rest of the line goes that follows `mark`.
+fn value(text: &[u8], mark: &[u8]) -> Option<(usize, usize)> {
     let at = text.windows(mark.len()).position(|window| window == mark)?.checked_add(mark.len())?;
-    let (before, old) = text.split_at_checked(at)?;
-    // Whatever else stands in the line, be it the parent's identifier, stays.
-    let end = old.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(old.len());
-    Some([before, format!("{cid:x}").as_bytes(), old.get(end..)?].concat())
+    let rest = text.get(at..)?;
+    let len = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
+    Some((at, at.saturating_add(len)))
+}
+
+/// From where to where the number goes that follows `mark`; whatever else stands in the line stays.
+fn digits(text: &[u8], mark: &[u8]) -> Option<(usize, usize)> {
+    let (at, end) = value(text, mark)?;
+    let line = text.get(at..end)?;
+    let len = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+    Some((at, at.saturating_add(len)))
+}
+
+/// What names the parent.
+const HINT: &[u8] = b"parentFileNameHint";
+
+/// A line that names a parent.
+fn hint(name: &[u8]) -> Vec<u8> {
+    [HINT, b"=\"", name, b"\"\n"].concat()
+}
+
+/// From where to where the line goes that names the parent.
+fn hint_line(text: &[u8]) -> Option<(usize, usize)> {
+    let at = text.windows(HINT.len()).position(|window| window == HINT)?;
+    let name_at = at.saturating_add(HINT.len()).saturating_add(2);
+    let closed = text.get(name_at..)?.iter().position(|byte| *byte == b'"')?.saturating_add(name_at);
+    let rest = text.get(closed..)?;
+    let end = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end.saturating_add(1));
+    Some((at, closed.saturating_add(end)))
+}
+
+/// The text of a disk that stands on another one, with the line that names it where it was, or would be in a new text.
+pub fn standing(text: &[u8], cid: u32, name: Option<&[u8]>) -> Option<Vec<u8>> {
+    let (at, end) = digits(text, b"parentCID=")?;
+    let digits = end.checked_sub(at)?;
+    let mut text = [text.get(..at)?, format!("{cid:0digits$x}").as_bytes(), text.get(end..)?].concat();
+    let (from, to) = match hint_line(&text) {
+        Some(line) => line,
+        None => {
+            let (_, end) = value(&text, b"createType=")?;
+            let rest = text.get(end..)?.iter().position(|byte| *byte == b'\n')?;
+            let at = end.saturating_add(rest).saturating_add(1);
+            (at, at)
+        }
+    };
+    text.splice(from..to, name.map(hint).unwrap_or_default());
+    Some(text)
+}
+
+/// The text with a second line that names a parent, behind all others: as long as the first is there, it says nothing.
+pub fn heralding(text: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    hint_line(text)?;
+    let end: &[u8] = if text.ends_with(b"\n") { b"" } else { b"\n" };
+    Some([text, end, &hint(name)].concat())
+}
+
+/// The text in which the first line that names a parent has become a remark, and not a byte has moved.
+pub fn retiring(text: &[u8], cid: u32) -> Option<Vec<u8>> {
+    let (at, end) = digits(text, b"parentCID=")?;
+    let digits = end.checked_sub(at)?;
+    let number = format!("{cid:0digits$x}");
+    let more = number.len().checked_sub(digits)?;
+    let (from, to) = hint_line(text)?;
+    let line = text.get(from..to)?;
+    let shorter = [b"#".as_slice(), line.get(more.checked_add(1)?..)?].concat();
+    match end <= from {
+        true => Some([text.get(..at)?, number.as_bytes(), text.get(end..from)?, &shorter, text.get(to..)?].concat()),
+        // The other way round all between them would move.
+        false if more > 0 => None,
+        false => Some([text.get(..from)?, &shorter, text.get(to..at)?, number.as_bytes(), text.get(end..)?].concat()),
+    }
 }
 
 /// The text with other sizes of its extents, in their order; those without one are left out, and the geometry follows.
@@ -166,6 +244,28 @@ pub fn resized(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {
         }
     }
     sizes_left.next().is_none().then_some(out)
+}
+
+/// The same with not a byte in another place, and nothing but the extents changed: those without a size become remarks. Nothing
+/// if a size needs more digits than the old one.
+pub fn remarked(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {
+    let (mut out, mut sizes_left) = (Vec::new(), sizes.iter());
+    for piece in text.split_inclusive(|byte| *byte == b'\n') {
+        let Line::Extent(_) = line(piece, piece) else {
+            out.extend_from_slice(piece);
+            continue;
+        };
+        let Some(size) = sizes_left.next()? else {
+            out.push(b'#');
+            out.extend_from_slice(piece.get(1..)?);
+            continue;
+        };
+        let (before, rest) = piece.split_at_checked(piece.iter().position(u8::is_ascii_digit)?)?;
+        let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+        let number = format!("{size:digits$}");
+        out.extend([before, number.as_bytes(), rest.get(digits..)?].concat());
+    }
+    (sizes_left.next().is_none() && out.len() == text.len()).then_some(out)
 }
 
 /// The line of the cylinders for so many sectors, if that can be told.

@@ -4,6 +4,7 @@
 //! written when all that it leads to is there.
 
 mod extent;
+mod parent;
 #[cfg(test)]
 mod tests;
 
@@ -12,10 +13,12 @@ use super::locate;
 use super::open::{Body, Checked, Extent};
 use alloc::vec::Vec;
 use extent::{Sizing, Sparse};
+use instar_image::edit::Footing;
 use instar_image::num::{narrow, wide};
 use instar_image::sector::{SECTOR, SECTORS_MAX, TOO_LARGE};
 use instar_image::stretch::stretch;
 use instar_image::{Chain, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
+pub use parent::identifier;
 
 /// A disk that is changed.
 pub struct Change<'i, 'a> {
@@ -47,10 +50,39 @@ impl Edit for Change<'_, '_> {
             let text = self.planned(&text, &sizes)?;
             self.lengthen(drive, last, (start, new), space, below)?;
             self.renew(drive, &text)?;
+            self.trim(drive, &text)?;
             return Ok(size);
         }
         self.shorten(drive, &text, sectors)?;
         Ok(size)
+    }
+
+    fn may_stand_on(&self, footing: &Footing<'_>) -> Result<()> {
+        self.steps(footing).map(drop)
+    }
+
+    fn stand_on(&mut self, drive: &dyn Drive, footing: &Footing<'_>) -> Result<()> {
+        let steps = self.steps(footing)?;
+        steps.iter().try_for_each(|step| self.renew(drive, step))?;
+        steps.last().map_or(Ok(()), |last| self.trim(drive, last))
+    }
+
+    fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
+        let own = Chain { layers: Vec::new() };
+        for is_tried in [true, false] {
+            for extent in &self.checked.extents {
+                let Body::Sparse(sparse) = &extent.body else {
+                    return Err(unchanged("what a flat extent holds cannot be left out", self.file));
+                };
+                let file = self.extent_file(extent);
+                let part = Sparse { file: &file, sparse, start: 0, sectors: extent.sectors, is_over: true, own: &own };
+                let sizing = Sizing::new(&part, drive, extent.sectors)?;
+                if !is_tried {
+                    sizing.empty()?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -87,7 +119,7 @@ impl Change<'_, '_> {
             true => Ok(planned),
             // What it says there of the extent is not what counts.
             false if self.checked.text_at > 0 => Ok(Planned { bytes: text.to_vec(), old: text.to_vec() }),
-            false => planned.spared().ok_or_else(|| {
+            false => planned.spared().or_else(|| Planned::still(text, sizes)).ok_or_else(|| {
                 let words = "the descriptor is too long to be changed at once: more than one of its sectors would be";
                 Kind::Unsupported.what(words).file(self.file.id())
             }),
@@ -100,30 +132,31 @@ impl Change<'_, '_> {
             return Ok(());
         }
         let place = self.file.place(self.checked.text_at);
-        let mut link = None;
-        let seen = text.seen();
-        for (index, (new, old)) in text.sectors().enumerate() {
-            let place = place.ahead(wide(index).saturating_mul(SECTOR));
-            if new == old {
-                continue;
-            }
-            match index < seen {
-                true => link = Some((place, new)),
-                false => {
-                    drive.write(place, &new)?;
-                    drive.flush(place.file)?;
-                }
+        // Behind the end of the old text nobody looks before the link, and behind that of the new one nobody after it.
+        let (seen, unseen_yet) = (text.seen(), sector_of(text.old.len()));
+        let changed: Vec<_> = text.sectors().enumerate().filter(|(_, (new, old))| new != old).collect();
+        for turn in 0..3 {
+            let is_now = |index: usize| match turn {
+                0 => index > unseen_yet,
+                1 => index <= seen,
+                _ => index > seen && index <= unseen_yet,
+            };
+            for (index, (new, _)) in changed.iter().filter(|(index, _)| is_now(*index)) {
+                drive.write(place.ahead(wide(*index).saturating_mul(SECTOR)), new)?;
+                drive.flush(place.file)?;
             }
         }
-        if let Some((place, new)) = link {
-            drive.write(place, &new)?;
-            drive.flush(place.file)?;
-        }
-        if self.checked.text_at > 0 || text.bytes.len() >= text.old.len() {
+        Ok(())
+    }
+
+    /// A file that is nothing but a descriptor ends with its text.
+    fn trim(&self, drive: &dyn Drive, text: &Planned) -> Result<()> {
+        let (file, end) = (self.file.id(), self.file.place(wide(text.bytes.len())).at);
+        if self.checked.text_at > 0 || text.bytes == text.old || drive.length(file)? <= end {
             return Ok(());
         }
-        drive.set_length(place.file, place.at.saturating_add(wide(text.bytes.len())))?;
-        drive.flush(place.file)
+        drive.set_length(file, end)?;
+        drive.flush(file)
     }
 
     fn lengthen(
@@ -178,7 +211,7 @@ impl Change<'_, '_> {
             self.release(drive, extent, start, *size)?;
             start = start.saturating_add(extent.sectors.saturating_mul(SECTOR));
         }
-        Ok(())
+        self.trim(drive, &planned)
     }
 
     /// What an extent does not have any more is given up.
@@ -214,9 +247,9 @@ impl Change<'_, '_> {
 const TEXT_MAX: u64 = (1 << 20) - 1;
 
 impl Planned {
-    /// Sectors of which a reader sees something: where the old text ends, it ends for him.
+    /// The last sector of which a reader sees something in either text.
     fn seen(&self) -> usize {
-        self.old.len() / narrow(SECTOR) + 1
+        sector_of(self.old.len().min(self.bytes.len()))
     }
 
     /// Sector by sector what will be there, and what is.
@@ -227,20 +260,38 @@ impl Planned {
 
     /// Whether no more than one of the sectors changes of which a reader sees something.
     fn is_at_once(&self) -> bool {
-        self.sectors().take(self.seen()).filter(|(new, old)| new != old).count() <= 1
+        self.sectors().take(self.seen().saturating_add(1)).filter(|(new, old)| new != old).count() <= 1
     }
 
-    /// The same text, of the same length as before: remarks in front of the sizes give way, or get blanks.
+    /// The same text, of the same length as before: a remark gives way, or gets blanks.
     fn spared(self) -> Option<Planned> {
-        let Planned { mut bytes, old } = self;
-        let mark: &[u8] = b"# Extent description";
+        REMARKS.iter().find_map(|mark| self.spared_by(mark))
+    }
+
+    fn spared_by(&self, mark: &[u8]) -> Option<Planned> {
+        let Planned { bytes, old } = self;
         let at = bytes.windows(mark.len()).position(|window| window == mark)?;
         let (more, less) = (bytes.len().saturating_sub(old.len()), old.len().saturating_sub(bytes.len()));
         let end = at.saturating_add(mark.len());
         let start = end.checked_sub(more).filter(|start| *start > at)?;
+        let mut bytes = bytes.clone();
         bytes.splice(start..end, core::iter::repeat_n(b' ', less));
-        Some(Planned { bytes, old }).filter(Planned::is_at_once)
+        Some(Planned { bytes, old: old.clone() }).filter(Planned::is_at_once)
     }
+
+    /// The text with other sizes, in which not a byte moves: what is left out becomes a remark. The geometry stays.
+    fn still(text: &[u8], sizes: &[Option<u64>]) -> Option<Planned> {
+        let bytes = descriptor::remarked(text, sizes)?;
+        Some(Planned { bytes, old: text.to_vec() }).filter(Planned::is_at_once)
+    }
+}
+
+/// Remarks that every descriptor has, and nobody needs.
+const REMARKS: [&[u8]; 2] = [b"# Extent description", b"# The Disk Data Base"];
+
+/// The sector in which a text of this length ends.
+fn sector_of(len: usize) -> usize {
+    len / narrow(SECTOR)
 }
 
 /// A sector of a text, padded with zeroes.

@@ -22,8 +22,8 @@ use alloc::vec::Vec;
 use disk::{COWD, KDMV};
 use instar_image::probe::Claim;
 use instar_image::{
-    Census, Content, Edit, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Recipe, Result, Scope,
-    Site, Target, format, info,
+    Census, Content, Edit, Fact, File, FileId, Format, Image, Kind, Layer, Measured, Options, Order, Purpose, Recipe,
+    Report, Result, Scope, Site, Summary, Target, format, info, tally,
 };
 use open::{Body, Checked, Extent};
 
@@ -44,9 +44,10 @@ impl Format for Vmdk {
         Ok(if ours { Claim::Yes } else { Claim::No })
     }
 
-    fn open<'a>(&self, file: File<'a>, _options: &Options) -> Result<Box<dyn Image + 'a>> {
+    fn open<'a>(&self, file: File<'a>, options: &Options) -> Result<Box<dyn Image + 'a>> {
         let checked = open::open(&file)?;
-        Ok(Box::new(VmdkImage { file, checked }))
+        let will_stand = options.purpose == Purpose::WriteToStand;
+        Ok(Box::new(VmdkImage { file, checked, will_stand }))
     }
 
     fn measure(&self, recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
@@ -62,6 +63,8 @@ impl Format for Vmdk {
 struct VmdkImage<'a> {
     file: File<'a>,
     checked: Checked,
+    /// Something else will lie below it than it says.
+    will_stand: bool,
 }
 
 impl Image for VmdkImage<'_> {
@@ -98,7 +101,7 @@ impl Image for VmdkImage<'_> {
     }
 
     fn target(&self) -> Result<Box<dyn Target>> {
-        reserve::target(&self.file, &self.checked)
+        reserve::target(&self.file, &self.checked, self.will_stand)
     }
 
     fn edit(&self) -> Result<Box<dyn Edit + '_>> {
@@ -106,7 +109,24 @@ impl Image for VmdkImage<'_> {
     }
 
     fn censuses(&self, scope: Scope) -> Vec<Box<dyn Census + '_>> {
-        census::all(self.file.io(), &self.checked, scope)
+        census::all(self.file.io(), &self.checked, scope, None)
+    }
+
+    /// The second grain tables are made like the first ones, which count; qemu-img repairs nothing.
+    fn repair(&self, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
+        let Order { drive, scope, .. } = *order;
+        if scope.as_qemu {
+            return Err(Kind::Unsupported.what("images of this format cannot be repaired").file(self.file.id()));
+        }
+        let mend = order.is_all().then_some(drive);
+        let all = census::all(self.file.io(), &self.checked, scope, mend);
+        let summary = all.iter().try_fold(Summary::NONE, |sum, census| -> Result<_> {
+            Ok(sum.and(tally::check(&**census, scope, report)?))
+        })?;
+        if summary.fixed.is_any() {
+            all.iter().try_for_each(|census| drive.flush(census.space().file))?;
+        }
+        Ok(summary)
     }
 
     /// Whoever writes to a disk gives it a new identifier, and then what was made on it no longer fits.

@@ -10,7 +10,7 @@ use instar_image::{Error, File, FileId, Kind, Result, Role, num};
 /// Bytes of a descriptor that are looked at for extents.
 const TEXT_MAX: u64 = (1 << 20) - 1;
 /// Bytes of a descriptor that are looked at for identifiers and the parent.
-const HEAD_LEN: usize = 20 * 512;
+pub const HEAD_LEN: usize = 20 * 512;
 /// Extents that a disk may have.
 pub const EXTENTS_MAX: usize = 4096;
 /// Extents may have descriptors of their own, but not for ever.
@@ -77,14 +77,11 @@ pub struct Checked {
 /// Reads and checks the descriptor, and opens all extents.
 pub fn open(file: &File<'_>) -> Result<Checked> {
     let mut opening = Opening { extents: Vec::new(), files: Vec::new(), create_type: Vec::new() };
-    let magic = magic(file)?;
-    let headed = &magic == KDMV || &magic == COWD;
-    if headed {
-        opening.headed(file, "", 0)?;
-    } else {
-        opening.described(file, 0, 0)?;
+    let head_at = text_at(file)?;
+    match head_at {
+        0 => opening.described(file, 0, 0)?,
+        _ => opening.headed(file, "", 0)?,
     }
-    let head_at = if headed { DESCRIPTOR_AT } else { 0 };
     let head = file.read_vec(head_at, HEAD_LEN)?;
     let invalid = || Kind::Corrupt.what(INVALID).file(file.id());
     let parent = descriptor::parent(&head).ok_or_else(invalid)?.filter(|name| !name.is_empty());
@@ -108,6 +105,12 @@ pub fn open(file: &File<'_>) -> Result<Checked> {
         text: descriptor::text_of(&head).to_vec(),
         text_at: head_at,
     })
+}
+
+/// Where the descriptor begins.
+pub fn text_at(file: &File<'_>) -> Result<u64> {
+    let magic = magic(file)?;
+    Ok(if &magic == KDMV || &magic == COWD { DESCRIPTOR_AT } else { 0 })
 }
 
 fn magic(file: &File<'_>) -> Result<[u8; 4]> {

@@ -29,25 +29,25 @@ const PACKED_MAX: u64 = 16 << 20;
 /// Tables whose places are kept until a stream ends: those of 64 TiB.
 const STREAM_MAX: u32 = 2 << 20;
 
-/// The disk, open to be written to.
-pub fn target(file: &File<'_>, checked: &Checked) -> Result<Box<dyn Target>> {
+/// The disk, open to be written to. `will_stand`: something lies below it when that is done.
+pub fn target(file: &File<'_>, checked: &Checked, will_stand: bool) -> Result<Box<dyn Target>> {
+    let is_over = checked.parent.is_some() || will_stand;
     let mut parts = Vec::new();
     let mut start = 0u64;
     for extent in &checked.extents {
         let end = start.saturating_add(extent.sectors.saturating_mul(SECTOR));
-        parts.push(Part::of(file, checked, extent, start..end)?);
+        parts.push(Part::of(file, (checked, is_over), extent, start..end)?);
         start = end;
     }
     let unit = unit(&parts);
     let is_cut = parts.iter().any(|part| part.grain_len.is_some_and(|len| len != unit));
     let is_packed = parts.iter().any(|part| part.packed.is_some());
     // Whoever asks would not know of the rest of a grain that has to be brought with it.
-    if is_cut && (checked.parent.is_some() || is_packed) {
+    if is_cut && (is_over || is_packed) {
         return Err(Kind::Unsupported.what("extents of this disk begin within grains").file(file.id()));
     }
     let text = Text { place: file.place(checked.text_at), text: checked.text.clone(), cid: checked.cid };
-    let is_inside = checked.text_at > 0;
-    Ok(Box::new(Disk { parts, size: checked.virtual_size, unit, is_packed, is_inside, text: Some(text) }))
+    Ok(Box::new(Disk { parts, size: checked.virtual_size, unit, is_packed, text: Some(text) }))
 }
 
 /// The largest length that all grains are multiples of, and that all extents in grains begin at multiples of.
@@ -75,8 +75,6 @@ struct Disk {
     unit: u64,
     /// Grains are packed.
     is_packed: bool,
-    /// The descriptor stands in front of the grains.
-    is_inside: bool,
     /// The descriptor as long as it has not been written anew.
     text: Option<Text>,
 }
@@ -98,7 +96,7 @@ enum Spread {
 }
 
 impl Part {
-    fn of(file: &File<'_>, checked: &Checked, extent: &Extent, range: Range<u64>) -> Result<Part> {
+    fn of(file: &File<'_>, (checked, is_over): (&Checked, bool), extent: &Extent, range: Range<u64>) -> Result<Part> {
         let sparse = match &extent.body {
             Body::Flat { start } => {
                 let start = Place { file: extent.file, at: start.saturating_mul(SECTOR) };
@@ -120,7 +118,6 @@ impl Part {
             return refused("packed grains as long as these are read, not written");
         }
         let packed = sparse.compressed.then_some(Packed { start: range.start, len, marked: sparse.marked });
-        let is_over = checked.parent.is_some();
         let file = File::slice(file.io(), extent.file, 0, file.io().len(extent.file));
         let body = if checked.extents.len() == 1 && is_fresh(&file, sparse, &grains)? {
             Spread::Stream(Box::new(Stream::new(&file, sparse, range.end, is_over)?))
@@ -204,7 +201,7 @@ impl Disk {
     /// Whoever writes to a disk gives it a new identifier, so that what was made on it is known not to fit any more.
     fn renew(&mut self, drive: &dyn Drive) -> Result<()> {
         match self.text.take() {
-            Some(text) => text.renew(self.is_inside, drive),
+            Some(text) => text.renew(drive),
             None => Ok(()),
         }
     }
@@ -250,6 +247,10 @@ impl Target for Disk {
         }
     }
 
+    fn keep_identity(&mut self) {
+        self.text = None;
+    }
+
     fn waiting(&self) -> usize {
         let waiting = |part: &Part| if let Spread::Grains(grains) = &part.body { grains.waiting() } else { 0 };
         self.parts.iter().map(waiting).sum()
@@ -288,19 +289,12 @@ struct Text {
 }
 
 impl Text {
-    fn renew(&self, is_inside: bool, drive: &dyn Drive) -> Result<()> {
+    fn renew(&self, drive: &dyn Drive) -> Result<()> {
         // Never the same: these steps go through all numbers. The last number stands for no disk.
         let next = |cid: u32| cid.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let cid = Some(next(self.cid)).filter(|cid| *cid != u32::MAX).unwrap_or_else(|| next(u32::MAX));
-        let Some(mut text) = renewed(&self.text, cid) else { return Ok(()) };
-        let file = self.place.file;
-        let is_all = !is_inside && drive.length(file)? <= self.text.len() as u64;
-        let (len, old) = (text.len() as u64, self.text.len());
-        if !is_all {
-            text.resize(text.len().max(old), 0);
-        }
-        drive.write(self.place, &text)?;
-        if is_all { drive.set_length(file, len) } else { Ok(()) }
+        let Some(text) = renewed(&self.text, cid) else { return Ok(()) };
+        drive.write(self.place, &text)
     }
 }
 

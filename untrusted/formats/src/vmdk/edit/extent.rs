@@ -311,6 +311,40 @@ impl<'s, 'a> Sizing<'s, 'a> {
         Ok(())
     }
 
+    /// Nothing of the disk is here any more. Every entry that is empty is right by itself, and the tables stay: some who
+    /// write to such an extent need them. The file ends with the last of them.
+    pub fn empty(mut self) -> Result<()> {
+        let (drive, part, file) = (self.drive, self.part, self.part.file.id());
+        let text_end = self.header.desc_offset.get().saturating_add(self.header.desc_size.get()).saturating_mul(SECTOR);
+        let count = self.old.div_ceil(self.reach()).min(part.sparse.directory_count.into());
+        let (len, have) = (self.table_len(), drive.length(file)?);
+        let mut end = text_end.max(part.sparse.grains_at);
+        // No more tables than the file has room for: whoever names one twice has more.
+        let mut left = have / len.max(1);
+        for (at, _) in self.directories.clone() {
+            end = end.max(at.saturating_add(round_up(count.saturating_mul(ENTRY_LEN))));
+            for index in 0..count {
+                let lead: [u8; 4] = self.draft.get(drive, at.saturating_add(index.saturating_mul(ENTRY_LEN)))?;
+                let table = u64::from(u32::from_le_bytes(lead)).saturating_mul(SECTOR);
+                if table == 0 || table >= have {
+                    continue;
+                }
+                let rest = left.checked_sub(1).filter(|_| table >= text_end);
+                left =
+                    rest.ok_or_else(|| Kind::Corrupt.what("a grain table lies where something else is").file(file))?;
+                drive.zero(self.place(table), len.min(have.saturating_sub(table)), false)?;
+                end = end.max(table.saturating_add(round_up(len)));
+            }
+        }
+        drive.flush(file)?;
+        // A header at the end has to stay there, and what is in front of it.
+        if part.sparse.compressed || end >= have {
+            return Ok(());
+        }
+        drive.set_length(file, end)?;
+        drive.flush(file)
+    }
+
     /// Less of the disk: the file ends with what is left of it.
     pub fn shrink(mut self) -> Result<()> {
         self.link()?;

@@ -1,5 +1,7 @@
 //! Tests of VMware disks that are made longer and shorter.
 
+mod descriptors;
+
 use crate::vmdk::Vmdk;
 use alloc::format;
 use alloc::string::String;

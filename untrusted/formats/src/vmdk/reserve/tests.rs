@@ -320,11 +320,14 @@ fn a_table_is_made_for_both_directories() {
 #[test]
 fn a_new_identifier_takes_the_place_of_the_old_one_and_of_nothing_else() {
     for (text, want) in [
-        ("CID=fffe\nparentCID=ffffffff\n", "CID=a7\nparentCID=ffffffff\n"),
+        ("CID=fffe\nparentCID=ffffffff\n", "CID=00a7\nparentCID=ffffffff\n"),
+        // Where there is less room, it has its last digits; never those that it had.
+        ("CID=1\nparentCID=34\n", "CID=7\nparentCID=34\n"),
+        ("CID=7\n", "CID=8\n"),
         ("CID=12 parentCID=34\r\n", "CID=a7 parentCID=34\r\n"),
-        ("version=1\nCID=", "version=1\nCID=a7"),
     ] {
         assert_eq!(renewed(text.as_bytes(), 0xa7).as_deref(), Some(want.as_bytes()), "{text}");
     }
     assert_eq!(renewed(b"version=1\n", 0xa7), None);
+    assert_eq!(renewed(b"version=1\nCID=", 0xa7), None);
 }
