@@ -12,6 +12,8 @@ pub struct Fragmented {
     pub cluster_bits: u32,
     /// Clusters of the disk; a power of two, at least two tables' worth.
     pub clusters: u64,
+    /// So many neighbours lie about in one part of the file; a power of two.
+    pub spread: u64,
 }
 
 const COPIED: u64 = 1 << 63;
@@ -62,7 +64,8 @@ impl Fragmented {
         for table in 0..tables {
             // An odd factor goes through all clusters, in jumps.
             let place = |entry: u64| {
-                let number = (table * entries + entry).wrapping_mul(0x9e37_79b9_7f4a_7c15) & (self.clusters - 1);
+                let (guest, part) = (table * entries + entry, self.spread - 1);
+                let number = (guest & !part) | (guest.wrapping_mul(0x9e37_79b9_7f4a_7c15) & part);
                 ((data + number) * cluster) | COPIED
             };
             let bytes: Vec<u8> = (0..entries).flat_map(|entry| place(entry).to_be_bytes()).collect();
