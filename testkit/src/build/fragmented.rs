@@ -50,7 +50,8 @@ impl Fragmented {
         let end = data + self.clusters;
         let file = File::create(path)?;
         file.set_len(end * cluster)?;
-        file.write_all_at(&self.header(reftable, in_clusters(blocks * 8), l1, tables), 0)?;
+        let head = header(self.cluster_bits, self.size(), [(reftable, in_clusters(blocks * 8)), (l1, tables)]);
+        file.write_all_at(&head, 0)?;
         let places = |first: u64, count: u64, flag: u64| -> Vec<u8> {
             (0..count).flat_map(|n| (((first + n) * cluster) | flag).to_be_bytes()).collect()
         };
@@ -73,30 +74,32 @@ impl Fragmented {
         }
         Ok(())
     }
+}
 
-    fn header(&self, reftable: u64, reftable_clusters: u64, l1: u64, tables: u64) -> Vec<u8> {
-        let word = |n: u64| (n as u32).to_be_bytes().to_vec();
-        let long = |n: u64| n.to_be_bytes().to_vec();
-        [
-            b"QFI\xfb".to_vec(),
-            word(3),
-            long(0),
-            word(0),
-            word(self.cluster_bits.into()),
-            long(self.size()),
-            word(0),
-            word(tables),
-            long(l1 * self.cluster()),
-            long(reftable * self.cluster()),
-            word(reftable_clusters),
-            word(0),
-            long(0),
-            long(0),
-            long(0),
-            long(0),
-            word(4),
-            word(104),
-        ]
-        .concat()
-    }
+/// The first bytes of an image: cluster length as a power of two, size of the disk; where the table of blocks of counts lies
+/// and how many clusters it has, and where the L1 table lies and how many entries it has.
+pub fn header(bits: u32, size: u64, [(reftable, clusters), (l1, tables)]: [(u64, u64); 2]) -> Vec<u8> {
+    let word = |n: u64| (n as u32).to_be_bytes().to_vec();
+    let long = |n: u64| n.to_be_bytes().to_vec();
+    [
+        b"QFI\xfb".to_vec(),
+        word(3),
+        long(0),
+        word(0),
+        word(bits.into()),
+        long(size),
+        word(0),
+        word(tables),
+        long(l1 << bits),
+        long(reftable << bits),
+        word(clusters),
+        word(0),
+        long(0),
+        long(0),
+        long(0),
+        long(0),
+        word(4),
+        word(104),
+    ]
+    .concat()
 }

@@ -7,6 +7,7 @@ pub mod fragmented;
 pub mod luks2;
 pub mod mutate;
 pub mod partition;
+pub mod thin;
 pub mod trial;
 pub mod vhd;
 pub mod vhdx;
