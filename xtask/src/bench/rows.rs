@@ -3,6 +3,7 @@
 mod changes;
 
 use crate::shell;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -155,7 +156,7 @@ impl Place {
     fn xfs(&self) -> Result<PathBuf, String> {
         let (disk, folder) = (self.path("xfs.img"), self.path("xfs"));
         if !folder.exists() {
-            let file = std::fs::File::create(&disk).map_err(|e| e.to_string())?;
+            let file = File::create(&disk).map_err(|e| e.to_string())?;
             file.set_len((data_mib() * 6).max(1024) << 20).map_err(|e| e.to_string())?;
             std::fs::create_dir(&folder).map_err(|e| e.to_string())?;
             shell::output(Command::new("mkfs.xfs").args(["-q", "-f", "-m", "reflink=1"]).arg(&disk))?;
@@ -210,14 +211,15 @@ fn half(place: &Place) -> Result<PathBuf, String> {
         state.to_le_bytes()
     };
     let mut write = || -> std::io::Result<()> {
-        let file = std::fs::File::create(&path)?;
+        let file = File::create(&path)?;
         let pieces = data_mib() / 2;
         file.set_len(pieces * 2 * PIECE)?;
         for piece in 0..pieces {
             let bytes: Vec<u8> = (0..PIECE / 8).flat_map(|_| next()).collect();
             file.write_all_at(&bytes, piece * 2 * PIECE)?;
         }
-        Ok(())
+        // Nobody need be told that it is raw.
+        file.write_all_at(&partitioned(), 0)
     };
     write().map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(path)
@@ -328,12 +330,18 @@ fn vmdk(place: &Place) -> Result<PathBuf, String> {
 
 /// With one partition, so that nobody need be told that it is raw.
 fn mbr(place: &Place) -> Result<PathBuf, String> {
-    let mut disk = vec![0; 2 << 20];
-    disk[450] = 0x83;
-    disk[454..458].copy_from_slice(&2048_u32.to_le_bytes());
-    disk[458..462].copy_from_slice(&2048_u32.to_le_bytes());
-    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     let path = place.path("disk.raw");
-    std::fs::write(&path, disk).map_err(|e| format!("{}: {e}", path.display()))?;
+    let write = || std::fs::write(&path, partitioned()).and_then(|()| File::options().write(true).open(&path));
+    write().and_then(|file| file.set_len(2 << 20)).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(path)
+}
+
+/// The first sector of a disk with one partition.
+fn partitioned() -> [u8; 512] {
+    let mut sector = [0; 512];
+    sector[450] = 0x83;
+    sector[454..458].copy_from_slice(&2048_u32.to_le_bytes());
+    sector[458..462].copy_from_slice(&2048_u32.to_le_bytes());
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
 }

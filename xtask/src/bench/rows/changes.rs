@@ -117,6 +117,10 @@ fn overlay(place: &Place, name: &str, format: &str, base: &str) -> Result<PathBu
     let path = place.path(name);
     super::super::timing::copy(&half_qcow2(place)?, &path)?;
     place.make(&["create", "-q", "-f", format, base, &format!("{}M", data_mib() * 2)])?;
+    if format == "raw" {
+        let write = || File::options().write(true).open(place.path(base))?.write_all_at(&super::partitioned(), 0);
+        write().map_err(|e| format!("{base}: {e}"))?;
+    }
     place.make(&["rebase", "-q", "-u", "-b", base, "-F", format, name])?;
     Ok(path)
 }
@@ -129,7 +133,8 @@ fn rebase(place: &Place) -> Result<PathBuf, String> {
         super::super::timing::copy(&from, &other)?;
         let write = || -> std::io::Result<()> {
             let file = File::options().write(true).open(&other)?;
-            (0..data_mib() / 16).try_for_each(|n| file.write_all_at(&vec![0x5a; PIECE as usize], n * 16 * PIECE))
+            (0..data_mib() / 16).try_for_each(|n| file.write_all_at(&vec![0x5a; PIECE as usize], n * 16 * PIECE))?;
+            file.write_all_at(&super::partitioned(), 0)
         };
         write().map_err(|e| format!("{}: {e}", other.display()))?;
     }
