@@ -3,6 +3,8 @@
 //! In a program of its own: what a program holds counts as memory of those that it starts, until they are under way.
 #![allow(missing_docs)]
 
+mod changes;
+
 use instar_testkit::build::fragmented::Fragmented;
 use instar_testkit::oracle::maker;
 use instar_testkit::place::{Scratch, Small, skipped};

@@ -2,6 +2,7 @@
 
 pub mod bochs;
 pub mod cloop;
+pub mod crowd;
 pub mod dmg;
 pub mod fragmented;
 pub mod luks2;

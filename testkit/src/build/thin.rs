@@ -65,7 +65,7 @@ impl Thin {
         let mut given = 0;
         let mut place = || {
             given += 1;
-            first + (given * JUMP & (self.spread - 1))
+            first + (u64::wrapping_mul(given, JUMP) & (self.spread - 1))
         };
         for table in 0..self.tables {
             let own = place();

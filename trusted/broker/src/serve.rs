@@ -146,7 +146,8 @@ impl<'a> Desk<'a> {
                 Ok((n as u64, 0))
             }),
             Admitted::Write(range, skip) => {
-                let served = self.on_file(range, |file, at, len| plane::write(file, at, skip, len, turn).map(|()| (0, 0)));
+                let served =
+                    self.on_file(range, |file, at, len| plane::write(file, at, skip, len, turn).map(|()| (0, 0)));
                 self.session.begin_to_write(range.file, range.at, range.len);
                 served
             }

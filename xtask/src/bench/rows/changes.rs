@@ -49,14 +49,8 @@ pub const ROWS: &[Row] = &[
         .changing(&["small.vhdx", "small.qcow2"])
         .beside("small.qcow2"),
     light("resize", "qcow2 of 1 TiB to 2 TiB", tera, &["resize", "{}", "2T"], LESS).changing(&["tera.qcow2"]),
-    heavy(
-        "resize",
-        "the same with all its tables",
-        tera,
-        &["resize", "--preallocation=metadata", "{}", "2T"],
-        LESS,
-    )
-    .changing(&["tera.qcow2"]),
+    heavy("resize", "the same with all its tables", tera, &["resize", "--preallocation=metadata", "{}", "2T"], LESS)
+        .changing(&["tera.qcow2"]),
 ];
 
 fn large(place: &Place) -> Result<PathBuf, String> {

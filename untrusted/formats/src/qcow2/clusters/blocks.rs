@@ -72,7 +72,9 @@ impl Clusters {
             let left = end.saturating_sub(cluster);
             let done = match self.ours(number) {
                 // A count may lie in two pages where an image begins at an odd place.
-                Some(block) if self.order >= 3 && self.place(block).is_multiple_of(8) => self.alter(drive, block, (index, left), &bumped)?,
+                Some(block) if self.order >= 3 && self.place(block).is_multiple_of(8) => {
+                    self.alter(drive, block, (index, left), &bumped)?
+                }
                 Some(block) => {
                     let now = bumped(self.counted(drive, cluster)?)?;
                     self.fill(drive, block, index, 1, now)?;
