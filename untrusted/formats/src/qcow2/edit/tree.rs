@@ -42,16 +42,16 @@ impl Bumps {
 impl Work<'_> {
     /// One more tree with the content of this one: neither may change now what both have. What says of a cluster that
     /// nobody else has it is said in the new tree alone, so its tables are new where the old ones say that.
-    pub fn branch(&mut self, l1: &[u64]) -> Result<Vec<u64>> {
-        let (mut made, mut more) = (Vec::with_capacity(l1.len()), Bumps::new(self, true));
-        for lead in l1 {
-            made.push(match lead & L1_OFFSET {
+    pub fn branch(&mut self, mut l1: Vec<u64>) -> Result<Vec<u64>> {
+        let mut more = Bumps::new(self, true);
+        for lead in &mut l1 {
+            *lead = match *lead & L1_OFFSET {
                 0 => 0,
                 at => self.branch_table(at, &mut more)?,
-            });
+            };
         }
         more.make(self)?;
-        Ok(made)
+        Ok(l1)
     }
 
     fn branch_table(&mut self, at: u64, more: &mut Bumps) -> Result<u64> {
@@ -82,17 +82,18 @@ impl Work<'_> {
     }
 
     /// The same tree, which says of each cluster whether nobody else has it; nothing if that is what it says already.
-    pub fn true_to_counts(&mut self, l1: &[u64]) -> Result<Option<Vec<u64>>> {
+    pub fn true_to_counts(&mut self, mut l1: Vec<u64>) -> Result<Option<Vec<u64>>> {
         let together = if self.clusters.is_crowded() { TOGETHER / narrow(self.cluster_len).max(1) } else { 1 };
-        let mut made = l1.to_vec();
-        let mut leads = made.iter_mut().filter(|lead| **lead & L1_OFFSET != 0).peekable();
+        let mut is_new = false;
+        let mut leads = l1.iter_mut().filter(|lead| **lead & L1_OFFSET != 0).peekable();
         while leads.peek().is_some() {
-            self.true_tables(leads.by_ref().take(together.max(1)).collect())?;
+            is_new |= self.true_tables(leads.by_ref().take(together.max(1)).collect())?;
         }
-        Ok((made != l1).then_some(made))
+        Ok(is_new.then_some(l1))
     }
 
-    fn true_tables(&mut self, leads: Vec<&mut u64>) -> Result<()> {
+    /// Whether the leads have to be others; they are then.
+    fn true_tables(&mut self, leads: Vec<&mut u64>) -> Result<bool> {
         let mut tables = Vec::with_capacity(leads.len());
         for lead in leads {
             let bytes = self.l2(*lead & L1_OFFSET)?;
@@ -117,8 +118,9 @@ impl Work<'_> {
                 }
             }
         }
+        let mut are_new = false;
         for (lead, bytes, is_new) in tables {
-            let at = *lead & L1_OFFSET;
+            let (was, at) = (*lead, *lead & L1_OFFSET);
             *lead = match is_new {
                 true => {
                     self.clusters.bump(self.drive, at / self.cluster_len, 1, false)?;
@@ -127,8 +129,9 @@ impl Work<'_> {
                 false if self.clusters.counted(self.drive, at / self.cluster_len)? == 1 => *lead | L2_COPIED,
                 false => *lead & !L2_COPIED,
             };
+            are_new |= *lead != was;
         }
-        Ok(())
+        Ok(are_new)
     }
 
     /// Whether an entry has to say something else than it does; it says that then.
