@@ -70,12 +70,12 @@ impl Thin {
         for table in 0..self.tables {
             let own = place();
             count(own)?;
-            word(l1 * cluster + table * (l1_len / self.tables).max(1) * 8, own * cluster | COPIED)?;
+            word(l1 * cluster + table * (l1_len / self.tables).max(1) * 8, (own * cluster) | COPIED)?;
             let mut bytes = Vec::new();
             for _ in 0..self.each {
                 let host = place();
                 count(host)?;
-                bytes.extend((host * cluster | COPIED).to_be_bytes());
+                bytes.extend(((host * cluster) | COPIED).to_be_bytes());
             }
             file.write_all_at(&bytes, own * cluster)?;
         }
