@@ -3,6 +3,8 @@
 //! In a program of its own: what a program holds counts as memory of those that it starts, until they are under way.
 #![allow(missing_docs)]
 
+mod changes;
+
 use instar_testkit::build::fragmented::Fragmented;
 use instar_testkit::oracle::maker;
 use instar_testkit::place::{Scratch, Small, skipped};
@@ -28,7 +30,7 @@ fn bounded(run: &Run, most_kib: u64) {
 #[test]
 fn a_fragmented_disk_of_64_tib_is_told_of_in_little_memory() {
     let scratch = Scratch::new("fragmented");
-    let disk = Fragmented { cluster_bits: 21, clusters: 1 << 25 };
+    let disk = Fragmented { cluster_bits: 21, clusters: 1 << 25, spread: 1 << 25 };
     assert_eq!(disk.size(), 64 << 40);
     // Not every file system has files this long; one in memory has.
     let mut folder = scratch.path().to_owned();
@@ -58,7 +60,7 @@ fn a_fragmented_disk_of_64_tib_is_told_of_in_little_memory() {
 #[test]
 fn a_fragmented_disk_of_64_tib_is_repaired_in_little_memory() {
     let scratch = Scratch::new("repaired");
-    let disk = Fragmented { cluster_bits: 21, clusters: 1 << 25 };
+    let disk = Fragmented { cluster_bits: 21, clusters: 1 << 25, spread: 1 << 25 };
     let mut folder = scratch.path().to_owned();
     let mut memory = None;
     if disk.write(&folder.join("disk.qcow2")).is_err() {

@@ -6,7 +6,7 @@ mod timing;
 
 use crate::{Done, shell, testing};
 use report::Report;
-use rows::{Place, ROWS, Row};
+use rows::{Place, Row};
 use std::path::{Path, PathBuf};
 use timing::{Contender, Times, WARM_UP, race};
 
@@ -37,9 +37,10 @@ pub fn run(arguments: &[String]) -> Done {
     let mut report = Report::new(&request.instar, &request.qemu_img, request.rounds)?;
     println!("{}", report.heading());
     let wanted = |row: &&Row| request.verbs.is_empty() || request.verbs.iter().any(|verb| verb == row.verb);
-    for row in ROWS.iter().filter(wanted) {
+    for row in rows::all().filter(wanted) {
         let image = (row.image)(&place)?;
-        let contenders = contenders(&request, row, &image.to_string_lossy(), &place.made(&image));
+        let mut contenders = contenders(&request, row, &image, &place.made(&image));
+        keep(&place, row, &mut contenders)?;
         // What takes long is measured less often.
         let rounds = if row.moves { request.rounds.div_ceil(HEAVY_SHARE) } else { request.rounds };
         let times = race(&contenders, rounds, if row.moves { 1 } else { WARM_UP });
@@ -48,22 +49,39 @@ pub fn run(arguments: &[String]) -> Done {
     report.write(&shell::root().join("benches/results.json"))
 }
 
-fn contenders(request: &Request, row: &Row, image: &str, made: &Path) -> Vec<Contender> {
-    let word = |word: &&str| match *word {
-        ">" => made.display().to_string(),
-        word => word.replace("{}", image),
+/// Puts copies aside of what a row changes.
+fn keep(place: &Place, row: &Row, contenders: &mut [Contender]) -> Done {
+    for name in row.changes {
+        let (from, kept) = (place.path(name), place.path(&format!("{name}.kept")));
+        timing::copy(&from, &kept)?;
+        contenders.iter_mut().for_each(|contender| contender.restores.push((kept.clone(), from.clone())));
+    }
+    Ok(())
+}
+
+fn contenders(request: &Request, row: &Row, image: &Path, made: &Path) -> Vec<Contender> {
+    let words = |image: &Path| -> Vec<String> {
+        let word = |word: &&str| match *word {
+            ">" => made.display().to_string(),
+            word => word.replace("{}", &image.to_string_lossy()),
+        };
+        row.arguments.iter().map(word).collect()
     };
-    let words: Vec<String> = row.arguments.iter().map(word).collect();
+    let own = words(image);
     let makes = row.arguments.contains(&">").then(|| made.to_path_buf());
     let make = |name: &str, program: &PathBuf, env: &[(&str, &str)]| Contender {
         name: name.to_owned(),
         program: program.clone(),
-        arguments: words.clone(),
+        arguments: own.clone(),
         makes: makes.clone(),
-        is_silent: row.moves,
+        restores: Vec::new(),
+        is_silent: row.moves || !row.changes.is_empty(),
         environment: env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
     };
     let mut all = vec![make("qemu-img", &request.qemu_img, &[])];
+    if let (Some(first), Some(name)) = (all.first_mut(), row.instead) {
+        first.arguments = words(&image.with_file_name(name));
+    }
     for cell in ["process", "kvm"] {
         all.push(make(cell, &request.instar, &[("INSTAR_CELL", cell)]));
     }
@@ -92,7 +110,7 @@ fn parse(arguments: &[String]) -> Result<Request, String> {
                 let (name, path) = value()?.split_once('=').ok_or("--with NAME=PATH")?;
                 request.others.push((name.to_owned(), PathBuf::from(path)));
             }
-            verb if ROWS.iter().any(|row| row.verb == verb) => request.verbs.push(verb.to_owned()),
+            verb if rows::all().any(|row| row.verb == verb) => request.verbs.push(verb.to_owned()),
             other => return Err(format!("no rows for {other:?}")),
         }
     }

@@ -12,6 +12,8 @@ pub struct Fragmented {
     pub cluster_bits: u32,
     /// Clusters of the disk; a power of two, at least two tables' worth.
     pub clusters: u64,
+    /// So many neighbours lie about in one part of the file; a power of two.
+    pub spread: u64,
 }
 
 const COPIED: u64 = 1 << 63;
@@ -48,7 +50,8 @@ impl Fragmented {
         let end = data + self.clusters;
         let file = File::create(path)?;
         file.set_len(end * cluster)?;
-        file.write_all_at(&self.header(reftable, in_clusters(blocks * 8), l1, tables), 0)?;
+        let head = header(self.cluster_bits, self.size(), [(reftable, in_clusters(blocks * 8)), (l1, tables)]);
+        file.write_all_at(&head, 0)?;
         let places = |first: u64, count: u64, flag: u64| -> Vec<u8> {
             (0..count).flat_map(|n| (((first + n) * cluster) | flag).to_be_bytes()).collect()
         };
@@ -62,7 +65,8 @@ impl Fragmented {
         for table in 0..tables {
             // An odd factor goes through all clusters, in jumps.
             let place = |entry: u64| {
-                let number = (table * entries + entry).wrapping_mul(0x9e37_79b9_7f4a_7c15) & (self.clusters - 1);
+                let (guest, part) = (table * entries + entry, self.spread - 1);
+                let number = (guest & !part) | (guest.wrapping_mul(0x9e37_79b9_7f4a_7c15) & part);
                 ((data + number) * cluster) | COPIED
             };
             let bytes: Vec<u8> = (0..entries).flat_map(|entry| place(entry).to_be_bytes()).collect();
@@ -70,30 +74,32 @@ impl Fragmented {
         }
         Ok(())
     }
+}
 
-    fn header(&self, reftable: u64, reftable_clusters: u64, l1: u64, tables: u64) -> Vec<u8> {
-        let word = |n: u64| (n as u32).to_be_bytes().to_vec();
-        let long = |n: u64| n.to_be_bytes().to_vec();
-        [
-            b"QFI\xfb".to_vec(),
-            word(3),
-            long(0),
-            word(0),
-            word(self.cluster_bits.into()),
-            long(self.size()),
-            word(0),
-            word(tables),
-            long(l1 * self.cluster()),
-            long(reftable * self.cluster()),
-            word(reftable_clusters),
-            word(0),
-            long(0),
-            long(0),
-            long(0),
-            long(0),
-            word(4),
-            word(104),
-        ]
-        .concat()
-    }
+/// The first bytes of an image: cluster length as a power of two, size of the disk; where the table of blocks of counts lies
+/// and how many clusters it has, and where the L1 table lies and how many entries it has.
+pub fn header(bits: u32, size: u64, [(reftable, clusters), (l1, tables)]: [(u64, u64); 2]) -> Vec<u8> {
+    let word = |n: u64| (n as u32).to_be_bytes().to_vec();
+    let long = |n: u64| n.to_be_bytes().to_vec();
+    [
+        b"QFI\xfb".to_vec(),
+        word(3),
+        long(0),
+        word(0),
+        word(bits.into()),
+        long(size),
+        word(0),
+        word(tables),
+        long(l1 << bits),
+        long(reftable << bits),
+        word(clusters),
+        word(0),
+        long(0),
+        long(0),
+        long(0),
+        long(0),
+        word(4),
+        word(104),
+    ]
+    .concat()
 }

@@ -2,11 +2,13 @@
 
 pub mod bochs;
 pub mod cloop;
+pub mod crowd;
 pub mod dmg;
 pub mod fragmented;
 pub mod luks2;
 pub mod mutate;
 pub mod partition;
+pub mod thin;
 pub mod trial;
 pub mod vhd;
 pub mod vhdx;

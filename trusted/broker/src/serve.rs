@@ -146,7 +146,10 @@ impl<'a> Desk<'a> {
                 Ok((n as u64, 0))
             }),
             Admitted::Write(range, skip) => {
-                self.on_file(range, |file, at, len| plane::write(file, at, skip, len, turn).map(|()| (0, 0)))
+                let served =
+                    self.on_file(range, |file, at, len| plane::write(file, at, skip, len, turn).map(|()| (0, 0)));
+                self.session.begin_to_write(range.file, range.at, range.len);
+                served
             }
             Admitted::Share(from, to, len) => self.share(from, to, &turn.copy_out(len))?,
             Admitted::Copy(range, to, to_at, zeroes) => self.copy(range, to, to_at, Zeroes::from_manner(zeroes))?,
@@ -196,7 +199,10 @@ impl<'a> Desk<'a> {
             return Ok(self.outcome(range.file, Err(error)));
         }
         let (id, result) = match copy(route, range.len, zeroes) {
-            Ok(()) => (to, Ok((0, 0))),
+            Ok(()) => {
+                self.session.begin_to_write(to, to_at, range.len);
+                (to, Ok((0, 0)))
+            }
             Err(Stop::Reading(error)) => (range.file, Err(error)),
             Err(Stop::Writing(error)) => (to, Err(error)),
         };

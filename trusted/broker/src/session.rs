@@ -10,6 +10,7 @@ pub use crate::mishap::{Mishap, Why};
 use crate::pace::Pace;
 use crate::policy::{self, Policy, Refusal};
 use crate::publish::Target;
+use crate::sys;
 use instar_wire::code::Bytes;
 use instar_wire::io::{FileId, Granted, Role};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, seek};
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +54,9 @@ pub struct Fault {
     /// Only the first time.
     pub once: bool,
 }
+
+/// Less than this is not worth a call of its own.
+const EARLY_MIN: u64 = 256 << 10;
 
 /// An open file.
 #[derive(Clone)]
@@ -143,6 +147,7 @@ pub struct Session {
     claim: lock::Claim,
     direct: bool,
     pace: Option<Pace>,
+    is_hasty: bool,
     state: Mutex<State>,
 }
 
@@ -156,7 +161,25 @@ impl Session {
             claim: lock::INSPECT,
             direct: false,
             pace: None,
+            is_hasty: false,
             state: Mutex::default(),
+        }
+    }
+
+    /// Much is written to files that are there, and has to last at the end: what has been written goes to disk while the
+    /// rest is on its way.
+    pub fn write_early(&mut self) {
+        self.is_hasty = true;
+    }
+
+    /// Has the kernel begin with what has been written, if that is wanted and worth it.
+    pub fn begin_to_write(&self, id: FileId, at: u64, len: u64) {
+        if self.is_hasty
+            && len >= EARLY_MIN
+            && !self.is_unseen(id)
+            && let Some(file) = self.file(id)
+        {
+            sys::start_writing(file.as_fd(), at, len);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The system calls that have no safe words elsewhere. The only unsafe code of this crate.
 //!
 //! JUSTIFICATION: open-file-description locks and the C library's idea of local time are part of what qemu-img does;
-//! the pages of a file in memory take bytes from several threads at once, which the file does not.
+//! the pages of a file in memory take bytes from several threads at once, which the file does not; and what is written can
+//! be on its way to the disk before somebody waits for it.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -97,6 +98,13 @@ impl Drop for Mapped {
         // SAFETY: the mapping is this value's own.
         unsafe { libc::munmap(self.start, self.len) };
     }
+}
+
+/// Has the kernel begin to write what has been written to a part of a file, and does not wait for that.
+pub fn start_writing(file: BorrowedFd<'_>, at: u64, len: u64) {
+    let (Ok(at), Ok(len)) = (at.try_into(), len.try_into()) else { return };
+    // SAFETY: passes numbers only. Where it fails, all is written when the file is flushed.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// Has changes of a new file written over what was there, where the file system would put them elsewhere.

@@ -32,6 +32,7 @@ const SPARSE: u32 = 4096;
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let mut session = setup::session(settings, true);
+    session.write_early();
     if setup::cache_is_direct(parsed, "cache", settings)? {
         session.read_directly();
     }

@@ -28,6 +28,7 @@ const SPARSE: u32 = 4096;
 /// Runs the verb.
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let mut session = setup::session(settings, true);
+    session.write_early();
     let is_direct = setup::cache_is_direct(parsed, "cache", settings)?;
     let below_is_direct = setup::cache_is_direct(parsed, "backing-cache", settings)?;
     if is_direct || below_is_direct {

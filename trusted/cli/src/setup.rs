@@ -88,8 +88,12 @@ pub fn moving_cell(
     settings: &Settings,
     lanes: Option<usize>,
 ) -> Result<(Box<dyn Cell>, Vec<u8>), Told> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let lanes = lanes.unwrap_or(LANES).min(processors).clamp(1, LANES_MAX);
+    // Several files have to be read for the number of processors.
+    let lanes = match lanes {
+        Some(1) => 1,
+        wanted => std::thread::available_parallelism().map_or(1, usize::from).min(wanted.unwrap_or(LANES)),
+    };
+    let lanes = lanes.clamp(1, LANES_MAX);
     start_cell(
         parsed,
         settings,

@@ -18,12 +18,20 @@ const SECTOR: u64 = 512;
 /// The longest reference, or what counts as one: it lies in a sector.
 const LINK_MAX: u64 = SECTOR;
 
+/// Pages are looked for first where one with a number that ends like this was last.
+const NEAR: usize = 512;
+/// What lies in a row is written together up to this length.
+const JOINED: usize = 512 << 10;
+
 /// Bytes of a file, of which changes are kept for a while. Only through this are they changed.
 pub struct Draft {
     file: FileId,
-    /// The page used last.
-    hot: Option<Page>,
-    pages: BTreeMap<u64, Page>,
+    /// What is in memory, in no order.
+    pages: Vec<Page>,
+    /// Where the page is among them that begins at some place of the file.
+    index: BTreeMap<u64, usize>,
+    /// The same of those that were used last; a guess.
+    near: Vec<usize>,
     most: usize,
     /// Counts the uses of pages.
     clock: u64,
@@ -47,7 +55,17 @@ struct Page {
 impl Draft {
     /// Of a file whose tables all lie before `end`.
     pub fn new(file: FileId, end: u64) -> Self {
-        Draft { file, hot: None, pages: BTreeMap::new(), most: PAGES, clock: 0, end, limit: end, links: None }
+        Draft {
+            file,
+            pages: Vec::new(),
+            index: BTreeMap::new(),
+            near: vec![0; NEAR],
+            most: PAGES,
+            clock: 0,
+            end,
+            limit: end,
+            links: None,
+        }
     }
 
     /// The same of a file that somebody relies on: whatever happens, it is as it was before [`Self::settle`] or as it is
@@ -140,6 +158,19 @@ impl Draft {
         Ok(())
     }
 
+    /// Changes bytes where they are, but for references that wait: `change` is given those from `at` on that lie in one
+    /// page, at most `len`; answers how many.
+    pub fn alter(&mut self, drive: &dyn Drive, at: u64, len: u64, change: &mut dyn FnMut(&mut [u8])) -> Result<u64> {
+        self.check(at, len)?;
+        let page = self.page(drive, at)?;
+        let skip = page.skip(at);
+        let room = page.bytes.get_mut(skip..).unwrap_or_default();
+        let len = room.len().min(narrow(len));
+        change(room.get_mut(..len).unwrap_or_default());
+        page.mark(at, wide(len));
+        Ok(wide(len))
+    }
+
     /// Turns over a reference: its bytes lie in one sector.
     pub fn link(&mut self, drive: &dyn Drive, at: u64, bytes: &[u8]) -> Result<()> {
         match &mut self.links {
@@ -183,8 +214,8 @@ impl Draft {
         self.check(at, wide(bytes.len()))?;
         let end = at.saturating_add(bytes.len() as u64);
         let first = at.saturating_sub(at % PAGE);
-        self.pages.extend(self.hot.take().map(|page| (page.at, page)));
-        for (_, page) in self.pages.range_mut(first..end) {
+        for (_, slot) in self.index.range(first..end) {
+            let Some(page) = self.pages.get_mut(*slot) else { continue };
             let from = at.max(page.at);
             let skip = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX);
             page.overlay(from, bytes.get(skip..).unwrap_or_default());
@@ -195,52 +226,94 @@ impl Draft {
 
     /// Writes all changes but references that wait for their turn.
     pub fn flush(&mut self, drive: &dyn Drive) -> Result<()> {
-        self.pages.extend(self.hot.take().map(|page| (page.at, page)));
-        for page in self.pages.values_mut() {
-            self.end = self.end.max(page.write(drive, self.file)?);
-        }
-        Ok(())
+        self.write(drive, u64::MAX)
     }
 
     /// The page with the byte at `at`.
     fn page(&mut self, drive: &dyn Drive, at: u64) -> Result<&mut Page> {
         let start = at.saturating_sub(at % PAGE);
-        if self.hot.as_ref().is_none_or(|page| page.at != start) {
-            self.pages.extend(self.hot.take().map(|page| (page.at, page)));
-            let page = match self.pages.remove(&start) {
-                Some(known) => known,
-                None => self.load(drive, start)?,
-            };
-            self.clock = self.clock.saturating_add(1);
-            self.hot = Some(Page { used: self.clock, ..page });
-        }
-        // It has just been put there.
+        let near = narrow(start / PAGE) % NEAR;
+        let guess = self.near.get(near).copied().unwrap_or(0);
+        let slot = match self.pages.get(guess) {
+            Some(page) if page.at == start => guess,
+            _ => self.slot(drive, start, near)?,
+        };
+        self.clock = self.clock.saturating_add(1);
+        // It has just been found or put there.
         let missing = || Kind::Corrupt.what("a page is missing");
-        self.hot.as_mut().ok_or_else(missing)
+        let page = self.pages.get_mut(slot).ok_or_else(missing)?;
+        page.used = self.clock;
+        Ok(page)
+    }
+
+    /// Where the page is that begins there; brought into memory if it is not.
+    fn slot(&mut self, drive: &dyn Drive, start: u64, near: usize) -> Result<usize> {
+        let slot = match self.index.get(&start) {
+            Some(known) => *known,
+            None => {
+                let page = self.load(drive, start)?;
+                let slot = self.pages.len();
+                self.pages.push(page);
+                self.index.insert(start, slot);
+                slot
+            }
+        };
+        self.near.iter_mut().skip(near).take(1).for_each(|guess| *guess = slot);
+        Ok(slot)
     }
 
     fn load(&mut self, drive: &dyn Drive, at: u64) -> Result<Page> {
+        if self.pages.len() >= self.most {
+            self.make_room(drive)?;
+        }
         let mut bytes = vec![0; usize::try_from(PAGE).unwrap_or(0)];
         let have = usize::try_from(self.end.saturating_sub(at).min(PAGE)).unwrap_or(0);
         match bytes.get_mut(..have) {
             Some(inside) if have > 0 => drive.read(self.file, at, inside)?,
             _ => {}
         }
-        if self.pages.len() >= self.most {
-            self.make_room(drive)?;
-        }
         Ok(Page { at, bytes, changed: 0, used: 0 })
     }
 
     /// Writes and forgets the pages that have not been used for longest, some at once.
     fn make_room(&mut self, drive: &dyn Drive) -> Result<()> {
-        let mut ages: Vec<u64> = self.pages.values().map(|page| page.used).collect();
+        let mut ages: Vec<u64> = self.pages.iter().map(|page| page.used).collect();
         let (_, limit, _) = ages.select_nth_unstable(self.most / 16);
         let limit = *limit;
-        for page in self.pages.values_mut().filter(|page| page.used <= limit) {
-            self.end = self.end.max(page.write(drive, self.file)?);
+        self.write(drive, limit)?;
+        self.pages.retain(|page| page.used > limit);
+        self.index = self.pages.iter().enumerate().map(|(slot, page)| (page.at, slot)).collect();
+        Ok(())
+    }
+
+    /// Writes what has been changed of the pages that were not used later, in the order of the file.
+    fn write(&mut self, drive: &dyn Drive, limit: u64) -> Result<()> {
+        let (mut from, mut joined) = (0, Vec::new());
+        let mut end = self.end;
+        let mut put = |at: u64, joined: &[u8]| -> Result<()> {
+            if joined.is_empty() {
+                return Ok(());
+            }
+            end = end.max(at.saturating_add(wide(joined.len())));
+            drive.write(Place { file: self.file, at }, joined)
+        };
+        let slots = || self.index.values().filter_map(|slot| self.pages.get(*slot));
+        for page in slots().filter(|page| page.used <= limit && page.changed != 0) {
+            page.each_change(&mut |at, bytes| {
+                let follows = wide(joined.len()).checked_add(from) == Some(at);
+                if !follows || joined.len().saturating_add(bytes.len()) > JOINED {
+                    put(from, &joined)?;
+                    joined.clear();
+                    from = at;
+                }
+                joined.extend_from_slice(bytes);
+                Ok(())
+            })?;
         }
-        self.pages.retain(|_, page| page.used > limit);
+        put(from, &joined)?;
+        self.end = end;
+        let written = self.pages.iter_mut().filter(|page| page.used <= limit);
+        written.for_each(|page| page.changed = 0);
         Ok(())
     }
 }
@@ -263,34 +336,35 @@ impl Page {
 
     fn change(&mut self, at: u64, bytes: &[u8]) {
         self.overlay(at, bytes);
+        self.mark(at, bytes.len() as u64);
+    }
+
+    /// So many bytes have been changed.
+    fn mark(&mut self, at: u64, len: u64) {
         let first = at.saturating_sub(self.at) / SECTOR;
-        let last = at.saturating_sub(self.at).saturating_add(bytes.len() as u64).div_ceil(SECTOR);
+        let last = at.saturating_sub(self.at).saturating_add(len).div_ceil(SECTOR);
         for sector in first..last {
             self.changed |= 1u128.checked_shl(u32::try_from(sector).unwrap_or(u32::MAX)).unwrap_or(0);
         }
     }
 
-    /// Writes what has been changed; answers where that ends.
-    fn write(&mut self, drive: &dyn Drive, file: FileId) -> Result<u64> {
-        let mut end = 0;
+    /// Tells the sectors in a row that have been changed.
+    fn each_change(&self, tell: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         let sectors = PAGE / SECTOR;
-        let is_changed = |changed: u128, sector: u64| changed >> sector & 1 == 1;
+        let is_changed = |sector: u64| self.changed >> sector & 1 == 1;
         let mut sector = 0;
         while sector < sectors {
             let from = sector;
-            while sector < sectors && is_changed(self.changed, sector) {
+            while sector < sectors && is_changed(sector) {
                 sector = sector.saturating_add(1);
             }
             if sector > from {
                 let (skip, until) = (from.saturating_mul(SECTOR), sector.saturating_mul(SECTOR));
-                let at = self.at.saturating_add(skip);
                 let range = usize::try_from(skip).unwrap_or(0)..usize::try_from(until).unwrap_or(0);
-                drive.write(Place { file, at }, self.bytes.get(range).unwrap_or_default())?;
-                end = self.at.saturating_add(until);
+                tell(self.at.saturating_add(skip), self.bytes.get(range).unwrap_or_default())?;
             }
             sector = sector.saturating_add(1);
         }
-        self.changed = 0;
-        Ok(end)
+        Ok(())
     }
 }

@@ -50,18 +50,20 @@ pub fn survey(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>
 }
 
 /// Counts the uses of all units: `each` gets them part after part of the file, and how many units there are up to the
-/// last one in use.
-pub fn counts(census: &dyn Census, each: &mut dyn FnMut(&Counts, u64) -> Result<()>) -> Result<()> {
+/// last one in use. Answers the last part, and whether anybody leads to what lies outside of the file.
+pub fn counts(census: &dyn Census, each: &mut dyn FnMut(&Counts, u64) -> Result<()>) -> Result<(Counts, bool)> {
     let (space, mut units, mut start) = (census.space(), 0, 0u64);
+    let mut is_left = false;
     let mut totals = Totals { report: &mut |_| Ok(()), summary: Summary::NONE };
     loop {
         let end = start.saturating_add(WINDOW);
         let mut tally = Tally::new(census, start..end, &mut totals);
         census.take(&mut tally)?;
         units = tally.units.max(units);
+        is_left |= tally.is_left;
         each(&tally.counts, units)?;
         if end >= units.max(space.units(0, space.len).end) {
-            return Ok(());
+            return Ok((tally.counts, is_left));
         }
         start = end;
     }
@@ -149,6 +151,8 @@ struct Tally<'c, 'r, 't> {
     is_doubtful: bool,
     /// What does not depend on the window is told once.
     is_first: bool,
+    /// Somebody leads to what lies outside of the file.
+    is_left: bool,
 }
 
 impl<'c, 'r, 't> Tally<'c, 'r, 't> {
@@ -166,6 +170,7 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
             unknown: Vec::new(),
             is_doubtful: false,
             is_first,
+            is_left: false,
         }
     }
 
@@ -326,6 +331,7 @@ impl Witness for Tally<'_, '_, '_> {
         }
         if claim.end() > self.space.len.saturating_add(self.space.slack) {
             self.is_doubtful |= claim.sole.is_some();
+            self.is_left = true;
             let told = if self.is_first { self.irregular(&Irregular::Outside(claim)) } else { Ok(()) };
             return told.map(|()| false);
         }

@@ -1,6 +1,9 @@
 //! What is asked: one row for each question and image. A new verb adds its rows here.
 
+mod changes;
+
 use crate::shell;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +22,10 @@ pub struct Row {
     pub targets: &'static [(&'static str, f64)],
     /// It moves data: few rounds say enough. `>` in its arguments stands for the file that it makes, if it makes one.
     pub moves: bool,
+    /// The files that it changes, by their names in the folder: they are as they were before every round.
+    pub changes: &'static [&'static str],
+    /// The image that qemu-img is given instead, where it cannot do this at all.
+    pub instead: Option<&'static str>,
 }
 
 const BOTH: &[(&str, f64)] = &[("process", 0.6), ("kvm", 0.8)];
@@ -32,7 +39,30 @@ const fn heavy(
     arguments: &'static [&'static str],
     targets: &'static [(&'static str, f64)],
 ) -> Row {
-    Row { verb, name, image, arguments, targets, moves: true }
+    Row { verb, name, image, arguments, targets, moves: true, changes: &[], instead: None }
+}
+
+/// A row of a verb that looks at little: whole processes are compared.
+const fn light(
+    verb: &'static str,
+    name: &'static str,
+    image: fn(&Place) -> Result<PathBuf, String>,
+    arguments: &'static [&'static str],
+    targets: &'static [(&'static str, f64)],
+) -> Row {
+    Row { verb, name, image, arguments, targets, moves: false, changes: &[], instead: None }
+}
+
+impl Row {
+    /// The same, of a verb that changes these files.
+    const fn changing(self, changes: &'static [&'static str]) -> Row {
+        Row { changes, ..self }
+    }
+
+    /// The same, beside what qemu-img needs for this image.
+    const fn beside(self, instead: &'static str) -> Row {
+        Row { instead: Some(instead), ..self }
+    }
 }
 
 const COPY: &[(&str, f64)] = &[("process", 0.7), ("kvm", 0.875)];
@@ -46,33 +76,16 @@ const REQUESTS: &[(&str, f64)] = &[("process", 0.8)];
 const WALK: &[(&str, f64)] = &[("process", 0.3), ("kvm", 0.375)];
 
 /// All questions.
-pub const ROWS: &[Row] = &[
-    Row {
-        verb: "info",
-        name: "qcow2 with 1 snapshot",
-        image: snapshot,
-        arguments: &["info", "{}"],
-        targets: BOTH,
-        moves: false,
-    },
-    Row {
-        verb: "info",
-        name: "qcow2 with 1 snapshot, JSON",
-        image: snapshot,
-        arguments: &["info", "--output=json", "{}"],
-        targets: BOTH,
-        moves: false,
-    },
-    Row {
-        verb: "info",
-        name: "--backing-chain over 20 layers",
-        image: chain,
-        arguments: &["info", "--backing-chain", "{}"],
-        targets: PROCESS,
-        moves: false,
-    },
-    Row { verb: "info", name: "vmdk", image: vmdk, arguments: &["info", "{}"], targets: BOTH, moves: false },
-    Row { verb: "info", name: "raw with MBR", image: mbr, arguments: &["info", "{}"], targets: BOTH, moves: false },
+pub fn all() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(changes::ROWS)
+}
+
+const ROWS: &[Row] = &[
+    light("info", "qcow2 with 1 snapshot", snapshot, &["info", "{}"], BOTH),
+    light("info", "qcow2 with 1 snapshot, JSON", snapshot, &["info", "--output=json", "{}"], BOTH),
+    light("info", "--backing-chain over 20 layers", chain, &["info", "--backing-chain", "{}"], PROCESS),
+    light("info", "vmdk", vmdk, &["info", "{}"], BOTH),
+    light("info", "raw with MBR", mbr, &["info", "{}"], BOTH),
     heavy("convert", "raw to raw, half full", half, &["convert", "-f", "raw", "-O", "raw", "{}", ">"], COPY),
     heavy("convert", "qcow2 to raw, half full", half_qcow2, &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"], COPY),
     heavy("convert", "qcow2 zlib to raw", packed_zlib, &["convert", "-f", "qcow2", "-O", "raw", "{}", ">"], HALF),
@@ -147,7 +160,7 @@ impl Place {
     fn xfs(&self) -> Result<PathBuf, String> {
         let (disk, folder) = (self.path("xfs.img"), self.path("xfs"));
         if !folder.exists() {
-            let file = std::fs::File::create(&disk).map_err(|e| e.to_string())?;
+            let file = File::create(&disk).map_err(|e| e.to_string())?;
             file.set_len((data_mib() * 6).max(1024) << 20).map_err(|e| e.to_string())?;
             std::fs::create_dir(&folder).map_err(|e| e.to_string())?;
             shell::output(Command::new("mkfs.xfs").args(["-q", "-f", "-m", "reflink=1"]).arg(&disk))?;
@@ -163,7 +176,8 @@ impl Place {
         Ok(Place { folder, qemu_img: qemu_img.to_owned() })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
@@ -201,14 +215,15 @@ fn half(place: &Place) -> Result<PathBuf, String> {
         state.to_le_bytes()
     };
     let mut write = || -> std::io::Result<()> {
-        let file = std::fs::File::create(&path)?;
+        let file = File::create(&path)?;
         let pieces = data_mib() / 2;
         file.set_len(pieces * 2 * PIECE)?;
         for piece in 0..pieces {
             let bytes: Vec<u8> = (0..PIECE / 8).flat_map(|_| next()).collect();
             file.write_all_at(&bytes, piece * 2 * PIECE)?;
         }
-        Ok(())
+        // Nobody need be told that it is raw.
+        file.write_all_at(&partitioned(), 0)
     };
     write().map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(path)
@@ -308,7 +323,7 @@ fn packed_zstd(place: &Place) -> Result<PathBuf, String> {
 /// 1 TiB whose clusters lie all over the file.
 fn fragmented(place: &Place) -> Result<PathBuf, String> {
     let path = place.path("fragmented.qcow2");
-    let image = instar_testkit::build::fragmented::Fragmented { cluster_bits: 21, clusters: 1 << 19 };
+    let image = instar_testkit::build::fragmented::Fragmented { cluster_bits: 21, clusters: 1 << 19, spread: 1 << 19 };
     image.write(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(path)
 }
@@ -336,12 +351,18 @@ fn vmdk(place: &Place) -> Result<PathBuf, String> {
 
 /// With one partition, so that nobody need be told that it is raw.
 fn mbr(place: &Place) -> Result<PathBuf, String> {
-    let mut disk = vec![0; 2 << 20];
-    disk[450] = 0x83;
-    disk[454..458].copy_from_slice(&2048_u32.to_le_bytes());
-    disk[458..462].copy_from_slice(&2048_u32.to_le_bytes());
-    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     let path = place.path("disk.raw");
-    std::fs::write(&path, disk).map_err(|e| format!("{}: {e}", path.display()))?;
+    let write = || std::fs::write(&path, partitioned()).and_then(|()| File::options().write(true).open(&path));
+    write().and_then(|file| file.set_len(2 << 20)).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(path)
+}
+
+/// The first sector of a disk with one partition.
+fn partitioned() -> [u8; 512] {
+    let mut sector = [0; 512];
+    sector[450] = 0x83;
+    sector[454..458].copy_from_slice(&2048_u32.to_le_bytes());
+    sector[458..462].copy_from_slice(&2048_u32.to_le_bytes());
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
 }

@@ -1,6 +1,8 @@
 //! Runs contenders in turns and takes the time of each whole process.
 
-use std::path::PathBuf;
+use crate::shell;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,8 @@ pub struct Contender {
     pub arguments: Vec<String>,
     /// The file that it makes; gone before each round.
     pub makes: Option<PathBuf>,
+    /// Files that it changes, each behind the copy that it is made of before each round.
+    pub restores: Vec<(PathBuf, PathBuf)>,
     /// It may have nothing to say.
     pub is_silent: bool,
     /// Variables beyond those of this process.
@@ -38,7 +42,13 @@ impl Contender {
         command
     }
 
+    /// Makes everything as it was before the first round.
+    fn restore(&self) -> Result<(), String> {
+        self.restores.iter().try_for_each(|(kept, to)| copy(kept, to))
+    }
+
     fn time(&self) -> Result<Duration, String> {
+        self.restore()?;
         let mut command = self.command();
         if let Some(made) = &self.makes
             && std::fs::remove_file(made).is_ok()
@@ -53,6 +63,9 @@ impl Contender {
 
     /// Why it cannot take part: it fails, or has nothing to say.
     fn fault(&self) -> Option<String> {
+        if let Err(why) = self.restore() {
+            return Some(why);
+        }
         let output = match self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).output() {
             Ok(output) => output,
             Err(e) => return Some(e.to_string()),
@@ -64,6 +77,13 @@ impl Contender {
         }
         (output.stdout.is_empty() && !self.is_silent).then(|| "prints nothing".to_owned())
     }
+}
+
+/// Copies a file with its holes. It is on disk afterwards: nobody's flush is to pay for this.
+pub fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let fault = |e: std::io::Error| format!("{}: {e}", to.display());
+    shell::output(Command::new("cp").arg("--sparse=auto").arg(from).arg(to))?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(fault)
 }
 
 /// Everybody's times, in turns; each round begins with another one, so that nobody always runs after the same.

@@ -50,7 +50,7 @@ fn snapshots() -> Vec<u8> {
 fn fragmented() -> Vec<u8> {
     let scratch = Scratch::new("census");
     let path = scratch.path().join("a");
-    Fragmented { cluster_bits: 9, clusters: 256 }.write(&path).expect("an image");
+    Fragmented { cluster_bits: 9, clusters: 256, spread: 256 }.write(&path).expect("an image");
     std::fs::read(path).expect("an image")
 }
 

@@ -165,6 +165,12 @@ impl Clusters {
         at >= self.new_from
     }
 
+    /// Whether there are more blocks of counts, and copies of them, than are kept in memory.
+    pub fn is_crowded(&self) -> bool {
+        let blocks = wide(self.blocks.iter().filter(|at| **at != 0).count());
+        blocks.saturating_mul(self.len()).saturating_mul(2) > ROOM
+    }
+
     /// 2 to this power is the width of a count.
     pub fn width(&self) -> u32 {
         self.order

@@ -6,6 +6,10 @@ use alloc::vec::Vec;
 use instar_image::file::Hole;
 use instar_image::{Cursor, Io, Layer, Place, Result, Source};
 
+/// Holes are asked for in a range of this length first, and in longer ones by who goes on behind it: there may be very many,
+/// and whoever looks here and there need not hear of all.
+const FIRST_ASKED: u64 = 64 << 20;
+
 /// The map of a raw disk.
 struct RawLayer {
     start: Place,
@@ -25,7 +29,7 @@ impl Layer for RawLayer {
     }
 
     fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
-        Box::new(RawCursor { layer: self, io, told: Vec::new(), next: 0 })
+        Box::new(RawCursor { layer: self, io, told: Vec::new(), next: 0, reach: 0 })
     }
 }
 
@@ -36,12 +40,15 @@ struct RawCursor<'c> {
     told: Vec<Hole>,
     /// Where the next one begins.
     next: u64,
+    /// How far was asked last.
+    reach: u64,
 }
 
 impl RawCursor<'_> {
     fn ask(&mut self, at: u64, end: u64) -> Result<()> {
         let place = self.layer.start.ahead(at);
-        self.told = self.io.holes(place.file, place.at, end.saturating_sub(at))?;
+        self.reach = if self.next == at { self.reach.saturating_mul(4).max(FIRST_ASKED) } else { FIRST_ASKED };
+        self.told = self.io.holes(place.file, place.at, end.saturating_sub(at).min(self.reach))?;
         self.told.reverse();
         self.next = at;
         Ok(())

@@ -8,7 +8,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::offset_of;
-use instar_image::num::{bounded, narrow, wide};
+use instar_image::num::{bounded, narrow, power, wide};
 use instar_image::{Drive, File, Kind, Result};
 
 /// Counts that are written at once.
@@ -23,7 +23,7 @@ impl Clusters {
 
     /// How many users a cluster has.
     pub fn counted(&mut self, drive: &dyn Drive, cluster: u64) -> Result<u64> {
-        let (number, index) = (cluster / self.per_block(), cluster % self.per_block());
+        let (number, index) = self.split(cluster);
         let at = self.blocks.get(narrow(number)).copied().unwrap_or(0);
         if at == 0 {
             return Ok(0);
@@ -59,22 +59,65 @@ impl Clusters {
         if end > self.next {
             return Err(Kind::Corrupt.what("a cluster is beyond the end of the file").file(self.draft.file()));
         }
-        for cluster in first..end {
-            let was = self.counted(drive, cluster)?;
-            let now = match is_more {
-                _ if was == 0 => {
-                    return Err(Kind::Corrupt.what("a cluster is used and not counted").file(self.draft.file()));
+        let (most, file) = (self.most(), self.draft.file());
+        let bumped = |was: u64| match is_more {
+            _ if was == 0 => Err(Kind::Corrupt.what("a cluster is used and not counted").file(file)),
+            true if was >= most => Err(Kind::TooBig.what("Invalid argument")),
+            true => Ok(was.saturating_add(1)),
+            false => Ok(was.saturating_sub(1)),
+        };
+        let mut cluster = first;
+        while cluster < end {
+            let (number, index) = self.split(cluster);
+            let left = end.saturating_sub(cluster);
+            let done = match self.ours(number) {
+                // A count may lie in two pages where an image begins at an odd place.
+                Some(block) if self.order >= 3 && self.place(block).is_multiple_of(8) => {
+                    self.alter(drive, block, (index, left), &bumped)?
                 }
-                true if was >= self.most() => return Err(Kind::TooBig.what("Invalid argument")),
-                true => was.saturating_add(1),
-                false => was.saturating_sub(1),
+                Some(block) => {
+                    let now = bumped(self.counted(drive, cluster)?)?;
+                    self.fill(drive, block, index, 1, now)?;
+                    1
+                }
+                None => {
+                    let now = bumped(self.counted(drive, cluster)?)?;
+                    self.set(drive, cluster, 1, now)?;
+                    1
+                }
             };
-            match self.ours(cluster / self.per_block()) {
-                Some(block) => self.fill(drive, block, cluster % self.per_block(), 1, now)?,
-                None => self.set(drive, cluster, 1, now)?,
-            }
+            cluster = cluster.saturating_add(done);
         }
         Ok(())
+    }
+
+    /// Changes counts in a row, of whole bytes each, where they are: how many were at hand.
+    fn alter(
+        &mut self,
+        drive: &dyn Drive,
+        block: u64,
+        (index, most): (u64, u64),
+        change: &dyn Fn(u64) -> Result<u64>,
+    ) -> Result<u64> {
+        let shift = self.order.saturating_sub(3);
+        let at = self.place(block).saturating_add(index << shift);
+        let left = self.per_block().saturating_sub(index).min(most);
+        let mut came = Ok(());
+        let len = self.draft.alter(drive, at, left << shift, &mut |bytes| {
+            came = match shift {
+                0 => each::<1>(bytes, change),
+                1 => each::<2>(bytes, change),
+                2 => each::<4>(bytes, change),
+                _ => each::<8>(bytes, change),
+            };
+        })?;
+        came.map(|()| len >> shift)
+    }
+
+    /// The number of the block that counts a cluster, and which of its counts it is.
+    fn split(&self, cluster: u64) -> (u64, u64) {
+        let bits = self.bits.saturating_add(3).saturating_sub(self.order);
+        (cluster >> bits, cluster & power(bits).saturating_sub(1))
     }
 
     /// Sets the count of a cluster that has one, where it stands: it is not what the image says.
@@ -327,4 +370,14 @@ pub(super) fn used(file: &File<'_>, layout: &Layout, blocks: &[u64]) -> Result<u
         }
     }
     Ok(0)
+}
+
+/// Changes all numbers of `N` bytes.
+fn each<const N: usize>(bytes: &mut [u8], change: &dyn Fn(u64) -> Result<u64>) -> Result<()> {
+    for word in bytes.as_chunks_mut::<N>().0 {
+        let was = word.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        let now = change(was)?.to_be_bytes();
+        word.iter_mut().rev().zip(now.iter().rev()).for_each(|(to, from)| *to = *from);
+    }
+    Ok(())
 }

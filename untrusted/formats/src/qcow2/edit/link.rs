@@ -5,7 +5,6 @@ use super::super::front::Front;
 use super::Editor;
 use super::work::Work;
 use crate::qcow::open::BACKING_NAME_MAX;
-use alloc::vec;
 use instar_image::edit::Footing;
 use instar_image::num::wide;
 use instar_image::{Drive, Kind, Result};
@@ -27,10 +26,11 @@ impl Editor<'_, '_> {
     pub(super) fn empty(&self, drive: &dyn Drive) -> Result<()> {
         let layout = &self.image.checked.layout;
         let mut work = Work::new(self.image, drive)?;
-        let own = work.l1(layout.l1)?;
+        let mut own = work.l1(layout.l1)?;
         work.fell(&own)?;
         work.drop_table(layout.l1.at, layout.l1.count.saturating_mul(8))?;
-        let l1 = work.add_l1(&vec![0; own.len()])?;
+        own.fill(0);
+        let l1 = work.add_l1(&own)?;
         work.set_l1(l1);
         work.publish_and_cut()
     }

@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::census::{Census, Claim, Clusters, Finding, Witness};
+use instar_image::counts::Counts;
 use instar_image::num::{bounded, narrow, wide};
 use instar_image::{Drive, Error, Kind, Result, tally};
 
@@ -28,6 +29,8 @@ struct Plan {
     avoided: BTreeSet<u64>,
     /// First cluster of the table, and how many it has.
     table: (u64, u64),
+    /// How often everything is used, if that was counted in one go.
+    uses: Option<Counts>,
 }
 
 fn full() -> Error {
@@ -59,11 +62,12 @@ impl Plan {
             units: roll.file.len().div_ceil(len),
             avoided: BTreeSet::new(),
             table: (0, 0),
+            uses: None,
         };
         let per_block = plan.per_block();
         // As many blocks as there can be, and a table of them.
         let wanted = (plan.units / per_block).saturating_add(TABLE_MAX / len).saturating_add(8).min(TABLE_MAX / 4);
-        tally::counts(roll, &mut |counts, units| {
+        let (uses, is_left) = tally::counts(roll, &mut |counts, units| {
             let end = counts.window.end.min(units.max(plan.units));
             plan.units = plan.units.max(units);
             let mut unit = counts.window.start;
@@ -83,9 +87,12 @@ impl Plan {
         // Up to the moment when the header changes, the old blocks are those that are there.
         let old = roll.blocks_at()?;
         plan.free.retain(|unit| !old.contains(unit));
-        let zone = plan.units..plan.units.saturating_add(wanted.saturating_mul(2));
-        let mut avoided = Avoided { len, zone, found: &mut plan.avoided };
-        roll.take(&mut avoided)?;
+        plan.uses = Some(uses).filter(|uses| uses.window.start == 0);
+        if is_left {
+            let zone = plan.units..plan.units.saturating_add(wanted.saturating_mul(2));
+            let mut avoided = Avoided { len, zone, found: &mut plan.avoided };
+            roll.take(&mut avoided)?;
+        }
         Ok(plan)
     }
 
@@ -146,11 +153,15 @@ impl Plan {
             drive.write(roll.file.place(at.saturating_mul(self.len)), &block)
         };
         let mut next = 0;
-        tally::counts(roll, &mut |counts, _| {
+        let mut each = |counts: &Counts, _| {
             let window = counts.window.start / per_block..counts.window.end / per_block;
             next = window.end;
             self.blocks.range(window).try_for_each(|(number, at)| put(*number, *at, &|unit| counts.get(unit)))
-        })?;
+        };
+        match &self.uses {
+            Some(uses) => each(uses, 0)?,
+            None => _ = tally::counts(roll, &mut each)?,
+        }
         self.blocks.range(next..).try_for_each(|(number, at)| put(*number, *at, &|_| 0))?;
         let mut table = vec![0; narrow(clusters.saturating_mul(self.len))];
         let (entries, _) = table.as_chunks_mut::<8>();

@@ -56,7 +56,7 @@ impl Editor<'_, '_> {
         }
         let mut work = Work::new(self.image, drive)?;
         let entries = work.l1(layout.l1)?;
-        let branch = work.branch(&entries)?;
+        let branch = work.branch(entries)?;
         // The new snapshot keeps the tables that are there, and the disk goes on with the others.
         let l1 = work.add_l1(&branch)?;
         let id = all.iter().map(|kept| kept.id).max().unwrap_or(0).saturating_add(1).to_string();
@@ -91,12 +91,13 @@ impl Editor<'_, '_> {
         let mut work = Work::new(self.image, drive)?;
         let entries = work.l1(gone)?;
         work.fell(&entries)?;
+        drop(entries);
         work.drop_table(gone.at, gone.count.saturating_mul(8))?;
         let rest = all.iter().enumerate().filter(|(index, _)| *index != number);
         let table = self.table(&mut work, rest.map(|(_, kept)| &kept.bytes[..]))?;
         // What nobody else has any more is the disk's alone.
         let own = work.l1(layout.l1)?;
-        let l1 = match if layout.has_data_file() { None } else { work.true_to_counts(&own)? } {
+        let l1 = match if layout.has_data_file() { None } else { work.true_to_counts(own)? } {
             None => layout.l1,
             Some(entries) => {
                 work.drop_table(layout.l1.at, layout.l1.count.saturating_mul(8))?;
@@ -119,11 +120,15 @@ impl Editor<'_, '_> {
         let own = work.l1(layout.l1)?;
         work.fell(&own)?;
         work.drop_table(layout.l1.at, layout.l1.count.saturating_mul(8))?;
+        let len = own.len();
+        drop(own);
         let entries = work.l1(wanted)?;
-        let mut branch = work.branch(&entries)?;
+        let mut branch = work.branch(entries)?;
         // It may have been taken when the disk was smaller.
         let needed = narrow(layout.l1_needed_for(size).min(super::L1_ENTRIES_MAX));
-        branch.resize(branch.len().max(own.len()).max(needed), 0);
+        let len = branch.len().max(len).max(needed);
+        branch.reserve_exact(len.saturating_sub(branch.len()));
+        branch.resize(len, 0);
         let l1 = work.add_l1(&branch)?;
         work.set_l1(l1);
         work.front.header.size = U64::new(size);

@@ -9,6 +9,9 @@ use alloc::vec::Vec;
 use instar_image::num::{bounded, narrow, wide};
 use instar_image::{Drive, Error, Kind, Place, Result};
 
+/// Bytes of an L1 table that are read or written at once: with the longest ones, there is memory for one copy.
+const L1_PIECE: usize = 64 << 10;
+
 /// The change.
 pub struct Work<'d> {
     pub drive: &'d dyn Drive,
@@ -52,10 +55,17 @@ impl<'d> Work<'d> {
     /// The entries of an L1 table.
     pub fn l1(&mut self, table: Table) -> Result<Vec<u64>> {
         let long = || Kind::TooBig.what("an L1 table is too long");
-        let mut bytes = vec![0; bounded(table.count.saturating_mul(8), L1_LEN_MAX, long)?];
-        let at = self.place(table.at);
-        self.clusters.draft.read(self.drive, at, &mut bytes)?;
-        Ok(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word)).collect())
+        let len = bounded(table.count.saturating_mul(8), L1_LEN_MAX, long)?;
+        let mut entries = Vec::with_capacity(len / 8);
+        let (mut bytes, mut at) = (vec![0; L1_PIECE], self.place(table.at));
+        while entries.len() < len / 8 {
+            let left = len.saturating_sub(entries.len().saturating_mul(8));
+            let piece = bytes.get_mut(..left.min(L1_PIECE)).unwrap_or_default();
+            self.clusters.draft.read(self.drive, at, piece)?;
+            entries.extend(piece.as_chunks::<8>().0.iter().map(|word| u64::from_be_bytes(*word)));
+            at = at.saturating_add(wide(piece.len()));
+        }
+        Ok(entries)
     }
 
     /// The bytes of an L2 table.
@@ -76,9 +86,22 @@ impl<'d> Work<'d> {
 
     /// The same of an L1 table; one without entries lies nowhere.
     pub fn add_l1(&mut self, entries: &[u64]) -> Result<Table> {
-        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-        let at = if bytes.is_empty() { 0 } else { self.add(&bytes)? };
-        Ok(Table { at, count: wide(entries.len()) })
+        let count = wide(entries.len());
+        if count == 0 {
+            return Ok(Table { at: 0, count });
+        }
+        let len = count.saturating_mul(8);
+        let clusters = len.div_ceil(self.cluster_len);
+        let at = self.clusters.claim(self.drive, clusters)?;
+        let mut place = self.place(at);
+        for piece in entries.chunks(L1_PIECE / 8) {
+            let bytes: Vec<u8> = piece.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+            self.clusters.draft.put(self.drive, place, &bytes)?;
+            place = place.saturating_add(wide(bytes.len()));
+        }
+        let rest = clusters.saturating_mul(self.cluster_len).saturating_sub(len);
+        self.clusters.draft.blank(self.drive, place, rest)?;
+        Ok(Table { at, count })
     }
 
     /// Gives back a table.
