@@ -32,16 +32,29 @@ const ALL: &[Deliberate] = &[
         &["the disk differs at its end", "it ended with Code(1)"],
         "what cannot be amended in full is not begun: the size stays, too",
     ),
+    because(
+        "amend",
+        "compat=",
+        &["lazy-refcounts", "it ended with Code(1)"],
+        "what cannot be amended in full is not begun: counts may be written late as before",
+    ),
 ];
 
-const fn because(kind: &'static str, words: &'static str, differs: &'static str, reason: &'static str) -> Deliberate {
+const fn because(
+    kind: &'static str,
+    words: &'static str,
+    differs: &'static [&'static str],
+    reason: &'static str,
+) -> Deliberate {
     Deliberate { kind, words, differs, reason }
 }
 
 /// Why it is meant, if it is.
 pub fn reason(kind: &str, words: &str, differs: &str) -> Option<&'static str> {
     let fits = |d: &&Deliberate| {
-        (d.kind.is_empty() || d.kind == kind) && words.contains(d.words) && d.differs.iter().all(|part| differs.contains(part))
+        (d.kind.is_empty() || d.kind == kind)
+            && words.contains(d.words)
+            && d.differs.iter().all(|part| differs.contains(part))
     };
     ALL.iter().find(fits).map(|d| d.reason)
 }

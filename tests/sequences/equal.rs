@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-fn setting(variable: &str, default: u64) -> u64 {
+pub fn setting(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -73,7 +73,7 @@ impl Course<'_> {
         let ran = step.run(&self.scene, img, self.oracle.io()).folder(&self.folders[0]).go();
         self.story.push(format!("{} ({:?}, by us alone)", step.line(), ran.end));
         self.steps.fetch_add(1, Ordering::Relaxed);
-        let seen = look(self.oracle, &self.folders[0], &self.scene, false);
+        let seen = look(self.oracle, &self.folders[0], &self.scene, true);
         let mut differs = seen.differs(before).map_or(String::new(), |(_, differs)| differs);
         if ran.end != End::Code(0) {
             differs += &format!("  {:?}: {}{}", ran.end, ran.out(), ran.err());
@@ -101,6 +101,9 @@ impl Course<'_> {
         if matches!(want.end, End::Signal(_) | End::Timeout) && !step.is_guest {
             self.report.excuse("the real program dies of it");
             return None;
+        }
+        if want.end == End::Code(0) {
+            self.scene.done(&step, &facts);
         }
         let mut said =
             difference("stdout", &normal(step.kind, &want, &want.stdout), &normal(step.kind, &got, &got.stdout));
@@ -139,7 +142,7 @@ impl Course<'_> {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("the images").flatten() {
         Run::new("cp").args(["--sparse=always"]).arg(entry.path()).arg(to).must();

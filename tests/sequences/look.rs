@@ -119,16 +119,17 @@ pub fn look(oracle: &Oracle, folder: &Path, scene: &Scene, deep: bool) -> Seen {
     if deep {
         for (name, format) in &scene.below {
             seen.disk(oracle, folder, name, &["-f".into(), (*format).into(), name.clone()]);
-            let (end, out) = ended(&ask("check", "--output=json").args(["-f", format, name]));
-            seen.texts.push((format!("check of {name}"), format!("{end}\n{}", counts(&out))));
+            let ran = ask("check", "--output=json").args(["-f", format, name]).go();
+            seen.texts.push((format!("check of {name}"), format!("{:?}\n{}", ran.end, counts(&ran.stdout))));
         }
     }
     let (end, out) = ended(&ask("map", "--output=json").args(&words));
     let disk = seen.disks.first().map_or(&[][..], |(_, bytes)| bytes);
     let map = ranges(&String::from_utf8_lossy(&out), disk, scene.is_loose);
     seen.texts.push(("map".into(), format!("{end}\n{map}")));
-    let (end, out) = ended(&ask("check", "--output=json").args(&words));
-    seen.texts.push(("check".into(), format!("{end}\n{}", counts(&out))));
+    let ran = ask("check", "--output=json").args(&words).go();
+    // What is wrong is told with the place where it is.
+    seen.texts.push(("check".into(), format!("{:?}\n{}", ran.end, counts(&ran.stdout))));
     if scene.format == "qcow2" {
         let marks = marks(&folder.join("disk"));
         let told = |(bitmap, bits): &(_, Vec<u8>)| format!("{bitmap:?} {}\n", runs(bits));

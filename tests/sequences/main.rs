@@ -4,6 +4,8 @@
 
 mod deliberate;
 mod equal;
+mod furniture;
+mod killed;
 mod look;
 mod start;
 mod step;
