@@ -51,9 +51,9 @@ const KINDS: &[Kind] = &[
 
 /// Changes: the formats they are for, what furniture they need (or must not have, after a `!`), and the words.
 const LINES: &[(&str, &str, &str)] = &[
-    ("qcow2", "", "resize -f qcow2 --preallocation metadata NAME 12M"),
-    ("qcow2", "", "resize -f qcow2 NAME 16M"),
-    ("qcow2", "", "resize -f qcow2 --shrink NAME 5M"),
+    ("qcow2", "!d", "resize -f qcow2 --preallocation metadata NAME 12M"),
+    ("qcow2", "!d", "resize -f qcow2 NAME 16M"),
+    ("qcow2", "!d", "resize -f qcow2 --shrink NAME 5M"),
     ("qcow2", "s", "snapshot -c new NAME"),
     ("qcow2", "s!m", "snapshot -a s0 NAME"),
     ("qcow2", "s", "snapshot -d s0 NAME"),

@@ -3,10 +3,11 @@
 use crate::convert;
 use crate::cx::Cx;
 use crate::open::{stack, stack_for};
+use alloc::boxed::Box;
 use instar_image::edit::Footing;
 use instar_image::{Kind, Purpose, Result};
 use instar_wire::code::encode;
-use instar_wire::op::convert::{Event, Goal};
+use instar_wire::op::convert::{Event, Goal, Request as Copy, Target};
 use instar_wire::op::rebase::Request;
 use instar_wire::op::{Below, Source};
 
@@ -17,7 +18,12 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let (Some(image), Goal::There(target)) = (copy.sources.first(), &copy.target.goal) else { return Err(nothing()) };
     look(request, image, target, cx)?;
     if request.is_safe {
-        convert::copy(copy, None, cx)?;
+        // An image that was not closed has been repaired by now.
+        let cx = &cx.afresh();
+        let now = |source: &Source| Ok(source.as_it_is(cx.drive.length(source.file.id)?));
+        let sources = copy.sources.iter().map(now).collect::<Result<_>>()?;
+        let goal = Goal::There(Box::new(now(target)?));
+        convert::copy(&Copy { sources, target: Target { goal, ..copy.target.clone() }, ..(**copy).clone() }, None, cx)?;
     }
     // What was written to it has changed its file.
     let cx = &cx.afresh();
