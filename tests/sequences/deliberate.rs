@@ -15,8 +15,8 @@ pub struct Deliberate {
 /// All of them.
 const ALL: &[Deliberate] = &[
     because(
-        "resize",
         "",
+        "size",
         &["Failed to zero out new clusters: Operation not supported"],
         "an image of version 2 gets clusters of zeroes, where qemu-img does not make it longer over another one",
     ),

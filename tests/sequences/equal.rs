@@ -32,9 +32,13 @@ fn normal(kind: &str, ran: &Ran, stream: &[u8]) -> Vec<u8> {
             .any(|of| line.contains(of))
     };
     let kept = text.split_inclusive('\n').filter(|line| !is_timed(line) && !(kind == "check" && is_placed(line)));
-    // Nodes are numbered by chance.
-    let node = regex_lite::Regex::new("#block[0-9]+").expect("a pattern");
-    node.replace_all(&kept.collect::<String>(), "#block").into_owned().into_bytes()
+    let kept: String = kept.collect();
+    // Nodes are numbered by chance, and clusters lie where there is space.
+    let patterns = [("#block[0-9]+", "#block"), ("Cluster at offset .* has a refcount of [0-9]+", "Some cluster")];
+    let settle = |text: String, (pattern, name): (&str, &str)| {
+        regex_lite::Regex::new(pattern).expect("a pattern").replace_all(&text, name).into_owned()
+    };
+    patterns.into_iter().fold(kept, settle).into_bytes()
 }
 
 /// One sequence.

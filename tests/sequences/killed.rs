@@ -145,21 +145,24 @@ impl<'c> Trial<'c> {
     }
 
     /// Kills it once, and counts whether it was still at work.
-    fn kill(&self, turn: u64, dice: &mut Dice, busy: &AtomicUsize) -> Tried<()> {
+    fn kill(&mut self, turn: u64, dice: &mut Dice, busy: &AtomicUsize) -> Tried<()> {
         let place = self.folder.join(format!("kill{turn}"));
         copy(&self.folder.join("start"), &place);
         // A virtual machine takes its time where this is one itself.
         let which = if turn % 4 == 3 { self.lasts.len() - 1 } else { 0 };
         let cell = Cell::all()[which];
         let run = Trial::change(self.case, &place, cell);
-        let after = self.lasts[which].mul_f64(dice.below(1050) as f64 / 1000.0);
+        let lasts = self.lasts[which];
+        let after = lasts.mul_f64(dice.below(1050) as f64 / 1000.0);
         let mut held = run.hold();
         thread::sleep(after);
         let was_busy = matches!(held.child.try_wait(), Ok(None));
         busy.fetch_add(usize::from(was_busy), Ordering::Relaxed);
+        // How long it takes depends on what else the machine does.
+        self.lasts[which] = if was_busy { lasts.mul_f64(1.1) } else { after.max(lasts / 2) };
         let _ = held.child.kill();
         let _ = held.child.wait();
-        let told = |why: String| format!("  {}, after {after:?} of {:?}\n{why}", cell.name(), self.lasts[which]);
+        let told = |why: String| format!("  {}, after {after:?} of {lasts:?}\n{why}", cell.name());
         self.judge(&place, cell).map_err(told)?;
         let _ = fs::remove_dir_all(&place);
         Ok(())
@@ -238,7 +241,7 @@ fn a_sudden_death_leaves_the_old_or_the_new() {
         let title = |turn: u64, why: &str| format!("{}, seed {seed}, {turn}\n{why}", case.about());
         match Trial::prepare(case, &folder, seed + number as u64) {
             Err(why) => report.fault(title(0, &why)),
-            Ok(trial) => {
+            Ok(mut trial) => {
                 for turn in 0..share {
                     let mut dice = Dice::new(seed * 1000 + number as u64 * 31 + turn);
                     report.tried();
@@ -256,5 +259,5 @@ fn a_sudden_death_leaves_the_old_or_the_new() {
     eprintln!("{} kinds, {busy} of {} were killed at work", cases.len(), report.count());
     let count = report.count();
     report.end();
-    assert!(busy * 2 > count, "most had ended before");
+    assert!(busy * 3 > count, "most had ended before");
 }
