@@ -21,6 +21,12 @@ const ALL: &[Deliberate] = &[
         "an image of version 2 gets clusters of zeroes, where qemu-img does not make it longer over another one",
     ),
     because(
+        "resize",
+        "--preallocation=",
+        &["the disk differs at", "(0x0 not 0x", "of an encrypted disk"],
+        "new space of an encrypted disk reads as zeroes, and not as what whatever is there decrypts to",
+    ),
+    because(
         "rebase",
         "-c",
         &["Compression not supported for this file format"],

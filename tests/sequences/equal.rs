@@ -121,7 +121,8 @@ impl Course<'_> {
                 self.report.excuse("the real program leaves an image that is not sound");
                 return None;
             }
-            self.fault(&step, &what, &format!("{differs}{said}  it ended with {:?}\n", want.end));
+            let sealed = if self.scene.is_sealed { " of an encrypted disk" } else { "" };
+            self.fault(&step, &what, &format!("{differs}{said}  it ended with {:?}{sealed}\n", want.end));
             return None;
         }
         if !said.is_empty() && !self.fault(&step, "words", &said) {

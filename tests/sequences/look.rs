@@ -2,7 +2,7 @@
 
 use crate::start::Scene;
 use instar_testkit::oracle::Oracle;
-use instar_testkit::run::{End, Run};
+use instar_testkit::run::{End, Ran, Run};
 use instar_tests::marks::marks;
 use instar_tests::report::difference;
 use serde_json::Value;
@@ -83,9 +83,12 @@ fn ended(run: &Run) -> (String, Vec<u8>) {
     (format!("{:?} {said}", ran.end), ran.stdout)
 }
 
-/// What `check` counts, but for what depends on where clusters are.
-fn counts(text: &[u8]) -> String {
-    let told: Value = serde_json::from_slice(text).unwrap_or_default();
+/// What `check` counts, but for what depends on where clusters are: if anything is wrong, that is all of it.
+fn counts(ran: &Ran) -> String {
+    if ran.end != End::Code(0) {
+        return format!("{:?}\n", ran.end);
+    }
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap_or_default();
     let keys = ["corruptions", "leaks", "check-errors", "total-clusters", "compressed-clusters"];
     keys.iter().map(|key| format!("{key} {}\n", told.get(key).unwrap_or(&Value::Null))).collect()
 }
@@ -120,7 +123,7 @@ pub fn look(oracle: &Oracle, folder: &Path, scene: &Scene, deep: bool) -> Seen {
         for (name, format) in &scene.below {
             seen.disk(oracle, folder, name, &["-f".into(), (*format).into(), name.clone()]);
             let ran = ask("check", "--output=json").args(["-f", format, name]).go();
-            seen.texts.push((format!("check of {name}"), format!("{:?}\n{}", ran.end, counts(&ran.stdout))));
+            seen.texts.push((format!("check of {name}"), counts(&ran)));
         }
     }
     let (end, out) = ended(&ask("map", "--output=json").args(&words));
@@ -129,7 +132,7 @@ pub fn look(oracle: &Oracle, folder: &Path, scene: &Scene, deep: bool) -> Seen {
     seen.texts.push(("map".into(), format!("{end}\n{map}")));
     let ran = ask("check", "--output=json").args(&words).go();
     // What is wrong is told with the place where it is.
-    seen.texts.push(("check".into(), format!("{:?}\n{}", ran.end, counts(&ran.stdout))));
+    seen.texts.push(("check".into(), counts(&ran)));
     if scene.format == "qcow2" {
         let marks = marks(&folder.join("disk"));
         let told = |(bitmap, bits): &(_, Vec<u8>)| format!("{bitmap:?} {}\n", runs(bits));
