@@ -1,10 +1,9 @@
 //! `bitmap`: what is said and what becomes of the image, held against every version of the real program.
 
 use crate::against::differences;
-use instar_formats::qcow2::Qcow2;
 use instar_formats::qcow2::open::open;
 use instar_image::bitmap::Bitmap;
-use instar_image::{File, Format, Options, Purpose};
+use instar_image::{File, Options};
 use instar_testkit::folder::Folder;
 use instar_testkit::images::each;
 use instar_testkit::oracle::{Oracle, maker, oracles};
