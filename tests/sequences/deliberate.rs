@@ -33,6 +33,12 @@ const ALL: &[Deliberate] = &[
         "what cannot be compressed is refused at once, and what is encrypted never lies there compressed and in plain",
     ),
     because(
+        "rebase",
+        "-b",
+        &["map, line", "it ended with Code(1)"],
+        "what cannot stand on another image is refused before anything is brought into it",
+    ),
+    because(
         "amend",
         "size=",
         &["the disk differs at its end", "it ended with Code(1)"],

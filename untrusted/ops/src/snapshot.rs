@@ -48,7 +48,8 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
         Action::Delete(name) => {
             let found = all(image)?.iter().position(|one| one.name == *name);
             let missing = || Kind::Unsupported.what("snapshot not found");
-            image.edit()?.delete_snapshot(drive, found.ok_or_else(missing)?)
+            let number = found.ok_or_else(missing)?;
+            image.edit()?.delete_snapshot(drive, number)
         }
     }
 }
