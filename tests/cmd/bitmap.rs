@@ -1,10 +1,9 @@
 //! `bitmap`: what is said and what becomes of the image, held against every version of the real program.
 
 use crate::against::differences;
-use instar_formats::qcow2::Qcow2;
 use instar_formats::qcow2::open::open;
 use instar_image::bitmap::Bitmap;
-use instar_image::{File, Format, Options, Purpose};
+use instar_image::{File, Options};
 use instar_testkit::folder::Folder;
 use instar_testkit::images::each;
 use instar_testkit::oracle::{Oracle, maker, oracles};
@@ -13,6 +12,7 @@ use instar_testkit::program::{Cell, program};
 use instar_testkit::random::Dice;
 use instar_testkit::run::{End, Ran, Run};
 use instar_testkit::twin::scribble;
+use instar_tests::marks::marks;
 use instar_tests::report::Report;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -179,23 +179,6 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("the images").flatten() {
         Run::new("cp").args(["--sparse=always"]).arg(entry.path()).arg(to).must();
     }
-}
-
-/// The bitmaps of an image, with their bits.
-fn marks(path: &Path) -> Vec<(Bitmap, Vec<u8>)> {
-    let io = Folder::new(path.parent().expect("a folder"));
-    let granted = io.open(path.file_name().expect("a name").as_encoded_bytes()).expect("an image");
-    let options = Options { purpose: Purpose::Describe, ..Options::default() };
-    let Ok(image) = Qcow2.open(File::new(&io, &granted), &options) else { return Vec::new() };
-    let size = image.describe(false).expect("what it says").virtual_size;
-    let all = image.bitmaps().unwrap_or_default().into_iter().enumerate();
-    all.map(|(number, bitmap)| {
-        // The bits of a broken one say nothing.
-        let mut bits = vec![0; if bitmap.is_broken { 0 } else { bitmap.len(size).min(1 << 20) as usize }];
-        image.bits(number, 0, &mut bits).expect("its bits");
-        (bitmap, bits)
-    })
-    .collect()
 }
 
 /// Whether both images have the same bitmaps, and ours is sound if theirs is.

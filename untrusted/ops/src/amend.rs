@@ -1,7 +1,7 @@
 //! `amend`: an image gets other options of its format.
 
 use crate::cx::Cx;
-use crate::open::{Opened, chain, stack_as_it_is, stack_for};
+use crate::open::{Opened, chain, stack_for, stack_unrepaired};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use instar_image::edit::{Amended as How, Amendment};
@@ -30,7 +30,7 @@ fn wished<'r>(request: &'r Request, top: &Opened<'_>) -> Result<&'r Recipe> {
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
     let step = |step| tell(Event::Step(step));
-    let open = if request.rules.as_qemu { stack_for } else { stack_as_it_is };
+    let open = if request.rules.as_qemu { stack_for } else { stack_unrepaired };
     let stack = open(cx, &request.source, &request.rules, Purpose::Write, &step)?;
     let top = stack.first().ok_or_else(|| Kind::Unsupported.what("there is no image"))?;
     tell(Event::Ready)?;

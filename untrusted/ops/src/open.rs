@@ -169,11 +169,22 @@ pub fn stack_for<'a>(
     purpose: Purpose,
     tell: &dyn Fn(op::Step) -> Result<()>,
 ) -> Result<Vec<Opened<'a>>> {
-    let mut stack = stack_as_it_is(cx, source, rules, purpose, tell)?;
+    let mut stack = stack_unrepaired(cx, source, rules, purpose, tell)?;
     if matches!(purpose, Purpose::Write | Purpose::WriteOver) {
         sound(cx, source, rules, purpose, &mut stack, tell)?;
     }
     Ok(stack)
+}
+
+/// The same, but whatever was left undone stays so.
+pub fn stack_unrepaired<'a>(
+    cx: &Cx<'a>,
+    source: &Source,
+    rules: &Rules,
+    purpose: Purpose,
+    tell: &dyn Fn(op::Step) -> Result<()>,
+) -> Result<Vec<Opened<'a>>> {
+    opened(Descent::new(cx, source, rules, purpose), tell)
 }
 
 /// An image with all that is named below it, whose files may have become longer or shorter.
@@ -183,17 +194,6 @@ pub fn as_they_are(source: &Source, cx: &Cx<'_>) -> Result<Source> {
         Below::Instead(below) => Source { below: Below::Instead(Box::new(as_they_are(below, cx)?)), ..source },
         _ => source,
     })
-}
-
-/// The same, but whatever was left undone stays so.
-pub fn stack_as_it_is<'a>(
-    cx: &Cx<'a>,
-    source: &Source,
-    rules: &Rules,
-    purpose: Purpose,
-    tell: &dyn Fn(op::Step) -> Result<()>,
-) -> Result<Vec<Opened<'a>>> {
-    opened(Descent::new(cx, source, rules, purpose), tell)
 }
 
 /// Opens the first layer of a stack again after it was changed.

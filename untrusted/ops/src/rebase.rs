@@ -2,12 +2,13 @@
 
 use crate::convert;
 use crate::cx::Cx;
-use crate::open::{Opened, stack, stack_for};
+use crate::open::{Opened, as_they_are, stack, stack_for};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use instar_image::edit::Footing;
 use instar_image::{Kind, Purpose, Result};
 use instar_wire::code::encode;
-use instar_wire::op::convert::{Event, Goal};
+use instar_wire::op::convert::{Event, Goal, Request as Copy, Target};
 use instar_wire::op::rebase::Request;
 use instar_wire::op::{Below, Source};
 
@@ -18,11 +19,15 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let (Some(image), Goal::There(target)) = (copy.sources.first(), &copy.target.goal) else { return Err(nothing()) };
     look(request, image, target, cx)?;
     if request.is_safe {
-        convert::copy(copy, None, cx)?;
+        // An image that was not closed has been repaired by now.
+        let cx = &cx.afresh();
+        let sources = copy.sources.iter().map(|source| as_they_are(source, cx)).collect::<Result<_>>()?;
+        let goal = Goal::There(Box::new(as_they_are(target, cx)?));
+        convert::copy(&Copy { sources, target: Target { goal, ..copy.target.clone() }, ..(**copy).clone() }, None, cx)?;
     }
     // What was written to it has changed its file.
     let cx = &cx.afresh();
-    let target = target.as_it_is(cx.drive.length(target.file.id)?);
+    let target = as_they_are(target, cx)?;
     let stack = stack_for(cx, &target, &copy.rules, Purpose::Write, &|_| Ok(()))?;
     let (top, below) = stack.split_first().ok_or_else(nothing)?;
     stands(request, below, &mut |footing| top.image.edit()?.stand_on(cx.drive, footing))

@@ -38,13 +38,18 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
             let all = all(image)?;
             let by_id = all.iter().position(|one| one.id == *pick);
             let found = by_id.or_else(|| all.iter().position(|one| one.name == *pick));
-            let missing = || Kind::Unsupported.what("Failed to load snapshot: No such file or directory");
+            let is_split = top.told.children.iter().any(|child| child.name.0 == b"data-file");
+            let missing = || match is_split {
+                true => Kind::Unsupported.what("Failed to load snapshot: Operation not supported"),
+                false => Kind::Unsupported.what("Failed to load snapshot: No such file or directory"),
+            };
             edit.apply_snapshot(drive, found.ok_or_else(missing)?)
         }
         Action::Delete(name) => {
             let found = all(image)?.iter().position(|one| one.name == *name);
             let missing = || Kind::Unsupported.what("snapshot not found");
-            image.edit()?.delete_snapshot(drive, found.ok_or_else(missing)?)
+            let number = found.ok_or_else(missing)?;
+            image.edit()?.delete_snapshot(drive, number)
         }
     }
 }

@@ -289,7 +289,7 @@ fn order(wish: &Amendment<'_>, layout: &Layout, version: u32) -> Result<u32> {
         return Err(refuse("Refcount width must be a power of two and may not exceed 64 bits"));
     }
     let order = bits.trailing_zeros();
-    if version < 3 && order != ORDER2 {
+    if version < 3 && order != ORDER2 && order != layout.refcount_order {
         let words =
             "Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)";
         return Err(refuse(words));

@@ -1,6 +1,6 @@
 //! What an image stands on, and what it has of its own.
 
-use super::super::disk::EXT_BACKING_FORMAT;
+use super::super::disk::{DATA_FILE_RAW, EXT_BACKING_FORMAT};
 use super::super::front::Front;
 use super::Editor;
 use super::work::Work;
@@ -16,7 +16,12 @@ impl Editor<'_, '_> {
         if wide(name.len()) > BACKING_NAME_MAX {
             return Err(Kind::TooBig.what("Backing file name too long").file(self.image.file.id()));
         }
-        let mut front = Front::read(&self.image.file, &self.image.checked.layout)?;
+        let layout = &self.image.checked.layout;
+        // A data file that is the disk as it is has nothing below it.
+        if layout.autoclear & DATA_FILE_RAW != 0 && !name.is_empty() {
+            return Err(Kind::Unsupported.what("Invalid argument").file(self.image.file.id()));
+        }
+        let mut front = Front::read(&self.image.file, layout)?;
         front.set_name(name);
         front.set(EXT_BACKING_FORMAT, format.filter(|_| !name.is_empty()));
         front.publish(drive)

@@ -1,7 +1,7 @@
 //! Another size for the disk.
 
 use super::super::disk::{
-    DATA_FILE_RAW, L1_OFFSET, L2_ALL, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS,
+    DATA_FILE_RAW, L1_OFFSET, L2_ALL, L2_COMPRESSED, L2_COPIED, L2_OFFSET, L2_ZERO, L2_ZEROES_SHIFT, SUBCLUSTERS,
 };
 use super::super::locate::Map;
 use super::super::open::L1_LEN_MAX;
@@ -10,6 +10,7 @@ use super::work::Work;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use instar_codec::cipher::UNIT as TWEAK_UNIT;
 use instar_image::num::{narrow, split, wide};
 use instar_image::stretch::stretch;
@@ -139,8 +140,10 @@ impl Disk<'_, '_, '_, '_> {
         let checked = &self.editor.image.checked;
         self.cut(self.old)?;
         let edge = self.old.next_multiple_of(self.cluster_len());
+        // If what lies below would come to light, all that is new hides it, whatever else gets below later.
+        let hides = self.below.size() > self.old;
         if self.old < edge {
-            self.mend_edge(edge)?;
+            self.mend_edge(edge, space, hides)?;
         }
         let is_raw = checked.layout.autoclear & DATA_FILE_RAW != 0;
         if let Some(data) = checked.data_file.as_ref().map(|data| data.id) {
@@ -151,8 +154,7 @@ impl Disk<'_, '_, '_, '_> {
             stretch(drive, data, self.size.max(drive.length(data)?), how)?;
         }
         let space = if is_raw && space == Preallocation::Off { Preallocation::Metadata } else { space };
-        let hidden = self.below.size().min(self.size);
-        let end = if space == Preallocation::Off { hidden } else { self.size };
+        let end = if space == Preallocation::Off && !hides { self.old } else { self.size };
         let first = edge / self.cluster_len();
         let end = end.div_ceil(self.cluster_len()).max(first);
         let mut cluster = first;
@@ -165,7 +167,7 @@ impl Disk<'_, '_, '_, '_> {
             };
             let from = narrow(index).saturating_mul(self.work.entry_len);
             let count = next.saturating_sub(cluster);
-            let entries = self.entries(cluster, count, space, hidden)?;
+            let entries = self.entries(cluster, count, space, hides)?;
             bytes.iter_mut().skip(from).zip(&entries).for_each(|(to, from)| *to = *from);
             self.put_table(table, &bytes)?;
             cluster = next;
@@ -173,8 +175,8 @@ impl Disk<'_, '_, '_, '_> {
         Ok(())
     }
 
-    /// The entries of new clusters. What lies below shows up to `hidden`, if nothing hides it.
-    fn entries(&mut self, first: u64, count: u64, space: Preallocation, hidden: u64) -> Result<Vec<u8>> {
+    /// The entries of new clusters; `hides`: they have something below.
+    fn entries(&mut self, first: u64, count: u64, space: Preallocation, hides: bool) -> Result<Vec<u8>> {
         let len = self.cluster_len();
         let is_v3 = self.editor.image.checked.layout.version >= 3;
         let must_have = space != Preallocation::Off || !is_v3;
@@ -185,10 +187,9 @@ impl Disk<'_, '_, '_, '_> {
             let host = if must_have { Some(self.hosts(cluster, step, space)?) } else { None };
             for index in 0..step {
                 let own = len.saturating_mul(index);
-                let at = len.saturating_mul(cluster.saturating_add(index));
                 let word = host.map_or(0, |host| host.saturating_add(own) | L2_COPIED);
                 // Space that is only set aside hides what is below by saying so.
-                let hides = is_v3 && at < hidden && matches!(space, Preallocation::Off | Preallocation::Metadata);
+                let hides = is_v3 && hides && matches!(space, Preallocation::Off | Preallocation::Metadata);
                 let (flag, parts) = match (hides, self.is_extended()) {
                     (true, false) => (L2_ZERO, 0),
                     (true, true) => (0, L2_ALL << L2_ZEROES_SHIFT),
@@ -239,16 +240,43 @@ impl Disk<'_, '_, '_, '_> {
         Ok(())
     }
 
-    /// The cluster in which the disk has ended so far: what comes to light of it has to be zero.
-    fn mend_edge(&mut self, edge: u64) -> Result<()> {
+    /// The cluster in which the disk has ended so far: what comes to light of it has to be zero, and the image's own if
+    /// something below would show or space is wanted.
+    fn mend_edge(&mut self, edge: u64, space: Preallocation, hides: bool) -> Result<()> {
         let len = self.cluster_len();
         let start = edge.saturating_sub(len);
+        let (table, index, _) = split(start / len, self.reach());
+        let mut entries = match self.table(table)? {
+            Some((_, bytes)) => bytes,
+            None => vec![0; narrow(len)],
+        };
+        let from = narrow(index).saturating_mul(self.work.entry_len);
+        let was = entries.get(from..from.saturating_add(self.work.entry_len)).unwrap_or_default().to_vec();
+        let edge = Edge::of(&was, self.old.saturating_sub(start), len);
         let bytes = self.read_whole(start)?;
         let inside = narrow(self.old.saturating_sub(start));
-        if bytes.get(inside..).unwrap_or_default().iter().all(|byte| *byte == 0) {
+        let is_blank = |range: Range<usize>| bytes.get(range).unwrap_or_default().iter().all(|byte| *byte == 0);
+        let is_clean = is_blank(inside..narrow(len));
+        let has_space = space == Preallocation::Off || edge.is_plain;
+        if is_clean && has_space && (edge.is_own || !hides) {
             return Ok(());
         }
-        let mut bytes = bytes;
+        let is_v3 = self.editor.image.checked.layout.version >= 3;
+        let is_said = is_v3 && !edge.is_own && space == Preallocation::Off && is_blank(edge.unit.clone());
+        let words = match is_said {
+            true => edge.said(),
+            false => edge.laid(self.lay_edge(start, inside, bytes)?, space != Preallocation::Off, hides),
+        };
+        let entry = entries.get_mut(from..from.saturating_add(self.work.entry_len)).unwrap_or_default();
+        entry.iter_mut().zip(words.as_flattened()).for_each(|(to, from)| *to = *from);
+        if !is_said {
+            self.give_back(&was)?;
+        }
+        self.put_table(table, &entries)
+    }
+
+    /// Writes a cluster anew, with zeroes from `inside` on; where it lies.
+    fn lay_edge(&mut self, start: u64, inside: usize, mut bytes: Vec<u8>) -> Result<u64> {
         bytes.iter_mut().skip(inside).for_each(|byte| *byte = 0);
         let drive = self.work.drive;
         let (place, host) = match &self.editor.image.checked.data_file {
@@ -266,19 +294,7 @@ impl Disk<'_, '_, '_, '_> {
         if place.file != self.work.start.file {
             drive.flush(place.file)?;
         }
-        let (table, index, _) = split(start / len, self.reach());
-        let mut entries = match self.table(table)? {
-            Some((_, bytes)) => bytes,
-            None => vec![0; narrow(len)],
-        };
-        let from = narrow(index).saturating_mul(self.work.entry_len);
-        let entry = entries.get_mut(from..from.saturating_add(self.work.entry_len)).unwrap_or_default();
-        let was = entry.to_vec();
-        let parts = if entry.len() > 8 { L2_ALL } else { 0 };
-        let words = [(host & L2_OFFSET | L2_COPIED).to_be_bytes(), u64::to_be_bytes(parts)];
-        entry.iter_mut().zip(words.as_flattened()).for_each(|(to, from)| *to = *from);
-        self.give_back(&was)?;
-        self.put_table(table, &entries)
+        Ok(host)
     }
 
     /// All bytes of a cluster, those behind the end of the disk included.
@@ -301,5 +317,82 @@ impl Disk<'_, '_, '_, '_> {
     }
 }
 
-/// Subclusters are told of in one word each way.
-const _: () = assert!(SUBCLUSTERS == 32);
+/// What an entry says of the cluster in which a disk ends, and of the unit in which its last byte lies.
+struct Edge {
+    /// The two words of the entry; the second is nothing in short entries.
+    words: [u64; 2],
+    is_extended: bool,
+    /// Number of the unit: of the subcluster, if there are any.
+    number: u32,
+    /// Where it is in the cluster.
+    unit: Range<usize>,
+    /// The image has all from there on, in whatever way.
+    is_own: bool,
+    /// The cluster has a place as it is.
+    is_plain: bool,
+}
+
+impl Edge {
+    /// Of a disk that ends so far into the cluster.
+    fn of(entry: &[u8], inside: u64, len: u64) -> Edge {
+        let word = |number: usize| {
+            let bytes = entry.chunks_exact(8).nth(number).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u64::from_be_bytes)
+        };
+        let words = [word(0), word(1)];
+        let is_extended = entry.len() > 8;
+        let unit = if is_extended { len / u64::from(SUBCLUSTERS) } else { len }.max(1);
+        let number = u32::try_from(inside / unit).unwrap_or(0);
+        let start = narrow(unit.saturating_mul(u64::from(number)));
+        let [lead, parts] = words;
+        let is_packed = lead & L2_COMPRESSED != 0;
+        let is_placed = !is_packed && lead & L2_OFFSET != 0;
+        let rest = L2_ALL & u64::MAX.checked_shl(number).unwrap_or(0);
+        let is_own = match is_extended {
+            true => is_packed || (parts | parts >> L2_ZEROES_SHIFT) & rest == rest,
+            false => is_packed || is_placed || lead & L2_ZERO != 0,
+        };
+        Edge {
+            words,
+            is_extended,
+            number,
+            unit: start..start.saturating_add(narrow(unit)),
+            is_own,
+            is_plain: is_placed,
+        }
+    }
+
+    /// Bits of the units from the one at the edge on.
+    fn rest(&self) -> u64 {
+        L2_ALL & u64::MAX.checked_shl(self.number).unwrap_or(0)
+    }
+
+    /// The entry, when the rest of the cluster is said to be zeroes.
+    fn said(&self) -> [[u8; 8]; 2] {
+        let [lead, parts] = self.words;
+        match self.is_extended {
+            true => [lead, (parts & !self.rest()) | self.rest() << L2_ZEROES_SHIFT],
+            false => [lead | L2_ZERO, 0],
+        }
+        .map(u64::to_be_bytes)
+    }
+
+    /// The entry of a cluster that is written anew, in a place with `space`, or as far as it has to be; what the image
+    /// has not itself stays with those below.
+    fn laid(&self, host: u64, space: bool, hides: bool) -> [[u8; 8]; 2] {
+        let [lead, parts] = self.words;
+        let (mine, zero) = (parts & L2_ALL, parts >> L2_ZEROES_SHIFT & L2_ALL);
+        let bit = 1u64.checked_shl(self.number).unwrap_or(0);
+        let (rest, is_packed) = (self.rest() & !bit, lead & L2_COMPRESSED != 0);
+        let parts = match (self.is_extended, is_packed) {
+            (false, _) => 0,
+            (true, true) => L2_ALL,
+            (true, false) if space => mine | self.rest() | (zero & !self.rest()) << L2_ZEROES_SHIFT,
+            (true, false) => {
+                let said = (zero | mine | if hides { rest } else { 0 }) & rest;
+                (mine | bit) & !rest | (said | zero & !rest & !bit) << L2_ZEROES_SHIFT
+            }
+        };
+        [host & L2_OFFSET | L2_COPIED, parts].map(u64::to_be_bytes)
+    }
+}

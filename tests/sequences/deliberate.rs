@@ -1,0 +1,72 @@
+//! The differences that are meant, each with its reason.
+
+/// A difference that is meant.
+pub struct Deliberate {
+    /// The kind of step after which it is seen; empty for all.
+    kind: &'static str,
+    /// What the words of the step contain.
+    words: &'static str,
+    /// What the difference contains, all of it.
+    differs: &'static [&'static str],
+    /// Why.
+    reason: &'static str,
+}
+
+/// All of them.
+const ALL: &[Deliberate] = &[
+    because(
+        "",
+        "size",
+        &["Failed to zero out new clusters: Operation not supported"],
+        "an image of version 2 gets clusters of zeroes, where qemu-img does not make it longer over another one",
+    ),
+    because(
+        "resize",
+        "--preallocation=",
+        &["the disk differs at", "(0x0 not 0x", "of an encrypted disk"],
+        "new space of an encrypted disk reads as zeroes, and not as what whatever is there decrypts to",
+    ),
+    because(
+        "rebase",
+        "-c",
+        &["Compression not supported for this file format"],
+        "what cannot be compressed is refused at once, and what is encrypted never lies there compressed and in plain",
+    ),
+    because(
+        "rebase",
+        "-b",
+        &["map, line", "it ended with Code(1)"],
+        "what cannot stand on another image is refused before anything is brought into it",
+    ),
+    because(
+        "amend",
+        "size=",
+        &["the disk differs at its end", "it ended with Code(1)"],
+        "what cannot be amended in full is not begun: the size stays, too",
+    ),
+    because(
+        "amend",
+        "compat=",
+        &["lazy-refcounts", "it ended with Code(1)"],
+        "what cannot be amended in full is not begun: counts may be written late as before",
+    ),
+];
+
+const fn because(
+    kind: &'static str,
+    words: &'static str,
+    differs: &'static [&'static str],
+    reason: &'static str,
+) -> Deliberate {
+    Deliberate { kind, words, differs, reason }
+}
+
+/// Why it is meant, if it is.
+pub fn reason(kind: &str, words: &str, differs: &str) -> Option<&'static str> {
+    let fits = |d: &&Deliberate| {
+        (d.kind.is_empty() || d.kind == kind)
+            && words.contains(d.words)
+            && d.differs.iter().all(|part| differs.contains(part))
+    };
+    ALL.iter().find(fits).map(|d| d.reason)
+}
