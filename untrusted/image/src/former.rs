@@ -1,6 +1,6 @@
 //! What a target was before anything was written to it: what it reads as already need not be written.
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Found};
 use crate::file::Io;
 use crate::num::narrow;
 use crate::read::Reader;
@@ -8,10 +8,13 @@ use crate::source::Source;
 use crate::walk::Walk;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use instar_wire::error::Result;
 
 /// Bytes that are compared at once.
 const STEP: u64 = 64 << 10;
+/// Bytes that are read at once where one comparison follows the other.
+const AHEAD: u64 = 512 << 10;
 
 /// What was in a target before anything was written.
 pub struct Former {
@@ -44,6 +47,8 @@ pub struct Look<'c> {
     below: Walk<'c>,
     reader: Reader<'c>,
     theirs: Vec<u8>,
+    /// Where those bytes are on the disk.
+    held: Range<u64>,
     ours: Vec<u8>,
 }
 
@@ -58,7 +63,8 @@ impl<'c> Look<'c> {
             own: (!is_new).then(|| Walk::new(&former.own, io, 0, 0)),
             below: Walk::new(below, io, 0, 0),
             reader: Reader::new(below, io),
-            theirs: vec![0; room],
+            theirs: Vec::new(),
+            held: 0..0,
             ours: vec![0; room],
         })
     }
@@ -97,26 +103,44 @@ impl<'c> Look<'c> {
         if self.own.is_some() || self.is_bare {
             return Ok(take.is_none() && self.zeroes(at, at.saturating_add(len))? >= len);
         }
-        self.below.aim(at, at.saturating_add(len));
+        let end = at.saturating_add(len);
+        self.below.aim(at, end.saturating_add(AHEAD));
         loop {
             let at = self.below.at();
-            let Some((len, found)) = self.below.peek()? else { return Ok(true) };
+            let Some((run, found)) = self.below.peek()?.filter(|_| at < end) else { return Ok(true) };
+            let len = run.min(end.saturating_sub(at));
             let is_zero = found.source.is_zero();
             let len = if is_zero && take.is_none() { len } else { len.min(STEP) };
             if !is_zero || take.is_some() {
+                self.hold(&found, at, len, run)?;
+                let skip = narrow(at.saturating_sub(self.held.start));
+                let theirs = self.theirs.get(skip..).and_then(|rest| rest.get(..narrow(len))).unwrap_or_default();
                 let ours = self.ours.get_mut(..narrow(len)).unwrap_or_default();
-                let theirs = self.theirs.get_mut(..narrow(len)).unwrap_or_default();
                 match &mut take {
                     Some(take) => take(at, ours),
                     None => ours.fill(0),
                 }
-                self.reader.read(&found, theirs)?;
                 if ours != theirs {
                     return Ok(false);
                 }
             }
             self.below.advance(len);
         }
+    }
+
+    /// Has `len` bytes of what lies below from `at` on at hand, of the `run` that was found.
+    fn hold(&mut self, found: &Found, at: u64, len: u64, run: u64) -> Result<()> {
+        let end = at.saturating_add(len);
+        if self.held.start <= at && end <= self.held.end {
+            return Ok(());
+        }
+        let most = if at == self.held.end { AHEAD } else { len };
+        let end = at.saturating_add(run.min(most).max(len));
+        self.held = 0..0;
+        self.theirs.resize(narrow(end.saturating_sub(at)), 0);
+        self.reader.read(found, &mut self.theirs)?;
+        self.held = at..end;
+        Ok(())
     }
 }
 
