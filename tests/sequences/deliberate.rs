@@ -50,6 +50,36 @@ const ALL: &[Deliberate] = &[
         &["lazy-refcounts", "it ended with Code(1)"],
         "what cannot be amended in full is not begun: counts may be written late as before",
     ),
+    because(
+        "amend",
+        "compat=",
+        &["map, line", "present false", "it ended with Code(0)"],
+        "a cluster that says it is zeroes has no space in version 2 where nothing is below",
+    ),
+    because(
+        "resize",
+        "--preallocation=",
+        &["map, line", "present true", "it ended with Code(0)"],
+        "space that is set aside at the former end is the image's own",
+    ),
+    because(
+        "commit",
+        "",
+        &["check, line 1", "+Code(3)", "after a sudden death"],
+        "what was lost before stays lost in an image that is emptied; qemu-img lays it out anew",
+    ),
+    because(
+        "commit",
+        "",
+        &["Block job failed: Operation not supported", "+Image committed."],
+        "what is committed into becomes longer over a longer image, too",
+    ),
+    because(
+        "",
+        "",
+        &["stderr", "-Rebuilding refcount structure", "+Rebuilding refcount structure"],
+        "which clusters counts had not reached depends on where they are",
+    ),
 ];
 
 const fn because(

@@ -97,7 +97,9 @@ impl Course<'_> {
     fn step(&mut self, dice: &mut Dice, before: &Seen, turn: u64) -> Option<Seen> {
         let facts = Facts::of(&before.told, &self.scene)?;
         let step = Step::drawn(dice, &self.scene, &facts);
-        let cell = Cell::all()[(turn % Cell::all().len() as u64) as usize];
+        // A virtual machine takes its time where this is one itself.
+        let cell = if turn % 5 == 4 { Cell::all().last() } else { Cell::all().first() };
+        let cell = *cell.expect("a cell");
         let [ours, theirs] = [program().quirky(&self.oracle.version, cell), self.oracle.img()];
         if step.kind == "check" && facts.loses_snapshots() {
             return self.alone(&step, ours, before);
@@ -132,7 +134,9 @@ impl Course<'_> {
                 return None;
             }
             let sealed = if self.scene.is_sealed { " of an encrypted disk" } else { "" };
-            self.fault(&step, &what, &format!("{differs}{said}  it ended with {:?}{sealed}\n", want.end));
+            let died =
+                if self.story.iter().any(|step| step.contains("sigraise")) { " after a sudden death" } else { "" };
+            self.fault(&step, &what, &format!("{differs}{said}  it ended with {:?}{sealed}{died}\n", want.end));
             return None;
         }
         if !said.is_empty() && !self.fault(&step, "words", &said) {

@@ -165,7 +165,7 @@ impl<'c> Trial<'c> {
         let told = |why: String| format!("  {}, after {after:?} of {lasts:?}\n{why}", cell.name());
         // Every fourth one is carried out again.
         self.judge(&place, cell)
-            .and_then(|()| if turn % 4 == 0 { self.again(&place, cell) } else { Ok(()) })
+            .and_then(|()| if turn.is_multiple_of(4) { self.again(&place, cell) } else { Ok(()) })
             .map_err(told)?;
         let _ = fs::remove_dir_all(&place);
         Ok(())
