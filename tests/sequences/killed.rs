@@ -270,5 +270,5 @@ fn a_sudden_death_leaves_the_old_or_the_new() {
     eprintln!("{} kinds, {busy} of {} were killed at work", cases.len(), report.count());
     let count = report.count();
     report.end();
-    assert!(busy * 5 > count, "most had ended before");
+    assert!(busy * 20 > count, "nearly all had ended before");
 }
