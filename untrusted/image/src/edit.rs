@@ -8,6 +8,7 @@ use crate::bitmap::Wanted;
 use crate::chain::Chain;
 use crate::file::Drive;
 use crate::site::Preallocation;
+use crate::source::Place;
 use crate::target::ReadBits;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -145,4 +146,17 @@ pub trait Edit {
         let _ = (drive, all, read);
         Err(Kind::Unsupported.what("images of this format have no bitmaps"))
     }
+}
+
+/// Empties a first table, which its file then ends with. Every entry that is empty is right by itself, and nothing leads
+/// behind the table then.
+pub fn clear(drive: &dyn Drive, table: Place, len: u64) -> Result<()> {
+    drive.zero(table, len, false)?;
+    drive.flush(table.file)?;
+    let end = table.ahead(len).at;
+    if end < drive.length(table.file)? {
+        drive.set_length(table.file, end)?;
+        drive.flush(table.file)?;
+    }
+    Ok(())
 }

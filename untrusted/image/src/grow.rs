@@ -100,10 +100,9 @@ pub trait Grow<const N: usize>: Blocks<N> + Send {
         let _ = room;
         Ok(touch.rest)
     }
-    /// A block has been given its space, which begins at `at`: what stands in front of its bytes is written.
-    fn begin(&mut self, drive: &dyn Drive, number: u64, at: u64) -> Result<()> {
-        let _ = (drive, number, at);
-        Ok(())
+    /// A block has been given its space.
+    fn begin(&mut self, number: u64) {
+        let _ = number;
     }
     /// So many blocks have got their space, and are about to be referred to: what counts them may say too much, not too
     /// little.
@@ -384,7 +383,7 @@ impl<B: Grow<N>, const N: usize> Target for Growing<B, N> {
         if old > 0 {
             drive.zero(Place { file: self.draft.file(), at: space }, old, true)?;
         }
-        self.blocks.begin(drive, number, space)?;
+        self.blocks.begin(number);
         self.added = self.added.saturating_add(1);
         // What the entry means is for the one to say who reads it.
         match self.blocks.block(number, entry)? {

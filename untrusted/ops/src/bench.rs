@@ -3,39 +3,49 @@
 use crate::cx::{Cx, Hand};
 use crate::goal::{former, over};
 use crate::load::Load;
-use crate::open::{chain, stack_for};
+use crate::open::{Opened, chain, stack_for};
 use alloc::vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::{Chain, Kind, Purpose, Reader, Result, Walk};
 use instar_wire::code::encode;
-use instar_wire::op::bench::{Event, Request};
+use instar_wire::op::bench::{Event, Request, Write};
 
 /// Makes the requests, and says when it begins.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
     let purpose = if request.write.is_some() { Purpose::Write } else { Purpose::Read };
     let stack = stack_for(cx, &request.source, &request.rules, purpose, &|step| tell(Event::Step(step)))?;
-    let chain = chain(&stack, None)?;
-    tell(Event::Ready)?;
-    let Some(write) = &request.write else {
-        tell(Event::Begins)?;
-        let course = Course { request, size: chain.size() };
-        let reading = Reading { course, chain: &chain, next: AtomicU64::new(0), failed: AtomicBool::new(false) };
-        let done = cx.crew.run(&|hand| reading.work(hand));
-        return if done.is_ok() { tell(Event::Made(0)) } else { tell(Event::Failed) }.and(done);
+    let done = match &request.write {
+        Some(asked) => write(request, asked, &stack, cx),
+        None => read(request, &stack, cx),
     };
-    let mut target = over(&stack)?;
-    let former = former(&stack)?;
+    done?.inspect_err(|_| _ = tell(Event::Failed))
+}
+
+/// Has them read. What cannot even be begun is an error of its own.
+fn read(request: &Request, stack: &[Opened<'_>], cx: &Cx<'_>) -> Result<Result<()>> {
+    let tell = |event: Event| (cx.emit)(&encode(&event));
+    let chain = chain(stack, None)?;
+    tell(Event::Ready)?;
+    tell(Event::Begins)?;
+    let course = Course { request, size: chain.size() };
+    let reading = Reading { course, chain: &chain, next: AtomicU64::new(0), failed: AtomicBool::new(false) };
+    let made = cx.crew.run(&|hand| reading.work(hand));
+    Ok(made.and_then(|()| tell(Event::Made(0))))
+}
+
+/// Has them write.
+fn write(request: &Request, asked: &Write, stack: &[Opened<'_>], cx: &Cx<'_>) -> Result<Result<()>> {
+    let tell = |event: Event| (cx.emit)(&encode(&event));
+    let former = former(stack)?;
+    tell(Event::Ready)?;
+    let mut target = over(stack)?;
     tell(Event::Begins)?;
     let course = Course { request, size: target.size() };
-    let load = Load::new(course, write, &mut *target, &former, cx.drive);
+    let load = Load::new(course, asked, &mut *target, &former, cx.drive);
     let made = cx.crew.run(&|hand| load.work(hand));
     let told = if made.is_ok() { tell(Event::Made(load.flushes())) } else { Ok(()) };
-    let done = made.and(told).and_then(|()| load.end(cx.drive));
-    if done.is_err() {
-        tell(Event::Failed)?;
-    }
-    done
+    Ok(made.and(told).and_then(|()| load.end(cx.drive)))
 }
 
 /// Where requests are.

@@ -85,9 +85,8 @@ impl Grow<4> for Disk {
         entry.map(u32::to_le_bytes).ok_or_else(|| Kind::TooBig.what("the file cannot become longer"))
     }
 
-    fn begin(&mut self, _drive: &dyn Drive, number: u64, _at: u64) -> Result<()> {
+    fn begin(&mut self, number: u64) {
         self.last = Some(number);
-        Ok(())
     }
 
     /// Whoever is stopped while writing leaves the mark of it.

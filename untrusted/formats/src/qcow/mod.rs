@@ -17,6 +17,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use instar_codec::cipher::Sectors;
+use instar_image::edit::clear;
 use instar_image::format::plain;
 use instar_image::probe::Claim;
 use instar_image::{
@@ -126,17 +127,8 @@ struct Emptying<'i, 'a> {
 }
 
 impl Edit for Emptying<'_, '_> {
-    /// Every entry of the first table that is empty is right by itself. Nothing leads behind that table then.
     fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
-        let (file, checked) = (self.file, self.checked);
-        let len = checked.l1_count.saturating_mul(8);
-        drive.zero(file.place(checked.l1_at), len, false)?;
-        drive.flush(file.id())?;
-        let end = file.place(checked.l1_at.saturating_add(len)).at;
-        if end < drive.length(file.id())? {
-            drive.set_length(file.id(), end)?;
-            drive.flush(file.id())?;
-        }
-        Ok(())
+        let table = self.file.place(self.checked.l1_at);
+        clear(drive, table, self.checked.l1_count.saturating_mul(8))
     }
 }

@@ -13,7 +13,7 @@ use alloc::vec;
 use core::mem::size_of;
 use instar_image::blocks::Blocks;
 use instar_image::draft::Draft;
-use instar_image::edit::Footing;
+use instar_image::edit::{Footing, clear};
 use instar_image::num::{narrow, split, wide};
 use instar_image::sector::SECTOR;
 use instar_image::{Chain, Drive, Edit, File, Kind, Place, Preallocation, Result, Source};
@@ -111,18 +111,8 @@ impl Edit for Change<'_, '_> {
         drive.flush(file.id())
     }
 
-    /// Every entry of the first table that is empty is right by itself. Nothing leads behind that table then.
     fn empty(&mut self, drive: &dyn Drive) -> Result<()> {
-        let (file, checked) = (self.file, self.checked);
-        let len = checked.clusters.table_len();
-        drive.zero(file.place(checked.l1_at), len, false)?;
-        drive.flush(file.id())?;
-        let end = file.place(checked.l1_at.saturating_add(len)).at;
-        if end < drive.length(file.id())? {
-            drive.set_length(file.id(), end)?;
-            drive.flush(file.id())?;
-        }
-        Ok(())
+        clear(drive, self.file.place(self.checked.l1_at), self.checked.clusters.table_len())
     }
 }
 

@@ -59,11 +59,10 @@ impl<'s, 'a> Sizing<'s, 'a> {
     /// To so many sectors; nothing is changed yet.
     pub fn new(part: &'s Sparse<'s, 'a>, drive: &'s dyn Drive, sectors: u64) -> Result<Self> {
         let sparse = part.sparse;
-        let front: Hosted = part.file.read_as(0)?;
-        if sparse.se.is_some() || &front.magic != KDMV || sparse.table_count == 0 || sparse.grain_sectors == 0 {
+        let header = sparse::forward(part.file, sparse.footer_at)?;
+        if sparse.se.is_some() || &header.magic != KDMV || sparse.table_count == 0 || sparse.grain_sectors == 0 {
             return Err(unchanged("extents of ESX's kinds are read, not changed", part.file));
         }
-        let header = sparse::forward(part.file, sparse.footer_at)?;
         let mut directories = Vec::from([(sparse.directory_at, sparse.directory_at)]);
         directories.extend(sparse.second_at.map(|at| (at, at)));
         let end = round_up(part.file.len());
