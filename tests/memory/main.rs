@@ -13,6 +13,7 @@ use instar_testkit::run::{End, Run};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const MIB_IN_KIB: u64 = 1 << 10;
@@ -27,24 +28,29 @@ fn bounded(run: &Run, most_kib: u64) {
     assert!(ran.peak_kib < most_kib, "{} KiB: {}", ran.peak_kib, run.line());
 }
 
-#[test]
-fn a_fragmented_disk_of_64_tib_is_told_of_in_little_memory() {
-    let scratch = Scratch::new("fragmented");
+/// A disk of 64 TiB in a folder, which is told with what holds it; nothing if there is no place for one.
+fn fragmented(scratch: &Scratch) -> Option<(PathBuf, Option<Small>)> {
     let disk = Fragmented { cluster_bits: 21, clusters: 1 << 25, spread: 1 << 25 };
     assert_eq!(disk.size(), 64 << 40);
-    // Not every file system has files this long; one in memory has.
     let mut folder = scratch.path().to_owned();
     let mut memory = None;
+    // Not every file system has files this long; one in memory has.
     if disk.write(&folder.join("disk.qcow2")).is_err() {
         folder.push("memory");
         memory = Small::mount(folder.clone(), "1g");
         if memory.is_none() {
-            return skipped(
-                "a disk of 64 TiB: no file may be that long here, and this user cannot mount another place",
-            );
+            skipped("a disk of 64 TiB: no file may be that long here, and this user cannot mount another place");
+            return None;
         }
         disk.write(&folder.join("disk.qcow2")).expect("a disk of tables");
     }
+    Some((folder, memory))
+}
+
+#[test]
+fn a_fragmented_disk_of_64_tib_is_told_of_in_little_memory() {
+    let scratch = Scratch::new("fragmented");
+    let Some((folder, _memory)) = fragmented(&scratch) else { return };
     for cell in Cell::all() {
         let ask = |words: &[&str]| {
             let run = program().native(*cell).folder(&folder).args(words).arg("disk.qcow2");
@@ -54,23 +60,12 @@ fn a_fragmented_disk_of_64_tib_is_told_of_in_little_memory() {
         bounded(&ask(&["map", "--output=json"]), TOLD_KIB);
         bounded(&ask(&["measure", "-O", "qcow2", "--output=json"]), TOLD_KIB);
     }
-    drop(memory);
 }
 
 #[test]
 fn a_fragmented_disk_of_64_tib_is_repaired_in_little_memory() {
     let scratch = Scratch::new("repaired");
-    let disk = Fragmented { cluster_bits: 21, clusters: 1 << 25, spread: 1 << 25 };
-    let mut folder = scratch.path().to_owned();
-    let mut memory = None;
-    if disk.write(&folder.join("disk.qcow2")).is_err() {
-        folder.push("memory");
-        memory = Small::mount(folder.clone(), "1g");
-        if memory.is_none() {
-            return skipped("a disk of 64 TiB: no file may be that long here");
-        }
-        disk.write(&folder.join("disk.qcow2")).expect("a disk of tables");
-    }
+    let Some((folder, _memory)) = fragmented(&scratch) else { return };
     let file = File::options().read(true).write(true).open(folder.join("disk.qcow2")).expect("a disk");
     let word = |at: u64| {
         let mut bytes = [0; 8];
@@ -89,7 +84,6 @@ fn a_fragmented_disk_of_64_tib_is_repaired_in_little_memory() {
         file.write_all_at(&[0; 8], counts + 8).expect("no block");
         repair("all");
     }
-    drop(memory);
 }
 
 #[test]

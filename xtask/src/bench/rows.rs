@@ -39,7 +39,7 @@ const fn heavy(
     arguments: &'static [&'static str],
     targets: &'static [(&'static str, f64)],
 ) -> Row {
-    Row { verb, name, image, arguments, targets, moves: true, changes: &[], instead: None }
+    Row { moves: true, ..light(verb, name, image, arguments, targets) }
 }
 
 /// A row of a verb that looks at little: whole processes are compared.
