@@ -237,3 +237,25 @@ fn everything_is_made_durable_as_often_as_by_the_real_program() {
         }
     }
 }
+
+#[test]
+fn what_a_shortened_file_lacks_of_a_shared_cluster_is_zeroes_in_its_copy() {
+    let start = Scratch::new("requests shortened");
+    maker().img().folder(start.path()).args(words("create -q -f qcow2 -o extended_l2=on disk 1M")).must();
+    // What is given up makes room for what a snapshot needs, so that the file ends with a cluster of the disk.
+    let scribble = ["-c", "write -P 7 0 1M", "-c", "discard 0 256k", "disk"];
+    maker().io().folder(start.path()).args(scribble).must();
+    maker().img().folder(start.path()).args(words("snapshot -c one disk")).must();
+    let file = fs::File::options().write(true).open(start.path().join("disk")).expect("a disk");
+    file.set_len(file.metadata().expect("its length").len() - 20_000).expect("less of it");
+    let ask = |run: Run, name: &str| {
+        let folder = Scratch::new(name);
+        copied(start.path(), folder.path());
+        run.folder(folder.path()).args(words("bench -w -c 1 -s 2048 -o 1015808 disk")).must();
+        state(folder.path(), &words("disk"))
+    };
+    let want = ask(newest().img(), "shortened theirs");
+    for cell in Cell::all() {
+        assert!(ask(program().quirky(&newest().version, *cell), "shortened ours") == want, "{}", cell.name());
+    }
+}

@@ -50,6 +50,7 @@ fn amend(parsed: &Parsed, settings: &Settings, progress: &mut Progress, has_begu
         old_secret: wanted.secret(OLD_SECRET),
         seed: entropy(settings)?,
         rules: setup::rules(settings),
+        is_told: is_in_json(parsed),
     };
     let (cell, wall) = setup::moving_cell(parsed, settings, Some(1))?;
     let mut ear = Ear {
@@ -74,6 +75,10 @@ fn amend(parsed: &Parsed, settings: &Settings, progress: &mut Progress, has_begu
     };
     told.map_err(|told| told.after(&notes))?;
     Ok(Told { stdout: ear.show(), stderr: notes, ..Told::default() })
+}
+
+fn is_in_json(parsed: &Parsed) -> bool {
+    parsed.bytes("output") == Some(b"json")
 }
 
 /// What images of a format can be asked for.
@@ -212,7 +217,7 @@ impl Ear<'_> {
 
     fn show(&self) -> Vec<u8> {
         let (parsed, settings) = (self.asking.parsed, self.asking.settings);
-        if parsed.bytes("output") == Some(b"json") {
+        if is_in_json(parsed) {
             return json::pretty(&self.facts());
         }
         if settings.face == Face::Qemu || parsed.has("quiet") {

@@ -105,6 +105,15 @@ pub enum Zeroes {
     Holes(u32),
 }
 
+/// Copies bytes of a file, and zeroes for those behind its end.
+pub fn copy_padded(drive: &dyn Drive, from: Place, to: Place, len: u64) -> Result<()> {
+    let have = drive.length(from.file)?.saturating_sub(from.at).min(len);
+    if have > 0 {
+        drive.copy(from, to, have, Zeroes::Written)?;
+    }
+    if have < len { drive.zero(to.ahead(have), len.saturating_sub(have), true) } else { Ok(()) }
+}
+
 /// A file that may be read, or a part of one.
 #[derive(Clone, Copy)]
 pub struct File<'a> {

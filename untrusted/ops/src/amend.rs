@@ -78,9 +78,9 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
             return Err(Kind::Unsupported.what("the format cannot have this size"));
         }
     }
+    let told = request.is_told.then(|| again(top, Purpose::Describe, request, cx)?.describe(false));
     // Whatever comes of that, the image has been changed.
-    let told = again(top, Purpose::Describe, request, cx).and_then(|image| image.describe(false)).ok();
-    let specific = |name: &str| told.as_ref()?.specific.as_ref()?.get(name);
+    let specific = |name: &str| told.as_ref()?.as_ref().ok()?.specific.as_ref()?.get(name);
     tell(Event::Amended(Amended {
         is_changed,
         compat: match specific("compat") {

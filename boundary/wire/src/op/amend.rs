@@ -23,6 +23,8 @@ message! {
         pub seed: Secret,
         /// What may be taken for a format.
         pub rules: Rules,
+        /// It is of interest what it says of itself then.
+        pub is_told: bool,
     }
 }
 

@@ -8,7 +8,7 @@ use core::mem::size_of;
 use instar_image::census::{
     Census, Claim, Clusters, Finding, Irregular, Owner, Scope, Space, Weight, Witness, finding,
 };
-use instar_image::file::Zeroes;
+use instar_image::file::copy_padded;
 use instar_image::sector::{SECTOR, round_up};
 use instar_image::{Error, File, Kind, Order, Report, Result, Summary, Table, tally};
 
@@ -373,7 +373,7 @@ impl Roll<'_, '_> {
         let entry = to.checked_div(unit).filter(|entry| entry.saturating_mul(unit) == to);
         let entry = entry.and_then(|entry| u32::try_from(entry).ok());
         let entry = entry.ok_or_else(|| Kind::TooBig.what("File too large").file(self.file.id()))?;
-        drive.copy(self.file.place(from), self.file.place(to), cluster, Zeroes::Written)?;
+        copy_padded(drive, self.file.place(from), self.file.place(to), cluster)?;
         drive.flush(self.file.id())?;
         drive.write(self.file.place(entry_at(number)), &entry.to_le_bytes())
     }

@@ -15,6 +15,7 @@ use instar_codec::cipher::Sectors;
 use instar_codec::pack::{Method, Press};
 use instar_codec::unpack::Codec;
 use instar_image::bitmap::Bitmap;
+use instar_image::file::copy_padded;
 use instar_image::num::{power, split};
 use instar_image::target::{Packer, Packing, ReadBits, Rest, Spot, What};
 use instar_image::{Drive, Kind, Result, Source, Target};
@@ -232,7 +233,7 @@ impl Writing {
         let len = self.cluster_len();
         let to = self.map.tables.ahead(host);
         if let Some(from) = old.host() {
-            return drive.copy(self.map.tables.ahead(from), to, len, instar_image::file::Zeroes::Written);
+            return copy_padded(drive, self.map.tables.ahead(from), to, len);
         }
         let unit = self.map.unit(old.word);
         let size = usize::try_from(len).unwrap_or(0);
