@@ -104,7 +104,10 @@ impl<'c> Look<'c> {
             return Ok(take.is_none() && self.zeroes(at, at.saturating_add(len))? >= len);
         }
         let end = at.saturating_add(len);
-        self.below.aim(at, end.saturating_add(AHEAD));
+        // What has been told of places behind the last one is still so.
+        if self.below.at() != at || self.below.end() < end {
+            self.below.aim(at, end.saturating_add(AHEAD));
+        }
         loop {
             let at = self.below.at();
             let Some((run, found)) = self.below.peek()?.filter(|_| at < end) else { return Ok(true) };

@@ -204,7 +204,7 @@ fn same(
 
 /// The first sector in which the bytes differ; from zeroes, if there is nothing else to hold them against.
 fn first(a: &[u8], b: &[u8]) -> Option<u64> {
-    if (b.is_empty() && is_zero(a)) || (!b.is_empty() && equal(a, b)) {
+    if (b.is_empty() && is_zero(a)) || (!b.is_empty() && a == b) {
         return None;
     }
     let differs = match b.is_empty() {
@@ -214,10 +214,4 @@ fn first(a: &[u8], b: &[u8]) -> Option<u64> {
     let at = differs.and_then(|at| u64::try_from(at).ok())?;
     let (_, over, _) = split(at, SECTOR);
     Some(at.saturating_sub(over))
-}
-
-/// Whether all bytes are equal, many at a time.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    let ((a, rest), (b, last)) = (a.as_chunks::<128>(), b.as_chunks::<128>());
-    a.iter().zip(b).all(|(a, b)| a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0) && rest == last
 }

@@ -215,7 +215,6 @@ impl Job<'_> {
         let ends = |lane: &Lane<'_>| lane.part.to.saturating_add(lane.part.len);
         let Some(lane) = lanes.iter_mut().find(|lane| ends(lane) > at) else { return 0 };
         let (from, end) = lane.part.within(at, ends(lane));
-        lane.walk.aim(from, end);
         // What cannot be told will be met again by whoever comes there.
         let (part, before) = (lane.part, self.request.target.at);
         let mut passes = |from: u64, len: u64, found: &Found, is_zero: bool| {
@@ -226,7 +225,15 @@ impl Job<'_> {
                 (false, false) => 0,
             }
         };
-        let (len, hollow) = blank(&mut lane.walk, &mut lane.holes, &mut passes).unwrap_or_default();
+        let (mut len, mut hollow, mut reach) = (0u64, 0u64, pieces.piece_len());
+        // Where there is much to be told, most of it would be told for nothing.
+        while reach > 0 {
+            let from = from.saturating_add(len);
+            lane.walk.aim(from, end.min(from.saturating_add(reach)));
+            let (passed, hollows) = blank(&mut lane.walk, &mut lane.holes, &mut passes).unwrap_or_default();
+            (len, hollow) = (len.saturating_add(passed), hollow.saturating_add(hollows));
+            reach = if passed == reach { reach.saturating_mul(4) } else { 0 };
+        }
         let skipped = pieces.skip(at.saturating_add(len));
         // Holes were counted as bytes that are to be moved.
         _ = lane.tell_moved(skipped.min(hollow), SHARES);
