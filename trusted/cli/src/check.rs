@@ -100,7 +100,7 @@ impl Ear<'_> {
                 }
             }
             Event::Repaired(fixed) => self.fixed = Some(fixed),
-            Event::Findings(findings) => findings.iter().for_each(|finding| self.tell(finding)),
+            Event::Findings(findings) => self.tell(&findings),
             Event::Summary(summary) => self.results.push(Some(summary)),
             Event::Unchecked => self.results.push(None),
         }
@@ -108,9 +108,12 @@ impl Ear<'_> {
         if self.refused.is_some() { Err(Malformed) } else { Ok(()) }
     }
 
-    /// A finding is told at once: there may be more of them than there is room for.
-    fn tell(&self, finding: &Finding) {
-        say(&self.asking.found(&self.heard, finding, &self.name(self.results.len())));
+    /// Findings are told at once: there may be more of them than there is room for.
+    fn tell(&self, findings: &[Finding]) {
+        let name = self.name(self.results.len());
+        let lines: Vec<Vec<u8>> =
+            findings.iter().map(|finding| self.asking.found(&self.heard, finding, &name)).collect();
+        say(&lines.concat());
     }
 
     /// What the layer at that depth is called.

@@ -17,6 +17,8 @@ use instar_wire::op::check::Summary;
 
 /// Units that are looked at in one go.
 const WINDOW: u64 = 32 << 20;
+/// Miscounts that are remembered.
+const MISCOUNTS_MAX: usize = 1 << 18;
 /// The most units of a file, as with qemu-img.
 const UNITS_MAX: u64 = 0x7fff_ffff;
 
@@ -33,20 +35,56 @@ pub fn check_in_windows(
     report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<Summary> {
     let mut totals = Totals { report, summary: Summary::NONE };
-    match whole(census, window, true, &mut totals) {
-        // What cannot be read is one more thing that is wrong; only qemu-img has no answer then.
-        Err(error) if error.kind == Kind::Io && !scope.as_qemu => totals.find(finding(Weight::Failure, error))?,
-        ended => _ = ended?,
-    }
-    Ok(totals.summary)
+    let ended = whole(census, window, true, &mut totals);
+    totals.end(ended.map(drop), scope)
+}
+
+/// What a survey has brought out.
+pub struct Survey {
+    /// What was found.
+    pub summary: Summary,
+    /// There is something to be reviewed.
+    pub is_doubtful: bool,
+    /// What was counted; none if that cannot be gone on from.
+    pub counted: Option<Counted>,
+}
+
+/// All that was counted of a file that was looked at in one go, and where the image keeps another count.
+pub struct Counted {
+    counts: Counts,
+    units: u64,
+    miscounts: Vec<Miscount>,
 }
 
 /// Takes the census, and tells what it finds but for what [`Census::review`] would: of images that are being repaired,
-/// that has to wait. Whether there is something to be reviewed.
-pub fn survey(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>) -> Result<(Summary, bool)> {
+/// that has to wait.
+pub fn survey(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>) -> Result<Survey> {
     let mut totals = Totals { report, summary: Summary::NONE };
-    let is_doubtful = whole(census, WINDOW, false, &mut totals)?;
-    Ok((totals.summary, is_doubtful))
+    let (is_doubtful, counted) = whole(census, WINDOW, false, &mut totals)?;
+    Ok(Survey { summary: totals.summary, is_doubtful, counted })
+}
+
+/// Tells of the miscounts again, to a census that may repair them now; and what is to be reviewed after that.
+pub fn go_on(
+    census: &dyn Census,
+    scope: Scope,
+    (counted, is_doubtful): (Counted, bool),
+    report: &mut dyn FnMut(Finding) -> Result<()>,
+) -> Result<Summary> {
+    let mut totals = Totals { report, summary: Summary::NONE };
+    let Counted { counts, units, miscounts } = counted;
+    let mut tally = Tally { counts, is_doubtful, ..Tally::new(census, 0..0, &mut totals) };
+    let mut tell = || {
+        for miscount in miscounts {
+            tally.miscounted(miscount)?;
+        }
+        match census.ledger().filter(|_| tally.is_doubtful) {
+            Some(mut ledger) => tally.review(&mut *ledger, units),
+            None => Ok(()),
+        }
+    };
+    let ended = tell();
+    totals.end(ended, scope)
 }
 
 /// Counts the uses of all units: `each` gets them part after part of the file, and how many units there are up to the
@@ -69,7 +107,8 @@ pub fn counts(census: &dyn Census, each: &mut dyn FnMut(&Counts, u64) -> Result<
     }
 }
 
-fn whole(census: &dyn Census, window: u64, reviews: bool, totals: &mut Totals<'_>) -> Result<bool> {
+/// Whether there is something to be reviewed, and what was counted if all of it is there still.
+fn whole(census: &dyn Census, window: u64, reviews: bool, totals: &mut Totals<'_>) -> Result<(bool, Option<Counted>)> {
     let space = census.space();
     let mut units = space.units(0, space.len).end;
     if units > UNITS_MAX && !space.is_free() {
@@ -92,12 +131,13 @@ fn whole(census: &dyn Census, window: u64, reviews: bool, totals: &mut Totals<'_
             tally.unused()?;
         }
         if end >= units {
-            break;
+            let is_all = tally.is_first && tally.unknown.is_empty() && tally.miscounts.len() < MISCOUNTS_MAX;
+            let Tally { counts, miscounts, .. } = tally;
+            totals.summary.end = census.end(last);
+            return Ok((is_doubtful, is_all.then_some(Counted { counts, units, miscounts })));
         }
         start = end;
     }
-    totals.summary.end = census.end(last);
-    Ok(is_doubtful)
 }
 
 /// Where findings are counted, and go on from.
@@ -107,6 +147,15 @@ struct Totals<'r> {
 }
 
 impl Totals<'_> {
+    fn end(mut self, ended: Result<()>, scope: Scope) -> Result<Summary> {
+        match ended {
+            // What cannot be read is one more thing that is wrong; only qemu-img has no answer then.
+            Err(error) if error.kind == Kind::Io && !scope.as_qemu => self.find(finding(Weight::Failure, error))?,
+            ended => ended?,
+        }
+        Ok(self.summary)
+    }
+
     fn find(&mut self, finding: Finding) -> Result<()> {
         let Summary { corruptions, leaks, failures, fixed, .. } = &mut self.summary;
         let total = match finding.weight {
@@ -153,6 +202,8 @@ struct Tally<'c, 'r, 't> {
     is_first: bool,
     /// Somebody leads to what lies outside of the file.
     is_left: bool,
+    /// Units that have another count than the image says: the first of them.
+    miscounts: Vec<Miscount>,
 }
 
 impl<'c, 'r, 't> Tally<'c, 'r, 't> {
@@ -171,6 +222,7 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
             is_doubtful: false,
             is_first,
             is_left: false,
+            miscounts: Vec::new(),
         }
     }
 
@@ -282,15 +334,25 @@ impl<'c, 'r, 't> Tally<'c, 'r, 't> {
             return Ok(None);
         }
         self.is_doubtful |= self.counts.cell(unit).has(denied(stored));
-        if stored != counted {
-            if self.tell(&Irregular::Miscount(Miscount { unit, stored, counted }))? {
-                // What is said of who else uses it may have been true of the former count.
-                self.is_doubtful = true;
-                return Ok((counted > 0).then_some(unit));
-            }
-            self.counts.set(unit, stored, 0);
+        if stored == counted {
+            return Ok(Some(unit));
         }
-        Ok(Some(unit))
+        let miscount = Miscount { unit, stored, counted };
+        if self.miscounts.len() < MISCOUNTS_MAX {
+            self.miscounts.push(miscount);
+        }
+        let is_mended = self.miscounted(miscount)?;
+        Ok((counted > 0 || !is_mended).then_some(unit))
+    }
+
+    /// Tells that a unit has another count than the image says. Whether it has not any more.
+    fn miscounted(&mut self, miscount: Miscount) -> Result<bool> {
+        let Miscount { unit, stored, counted } = miscount;
+        let is_mended = self.tell(&Irregular::Miscount(miscount))?;
+        // What is said of who else uses it may have been true of the former count.
+        self.is_doubtful |= is_mended;
+        self.counts.set(unit, if is_mended { counted } else { stored }, 0);
+        Ok(is_mended)
     }
 
     fn review(&mut self, ledger: &mut dyn Ledger, units: u64) -> Result<()> {

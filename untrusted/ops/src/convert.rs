@@ -182,8 +182,8 @@ impl Job<'_> {
         let facts = Facts::of(target, self.request.target.compress);
         let pieces = Pieces::new(Stage::piece_len(facts.unit(), cx.drive), self.request.target.at, self.total);
         // What is brought from below a unit must not be brought over what another lane has written to it.
-        let is_shared = facts.unit() > pieces.piece_len()
-            && (former.is_some_and(|former| !former.is_empty()) || !self.request.target.is_clean);
+        let brings = former.is_some_and(|former| !former.is_empty()) || !self.request.target.is_clean;
+        let is_shared = brings && facts.unit() > pieces.piece_len();
         if self.request.share == Share::Whole && !self.request.target.is_zero {
             target.mark(cx.drive, self.request.target.at, self.total)?;
         }
@@ -202,10 +202,8 @@ impl Job<'_> {
                     if stage.is_left_out() { self.skip(&pieces, piece.end, &mut lanes, &mut stage) } else { 0 };
                 self.tell_passed(piece.end.saturating_sub(piece.at).saturating_add(skipped), hand)?;
             }
-            match self.request.share {
-                Share::Below => (hand.emit)(&encode(&Event::Written(stage.written()))),
-                Share::Whole | Share::Above(_) => Ok(()),
-            }
+            let tells = self.request.share == Share::Below;
+            if tells { (hand.emit)(&encode(&Event::Written(stage.written()))) } else { Ok(()) }
         })
     }
 
@@ -232,7 +230,7 @@ impl Job<'_> {
             lane.walk.aim(from, end.min(from.saturating_add(reach)));
             let (passed, hollows) = blank(&mut lane.walk, &mut lane.holes, &mut passes).unwrap_or_default();
             (len, hollow) = (len.saturating_add(passed), hollow.saturating_add(hollows));
-            reach = if passed == reach { reach.saturating_mul(4) } else { 0 };
+            reach = if passed < reach { 0 } else { reach.saturating_mul(4) };
         }
         let skipped = pieces.skip(at.saturating_add(len));
         // Holes were counted as bytes that are to be moved.

@@ -16,6 +16,7 @@ use super::rebuild::rebuild;
 use alloc::vec::Vec;
 use instar_image::census::{Finding, Weight, finding};
 use instar_image::num::wide;
+use instar_image::tally::{Counted, Survey};
 use instar_image::{File, Fixed, Kind, Options, Order, Purpose, Report, Result, Summary, tally};
 
 /// Where the header says how many snapshots there are, and where.
@@ -24,7 +25,7 @@ const SNAPSHOTS_AT: u64 = 60;
 /// Repairs an image.
 pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> Result<Summary> {
     let file = fresh(&image.file, order)?;
-    let (first, is_doubtful, heard) = look(&file, &image.checked, order, report)?;
+    let (Survey { summary: first, is_doubtful, counted }, heard) = look(&file, &image.checked, order, report)?;
     let (summary, checked) = if heard.rebuild.get() {
         if !order.is_all() {
             report(said(&file, "ERROR need to rebuild refcount structures"))?;
@@ -36,7 +37,7 @@ pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> 
         rebuild(&roll, order.drive)?;
         let file = fresh(&image.file, order)?;
         let checked = reopened(image, &file, order)?;
-        let after = set(&file, &checked, order, Phase::After, 0, report)?;
+        let after = set(&file, &checked, order, (Phase::After, 0), None, report)?;
         (after_rebuild(&first, after), Some(checked))
     } else {
         let (corruptions, leaks) = heard.miscounts.get();
@@ -46,8 +47,9 @@ pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> 
             ..first.clone()
         };
         let others = rest.corruptions.saturating_add(rest.leaks).saturating_add(rest.failures);
+        let counted = counted.map(|counted| (counted, is_doubtful));
         match corruptions != 0 || leaks != 0 || is_doubtful {
-            true => (joined(rest, set(&file, &image.checked, order, Phase::Set, others, report)?), None),
+            true => (joined(rest, set(&file, &image.checked, order, (Phase::Set, others), counted, report)?), None),
             false => (first, None),
         }
     };
@@ -56,7 +58,7 @@ pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> 
     if order.is_all() && mend_snapshots(&file, checked, order)? {
         // The file may be longer now, and clusters be a part of it whose counts were nobody's concern before.
         let file = fresh(&image.file, order)?;
-        set(&file, &reopened(image, &file, order)?, order, Phase::Set, 1, &mut |_| Ok(()))?;
+        set(&file, &reopened(image, &file, order)?, order, (Phase::Set, 1), None, &mut |_| Ok(()))?;
     }
     order.drive.flush(file.id())?;
     let file = fresh(&image.file, order)?;
@@ -100,33 +102,31 @@ fn said(file: &File<'_>, words: &'static str) -> Finding {
     finding(Weight::Note, Kind::Corrupt.what(words).file(file.id()))
 }
 
-/// Sees what is wrong, and whether there is something that depends on the counts.
-fn look<'o>(
-    file: &File<'_>,
-    checked: &Checked,
-    order: &Order<'o>,
-    report: Report<'_>,
-) -> Result<(Summary, bool, Mend<'o>)> {
+/// Sees what is wrong, and what there is to be done.
+fn look<'o>(file: &File<'_>, checked: &Checked, order: &Order<'o>, report: Report<'_>) -> Result<(Survey, Mend<'o>)> {
     let mend = Mend::new(*order, Phase::Look, None);
     let roll = Roll { file, checked, scope: order.scope, mend: Some(&mend) };
-    let (summary, is_doubtful) = tally::survey(&roll, report)?;
-    Ok((summary, is_doubtful, mend))
+    let survey = tally::survey(&roll, report)?;
+    Ok((survey, mend))
 }
 
-/// Sets counts and flags; `others`: errors that stay.
+/// Sets counts and flags; `others`: errors that stay. `counted`: what the census has counted before, if it has.
 fn set(
     file: &File<'_>,
     checked: &Checked,
     order: &Order<'_>,
-    phase: Phase,
-    others: u64,
+    (phase, others): (Phase, u64),
+    counted: Option<(Counted, bool)>,
     report: Report<'_>,
 ) -> Result<Summary> {
     let clusters = Clusters::open(file, &checked.layout, false)?;
     let mend = Mend::new(*order, phase, Some(clusters));
     mend.others.set(others);
     let roll = Roll { file, checked, scope: order.scope, mend: Some(&mend) };
-    let summary = tally::check(&roll, order.scope, report)?;
+    let summary = match counted {
+        Some(counted) => tally::go_on(&roll, order.scope, counted, report)?,
+        None => tally::check(&roll, order.scope, report)?,
+    };
     mend.free(&roll)?;
     mend.settle()?;
     if mend.rebuild.get() {
