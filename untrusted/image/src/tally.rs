@@ -74,7 +74,7 @@ pub fn go_on(
     let mut totals = Totals { report, summary: Summary::NONE };
     let Counted { counts, units, miscounts } = counted;
     let mut tally = Tally { counts, is_doubtful, ..Tally::new(census, 0..0, &mut totals) };
-    let mut tell = || {
+    let tell = || {
         for miscount in miscounts {
             tally.miscounted(miscount)?;
         }
