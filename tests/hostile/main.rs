@@ -3,6 +3,7 @@
 
 mod bombs;
 mod chains;
+mod changes;
 mod fields;
 mod inside;
 mod names;

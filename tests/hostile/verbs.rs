@@ -1,5 +1,6 @@
-//! Damaged images of every format, given to every verb that reads them.
+//! Damaged images of every format, given to every verb that reads or changes them.
 
+use crate::changes::change;
 use crate::fields::{fields, mended};
 use crate::overlay::Overlay;
 use crate::seeds::seeds;
@@ -64,7 +65,9 @@ fn one(report: &Report, folder: &Path, number: u64) {
     let (harmed, how) = harm(&image, format, &mut noise);
     std::fs::write(folder.join(&name), harmed.bytes()).expect("the damaged image");
     let what = format!("seed {number}, {format}, {}", how.join(", "));
-    Trial { report, what, folder, name: &name, format, options: options.as_deref(), cell }.judge();
+    let trial = Trial { report, what, folder, name: &name, format, options: options.as_deref(), cell };
+    trial.judge();
+    change(&trial);
 }
 
 /// The image with some damage, and what that is.
