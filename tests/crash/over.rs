@@ -18,7 +18,8 @@ use std::path::Path;
 /// The bytes that are copied.
 const FROM: FileId = FileId(1);
 
-/// Kinds of images that hold something and can be written over, which streams cannot: format, options, and whether what is written is packed.
+/// Kinds of images that can be written over: format, options, and whether what is written is packed. They hold something, but
+/// for streams, which can be written only once.
 pub const KINDS: &[(&str, &str, bool)] = &[
     ("qcow2", "cluster_size=512", false),
     ("qcow2", "cluster_size=512,compat=0.10", false),
@@ -29,7 +30,9 @@ pub const KINDS: &[(&str, &str, bool)] = &[
     ("qcow", "", true),
     ("qed", "cluster_size=4096", false),
     ("vmdk", "subformat=monolithicSparse", false),
-    ("vmdk", ENDED, false),
+    ("vmdk", "subformat=monolithicSparse,hwversion=4", false),
+    ("vmdk", "subformat=streamOptimized", true),
+    ("vmdk", "subformat=streamOptimized,hwversion=4", true),
     ("parallels", "cluster_size=65536", false),
     ("vdi", "", false),
     ("vpc", "subformat=dynamic", false),
@@ -37,7 +40,7 @@ pub const KINDS: &[(&str, &str, bool)] = &[
 ];
 
 /// Of a VMDK whose header that counts stands at its end.
-const ENDED: &str = "subformat=monolithicSparse,hwversion=4";
+const ENDED: &str = ",hwversion=4";
 
 /// Gives it such a header.
 fn ended(files: &mut MemFiles) {
@@ -57,10 +60,12 @@ fn pour(drive: &dyn Drive, start: &MemFiles, format: &str, compress: bool) -> Re
 
 /// An image that qemu-img has made and written to, and what is to be written over it.
 fn furnished(path: &Path, format: &str, options: &str, seed: u64) -> MemFiles {
-    let is_ended = options == ENDED;
+    let (is_ended, is_stream) = (options.ends_with(ENDED), options.contains("streamOptimized"));
     let options = if options.is_empty() { String::new() } else { format!("-o {options} ") };
     create(path, &format!("-f {format} {options}disk 4M"));
-    scribble(path, format, "disk", 1 << 20, seed, 6);
+    if !is_stream {
+        scribble(path, format, "disk", 1 << 20, seed, 6);
+    }
     if format == "qcow2" && !options.contains("refcount_bits=1") {
         maker().img().folder(path).args(["snapshot", "-c", "s", "disk"]).must();
         scribble(path, format, "disk", 1 << 20, seed + 1, 2);

@@ -242,7 +242,7 @@ impl Target for Disk {
         self.grains_mut().for_each(Growing::keep_order);
         for part in &mut self.parts {
             if let Spread::Stream(stream) = &mut part.body {
-                stream.keeps_order = true;
+                stream.keep_order();
             }
         }
     }

@@ -4,7 +4,7 @@ use super::disk::{
     AT_END, FLAG_SECOND_DIRECTORY, GRAIN_MARKER_LEN, Hosted, MARKER_DIRECTORY, MARKER_TABLE, Marker, ZERO_GRAIN,
 };
 use super::reserve::{footer, full, sector, taken, unpacked};
-use super::sparse::Sparse;
+use super::sparse::{Sparse, forward};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -33,6 +33,11 @@ pub struct Stream {
     header: Hosted,
     /// Where the text ends.
     front_at: u64,
+    /// Where all ends that tells that there are no grains yet, and the header at that end, if there is one.
+    until: u64,
+    last: Option<Hosted>,
+    /// Where the grains begin.
+    grains_at: u64,
     size: u64,
     grain_len: u64,
     zeroable: bool,
@@ -45,7 +50,7 @@ pub struct Stream {
     end: u64,
     is_begun: bool,
     /// Somebody relies on what is there until it leads to something else.
-    pub keeps_order: bool,
+    keeps_order: bool,
 }
 
 impl Stream {
@@ -58,6 +63,9 @@ impl Stream {
             file: file.id(),
             header,
             front_at: text_end.max(SECTOR),
+            until: sparse.footer_at.unwrap_or(file.len()).next_multiple_of(SECTOR),
+            last: sparse.footer_at.map(|_| forward(file, sparse.footer_at)).transpose()?,
+            grains_at: 0,
             size,
             grain_len: sparse.grain_sectors.saturating_mul(SECTOR),
             zeroable: sparse.zeroable,
@@ -75,9 +83,14 @@ impl Stream {
         Place { file: self.file, at }
     }
 
+    /// Somebody relies on what is there: grains go behind it.
+    pub fn keep_order(&mut self) {
+        self.keeps_order = true;
+        self.end = self.end.max(self.until);
+    }
+
     /// Where the grain may go that has the byte at `at`; `is_whole`: all of it is written.
     pub fn reserve(&mut self, at: u64, is_whole: bool, what: What, drive: &dyn Drive) -> Result<Option<Spot>> {
-        self.begin(drive)?;
         let (grain, ..) = split(at, self.grain_len);
         let (number, index, _) = split(grain, self.table.len() as u64);
         let len = match what {
@@ -86,6 +99,7 @@ impl Stream {
             What::Zeroes if self.zeroable && is_whole => 0,
             _ => return Err(unpacked(self.file)),
         };
+        self.begin(drive)?;
         if number != self.number {
             self.turn(number, drive)?;
         }
@@ -100,12 +114,19 @@ impl Stream {
         Ok((len > 0).then_some(Spot { place, tweak: None, rest: Rest::There, is_fresh: true }))
     }
 
-    /// All behind the text goes: nobody looks there any more, and what is written next to it is in zeroes.
+    /// All behind the text goes, if nobody relies on it. If somebody does, a header at the end comes to the front before
+    /// grains take its place.
     fn begin(&mut self, drive: &dyn Drive) -> Result<()> {
         if core::mem::replace(&mut self.is_begun, true) {
             return Ok(());
         }
-        drive.set_length(self.file, self.front_at)
+        self.grains_at = self.end;
+        if !self.keeps_order {
+            return drive.set_length(self.file, self.front_at);
+        }
+        let Some(header) = &self.last else { return Ok(()) };
+        drive.write(self.place(0), header.as_bytes())?;
+        drive.flush(self.file)
     }
 
     /// Writes the table if it has grains, and goes on with another.
@@ -146,14 +167,19 @@ impl Stream {
         let at = self.part(MARKER_DIRECTORY, &bytes, tables.saturating_mul(4), drive)?;
         self.header.flags = (self.header.flags.get() & !FLAG_SECOND_DIRECTORY).into();
         self.header.rgd_offset = 0.into();
-        self.header.grain_offset = (GRAINS_AT / SECTOR).into();
+        self.header.grain_offset = (self.grains_at / SECTOR).into();
         self.header.gd_offset = (at / SECTOR).into();
         footer(drive, self.place(self.end), self.header.clone())?;
         self.header.gd_offset = AT_END.into();
-        if self.keeps_order {
-            drive.flush(self.file)?;
+        if !self.keeps_order {
+            return drive.write(self.place(0), self.header.as_bytes());
         }
-        drive.write(self.place(0), self.header.as_bytes())
+        drive.flush(self.file)?;
+        drive.write(self.place(0), self.header.as_bytes())?;
+        drive.flush(self.file)?;
+        // Nobody looks there any more.
+        let len = self.grains_at.saturating_sub(self.front_at);
+        if len > 0 { drive.zero(self.place(self.front_at), len, true) } else { Ok(()) }
     }
 }
 
