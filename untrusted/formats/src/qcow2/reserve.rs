@@ -239,10 +239,13 @@ impl Writing {
         let size = usize::try_from(len).unwrap_or(0);
         let mut bytes = vec![0; size];
         let mut packed = vec![0; usize::try_from(unit.len.min(len.saturating_mul(2))).unwrap_or(0)];
-        let have = drive.len(unit.place.file).saturating_sub(unit.place.at).min(packed.len() as u64);
+        let have = drive.length(unit.place.file)?.saturating_sub(unit.place.at).min(packed.len() as u64);
         packed.truncate(usize::try_from(have).unwrap_or(0));
-        drive.read(unit.place.file, unit.place.at, &mut packed)?;
         let broken = || Kind::Broken.what("a compressed part is broken").file(unit.place.file).at(unit.place.at);
+        if packed.is_empty() {
+            return Err(broken());
+        }
+        drive.read(unit.place.file, unit.place.at, &mut packed)?;
         let made = instar_codec::unpack::unpack(unit.codec, &packed, &mut bytes).map_err(|_| broken())?;
         if made != size {
             return Err(broken());
