@@ -54,6 +54,7 @@ pub struct Counted {
     counts: Counts,
     units: u64,
     miscounts: Vec<Miscount>,
+    is_doubtful: bool,
 }
 
 /// Takes the census, and tells what it finds but for what [`Census::review`] would: of images that are being repaired,
@@ -68,11 +69,11 @@ pub fn survey(census: &dyn Census, report: &mut dyn FnMut(Finding) -> Result<()>
 pub fn go_on(
     census: &dyn Census,
     scope: Scope,
-    (counted, is_doubtful): (Counted, bool),
+    counted: Counted,
     report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<Summary> {
     let mut totals = Totals { report, summary: Summary::NONE };
-    let Counted { counts, units, miscounts } = counted;
+    let Counted { counts, units, miscounts, is_doubtful } = counted;
     let mut tally = Tally { counts, is_doubtful, ..Tally::new(census, 0..0, &mut totals) };
     let tell = || {
         for miscount in miscounts {
@@ -134,7 +135,7 @@ fn whole(census: &dyn Census, window: u64, reviews: bool, totals: &mut Totals<'_
             let is_all = tally.is_first && tally.unknown.is_empty() && tally.miscounts.len() < MISCOUNTS_MAX;
             let Tally { counts, miscounts, .. } = tally;
             totals.summary.end = census.end(last);
-            return Ok((is_doubtful, is_all.then_some(Counted { counts, units, miscounts })));
+            return Ok((is_doubtful, is_all.then_some(Counted { counts, units, miscounts, is_doubtful })));
         }
         start = end;
     }

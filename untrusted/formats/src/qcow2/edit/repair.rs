@@ -47,7 +47,6 @@ pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> 
             ..first.clone()
         };
         let others = rest.corruptions.saturating_add(rest.leaks).saturating_add(rest.failures);
-        let counted = counted.map(|counted| (counted, is_doubtful));
         match corruptions != 0 || leaks != 0 || is_doubtful {
             true => (joined(rest, set(&file, &image.checked, order, (Phase::Set, others), counted, report)?), None),
             false => (first, None),
@@ -116,7 +115,7 @@ fn set(
     checked: &Checked,
     order: &Order<'_>,
     (phase, others): (Phase, u64),
-    counted: Option<(Counted, bool)>,
+    counted: Option<Counted>,
     report: Report<'_>,
 ) -> Result<Summary> {
     let clusters = Clusters::open(file, &checked.layout, false)?;
