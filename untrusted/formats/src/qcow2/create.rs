@@ -182,7 +182,8 @@ fn refuse(recipe: &Recipe) -> Result<()> {
     let is_locked = recipe.text("encrypt.format").is_some() || recipe.is_on("encryption");
     let aspect = |name: &str| recipe.text(&["encrypt.", name].concat()).is_some();
     let has_data = recipe.text("data_file").is_some();
-    let (is_kept, prepares) = (recipe.is_on("keep_data_file"), Preallocation::of(recipe)? != Preallocation::Off);
+    let (is_kept, space) = (recipe.is_on("keep_data_file"), Preallocation::of(recipe)?);
+    let (prepares, fills) = (space != Preallocation::Off, matches!(space, Preallocation::Falloc | Preallocation::Full));
     let is_overlay = recipe.text("backing_file").is_some_and(|name| !name.is_empty());
     let wrong = [
         (!is_locked && aspects.into_iter().any(aspect), "Parameter 'encrypt.format' is missing"),
@@ -195,6 +196,11 @@ fn refuse(recipe: &Recipe) -> Result<()> {
             is_kept && !prepares && !recipe.is_on("data_file_raw"),
             "'keep_data_file=on' requires 'preallocation=metadata' or 'data_file_raw=on', or the file contents will not \
              be visible",
+        ),
+        (
+            is_kept && fills,
+            "Preallocating more than only metadata would overwrite the external data file's content and is therefore \
+             incompatible with 'keep_data_file=on'",
         ),
     ];
     wrong.into_iter().find(|(is_wrong, _)| *is_wrong).map_or(Ok(()), |(_, words)| Err(invalid(words)))

@@ -167,7 +167,8 @@ impl Made<'_, '_> {
             let how = if space == Preallocation::Metadata { Preallocation::Off } else { space };
             let len =
                 if space == Preallocation::Off { self.size } else { self.size.next_multiple_of(self.plan.grain()) };
-            if !asked.keeps {
+            // What is kept only becomes as long as it has to be.
+            if !asked.keeps || drive.length(file)? < len {
                 self.site.extend(file, 0, len, how)?;
             }
         }
