@@ -4,7 +4,7 @@ use instar_testkit::oracle::{Oracle, maker, oracles};
 use instar_testkit::place::Scratch;
 use instar_testkit::program::{Cell, program};
 use instar_testkit::random::Dice;
-use instar_testkit::run::Ran;
+use instar_testkit::run::{Ran, Run};
 use instar_tests::report::{Report, difference};
 use std::fs;
 use std::path::Path;
@@ -208,18 +208,20 @@ fn whoever_changes_an_image_that_was_not_closed_repairs_it_first() {
     let block = word(&image, word(&image, 48)) as usize;
     image[79] |= 1;
     image[block + 2 * 5 + 1] = 7;
-    for oracle in oracles().iter() {
+    fs::write(folder.join("source.raw"), [7; 4096]).expect("a source");
+    let changes: [&[&str]; 2] =
+        [&["resize", "-f", "qcow2"], &["convert", "-n", "-f", "raw", "-O", "qcow2", "source.raw"]];
+    for (oracle, change) in oracles().iter().flat_map(|oracle| changes.map(|change| (oracle, change))) {
         for name in ["ours", "theirs"] {
             fs::write(folder.join(name), &image).expect("an image");
         }
-        let want = oracle.img().folder(folder).args(["resize", "-f", "qcow2", "theirs", "16M"]).go();
-        let got = program()
-            .quirky(&oracle.version, Cell::all()[0])
-            .folder(folder)
-            .args(["resize", "-f", "qcow2", "ours", "16M"])
-            .go();
-        assert_eq!((want.out(), want.err(), want.code()), (got.out(), got.err(), got.code()), "{}", oracle.version);
-        assert_eq!(oracle.img().folder(folder).args(["check", "ours"]).go().code(), Some(0), "{}", oracle.version);
+        let size = (change[0] == "resize").then_some("16M");
+        let ask = |run: Run, name: &str| run.folder(folder).args(change).arg(name).args(size.as_slice()).go();
+        let want = ask(oracle.img(), "theirs");
+        let got = ask(program().quirky(&oracle.version, Cell::all()[0]), "ours");
+        let about = format!("{} {change:?}", oracle.version);
+        assert_eq!((want.out(), want.err(), want.code()), (got.out(), got.err(), got.code()), "{about}");
+        assert_eq!(oracle.img().folder(folder).args(["check", "ours"]).go().code(), Some(0), "{about}");
     }
     // What is marked as corrupt is left to those who ask for a repair.
     image[79] |= 2;
@@ -238,6 +240,10 @@ fn whoever_changes_an_image_that_was_not_closed_repairs_it_first() {
         assert!(ran.code() == Some(0) && ran.err().contains("ours: Repairing cluster 5"), "{}", ran.err());
         let ran = program().native(*cell).folder(folder).args(["check", "--output=json", "-r", "all", "ours"]).go();
         assert!(ran.code() == Some(0) && !ran.out().contains("fixed"), "{}", ran.out());
+        fs::write(folder.join("ours"), &image).expect("an image");
+        let copy = ["convert", "-n", "-f", "raw", "-O", "qcow2", "source.raw", "ours"];
+        let ran = program().native(*cell).folder(folder).args(copy).go();
+        assert!(ran.code() == Some(0) && ran.err().contains("ours: Repairing cluster 5"), "{}", ran.err());
     }
 }
 

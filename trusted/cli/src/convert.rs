@@ -174,9 +174,12 @@ impl Copying<'_> {
             if ear.refused.is_some() { Err(Malformed) } else { Ok(()) }
         };
         let ended = self.0.run(cell, &wrap(request), u64::MAX, &mut hear);
-        let notes = self.0.notes(&ear.heard, &wall);
+        // Images that are read are not repaired: what has been was the target.
+        let found = std::mem::take(&mut ear.heard.found);
+        let found: Vec<u8> = found.iter().flat_map(|one| self.0.found(&ear.heard, one, making.name())).collect();
         let stderr = [
-            notes,
+            self.0.notes(&ear.heard, &wall),
+            found,
             self.passed_over(&ear),
             self.beyond(&ear),
             Lost { asking: &self.0, heard: &ear.heard }.lines(&ear.salvaged),

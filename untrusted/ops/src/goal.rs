@@ -13,7 +13,7 @@ use instar_image::{
     Chain, Drive, File, FileId, Granted, Kind, Options, Place, Purpose, Random, Recipe, Result, Site, Target,
 };
 use instar_wire::op::convert::{self, Event};
-use instar_wire::op::{New, Rules, Source};
+use instar_wire::op::{New, Rules, Source, Step};
 
 /// An image that is open to be written to.
 pub struct Goal {
@@ -65,7 +65,10 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
                 (false, true) => Purpose::Write,
                 (false, false) => Purpose::WriteOver,
             };
-            let mut opened = there(&source, rules, purpose, cx).inspect_err(|_| _ = tell(Event::Unopened))?;
+            // Of what is only written to, nothing is told but what had to be repaired.
+            let mends = |step| if matches!(step, Step::Found(_)) { tell(Event::Step(step)) } else { Ok(()) };
+            let opened = there(&source, rules, purpose, cx, &mends);
+            let mut opened = opened.inspect_err(|_| _ = tell(Event::Unopened))?;
             // What stands on it reads as before, and finds what it was made on.
             if asked.share != convert::Share::Whole {
                 opened.0.keep_identity();
@@ -84,8 +87,14 @@ pub fn open(asked: &convert::Request, total: u64, cx: &Cx<'_>, tell: &dyn Fn(Eve
 }
 
 /// Opens an image that is there.
-fn there(source: &Source, rules: &Rules, purpose: Purpose, cx: &Cx<'_>) -> Result<(Box<dyn Target>, Former)> {
-    let stack = stack_for(cx, source, rules, purpose, &|_| Ok(()))?;
+fn there(
+    source: &Source,
+    rules: &Rules,
+    purpose: Purpose,
+    cx: &Cx<'_>,
+    tell: &dyn Fn(Step) -> Result<()>,
+) -> Result<(Box<dyn Target>, Former)> {
+    let stack = stack_for(cx, source, rules, purpose, tell)?;
     let target = over(&stack)?;
     Ok((target, former(&stack)?))
 }
