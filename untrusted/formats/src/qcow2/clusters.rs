@@ -202,12 +202,37 @@ impl Clusters {
         }
     }
 
-    /// Moves the table of counts behind all that has been given out, and gives its first place back: so it is where
-    /// space is set aside for all of a disk.
-    pub fn move_table(&mut self, drive: &dyn Drive) -> Result<()> {
-        self.spare = Some(self.table_at);
-        let entries = self.table_clusters.saturating_mul(self.len()) / 8;
-        self.grow(drive, entries.saturating_sub(1))
+    /// Makes room for the counts of so many clusters that are to come, in front of those: the blocks, and behind them
+    /// the table, wherever it was before. That is where space is set aside for all of a disk.
+    pub fn count_ahead(&mut self, drive: &dyn Drive, count: u64) -> Result<()> {
+        let (first, have) = (self.next, self.blocks.len() as u64);
+        let (mut blocks, mut table) = (0u64, 0u64);
+        loop {
+            let own = blocks.saturating_add(table);
+            // The one behind them has its count as well.
+            let last = first.saturating_add(own).saturating_add(count);
+            let all = (last / self.per_block()).saturating_add(1).max(have);
+            let need = (all.saturating_sub(have), all.saturating_mul(8).div_ceil(self.len()));
+            if need == (blocks, table) {
+                break;
+            }
+            (blocks, table) = need;
+        }
+        if table.saturating_mul(self.len()) > TABLE_MAX {
+            return Err(full());
+        }
+        self.behind(0, blocks.saturating_add(table))?;
+        for number in 0..blocks {
+            let at = first.saturating_add(number).saturating_mul(self.len());
+            self.draft.blank(drive, self.place(at), self.len())?;
+            self.blocks.push(at);
+        }
+        let (old, old_clusters) = (self.table_at, self.table_clusters);
+        (self.table_at, self.table_clusters) = (first.saturating_add(blocks).saturating_mul(self.len()), table);
+        self.put_table(drive)?;
+        self.set(drive, first, blocks.saturating_add(table), 1)?;
+        self.spare = Some(old);
+        self.release(drive, old, old_clusters.saturating_mul(self.len()))
     }
 
     /// Where the table of counts lies, and its length in clusters.

@@ -172,23 +172,30 @@ impl Made<'_, '_> {
                 self.site.extend(file, 0, len, how)?;
             }
         }
-        if space == Preallocation::Off || self.size == 0 {
+        if space == Preallocation::Off {
             return Ok(());
         }
-        let data = match (self.site.beside, space) {
-            (None, Preallocation::Falloc | Preallocation::Full) => {
-                self.clusters.move_table(drive)?;
-                let count = self.plan.size / self.plan.cluster;
-                let at = self.clusters.claim(drive, count)?;
-                let (place, len) = (Place { file: self.site.file, at }, count.saturating_mul(self.plan.cluster));
-                match space {
-                    Preallocation::Falloc => drive.allocate(place, len)?,
-                    _ => drive.zero(place, len, false)?,
-                }
-                Some(at)
+        let is_inside = self.site.beside.is_none() && self.plan.is_full();
+        let count = self.plan.size / self.plan.cluster;
+        if is_inside {
+            // One table more than there will be, which could begin before or end behind what they are for.
+            let tables = count.div_ceil(self.plan.cluster / self.plan.entry).saturating_add(1);
+            self.clusters.count_ahead(drive, count.saturating_add(tables))?;
+            self.end = self.end.max(self.clusters.end());
+        }
+        if self.size == 0 {
+            return Ok(());
+        }
+        let mut data = None;
+        if is_inside {
+            let at = self.clusters.claim(drive, count)?;
+            let (place, len) = (Place { file: self.site.file, at }, count.saturating_mul(self.plan.cluster));
+            match space {
+                Preallocation::Falloc => drive.allocate(place, len)?,
+                _ => drive.zero(place, len, false)?,
             }
-            _ => None,
-        };
+            data = Some(at);
+        }
         let last = self.tables(data)?;
         let end = self.clusters.end();
         // What the disk does not have of the last cluster, the file need not have.
