@@ -1,5 +1,6 @@
 //! Copying between files: by the file system where it can, through a buffer that fits the cache where it cannot.
 
+use super::place::Place;
 use super::{ZEROES, buffered, is_direct, write_all, zero};
 use crate::sys::{self, Mapped};
 use instar_sandbox::window::is_zero;
@@ -9,7 +10,7 @@ use rustix::io::{Errno, pread};
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes that pass through the buffer at once: few enough to stay in a processor's own cache.
 const PIECE: usize = 256 << 10;
@@ -117,34 +118,6 @@ const TMPFS: i64 = 0x0102_1994;
 thread_local! {
     /// A buffer for each lane's thread, kept from copy to copy.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Copies that go on at once. A file takes writes to its cached pages from one at a time; so one reads while the other
-/// writes, and more would only stand in each other's way.
-static PLACES: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
-
-/// One of the places, while the value lives.
-struct Place;
-
-impl Place {
-    fn take() -> Place {
-        let places = PLACES.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *PLACES.1.wait_while(places, |free| *free == 0).unwrap_or_else(PoisonError::into_inner) -= 1;
-        Place
-    }
-
-    fn try_take() -> Option<Place> {
-        let mut free = PLACES.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *free = free.checked_sub(1)?;
-        Some(Place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        *PLACES.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        PLACES.1.notify_one();
-    }
 }
 
 /// How a copy gets at its target.

@@ -1,9 +1,11 @@
 //! The plane: moves bytes between files and slots, and asks the file system for space and holes.
 
 pub mod copy;
+mod place;
 
 use instar_sandbox::window::{Turn, is_zero};
 use instar_wire::boot::PAGE;
+use place::Place;
 use rustix::fs::{
     FallocateFlags, FileType, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, fstat, ftruncate, seek,
 };
@@ -54,8 +56,12 @@ fn buffered(file: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(file, fcntl_getfl(file)? - OFlags::DIRECT)?)
 }
 
+/// Bytes that are written at once and take so long that others would wait for them.
+const LONG: usize = 256 << 10;
+
 /// Writes `len` bytes of the slot, from `skip` on, to the file.
 pub fn write(file: &OwnedFd, at: u64, skip: usize, len: usize, turn: &Turn<'_>) -> io::Result<()> {
+    let _place = (len >= LONG && !is_direct(file)).then(Place::take);
     let (mut done, mut tried) = (0, false);
     while done < len {
         match turn.write_to(file.as_fd(), at + done as u64, skip + done, len - done) {
