@@ -94,6 +94,11 @@ impl Way {
     fn about(&self) -> String {
         format!("{} {:?}", self.format.name, self.words)
     }
+
+    /// The image is in several files.
+    fn has_parts(&self) -> bool {
+        self.words.iter().any(|word| ["data_file", "Flat", "twoGb"].iter().any(|part| word.contains(part)))
+    }
 }
 
 /// What stands in the folder of the target: an image, the files that new parts would replace, and another.
@@ -280,7 +285,11 @@ fn a_sudden_death_leaves_the_users_files() {
             let litter = others(state(&place));
             let whole = accepted(&place, way.format, "out", &bytes, *turn);
             let mine = fs::read(place.join("mine")).ok().as_deref() == Some(b"not to be touched");
-            if let Err(why) = whole.and(if litter.is_empty() && mine { Ok(()) } else { Err(format!("  {litter:?}")) }) {
+            // Between the first name and the last one, what stood there has another name.
+            let is_kept = mine && before.values().all(|was| after.values().any(|now| now.1 == was.1));
+            let is_between = is_kept && before.contains_key("out") && way.has_parts();
+            let whole = whole.and(if litter.is_empty() && mine { Ok(()) } else { Err(format!("  {litter:?}")) });
+            if let Err(why) = if is_between { Ok(()) } else { whole } {
                 report.fault(format!("{}, {turn}\n  {}\n{why}", way.about(), run.line()));
             }
         }

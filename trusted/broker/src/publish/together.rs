@@ -9,6 +9,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 impl Target {
+    /// Gets ready for [`Self::appear_for_now`] where something stands already: between the first file and the last one
+    /// whoever is killed leaves some of them, and so as little as possible is to be done there.
+    fn get_ready(&mut self) -> Result<(), Errno> {
+        let Some(place) = self.place.as_mut().filter(|place| place.working.is_none()) else { return Ok(()) };
+        match statat(&place.directory, &*place.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            _ => place.take_name(&self.file),
+        }
+    }
+
     /// Lets the file appear, and keeps what stood there.
     fn appear_for_now(&mut self) -> Result<Former, Errno> {
         let Some(place) = &mut self.place else { return Ok(Former::Nothing) };
@@ -72,7 +82,7 @@ pub fn publish_all(mut targets: Vec<Target>, durable: bool) -> Result<(), Errno>
         return sync_directories(&targets);
     }
     let mut formers = Vec::with_capacity(targets.len());
-    let mut result = places_differ(&targets);
+    let mut result = places_differ(&targets).and_then(|()| targets.iter_mut().try_for_each(Target::get_ready));
     for target in &mut targets {
         if result.is_ok() {
             result = target.appear_for_now().map(|former| formers.push(former));
