@@ -289,7 +289,7 @@ fn a_sudden_death_leaves_the_users_files() {
             let is_kept = mine && before.values().all(|was| after.values().any(|now| now.1 == was.1));
             let is_between = is_kept && before.contains_key("out") && way.has_parts();
             let whole = whole.and(if litter.is_empty() && mine { Ok(()) } else { Err(format!("  {litter:?}")) });
-            if let Err(why) = if is_between { Ok(()) } else { whole } {
+            if let Err(why) = whole.or_else(|why| if is_between { Ok(()) } else { Err(why) }) {
                 report.fault(format!("{}, {turn}\n  {}\n{why}", way.about(), run.line()));
             }
         }

@@ -12,11 +12,8 @@ impl Target {
     /// Gets ready for [`Self::appear_for_now`] where something stands already: between the first file and the last one
     /// whoever is killed leaves some of them, and so as little as possible is to be done there.
     fn get_ready(&mut self) -> Result<(), Errno> {
-        let Some(place) = self.place.as_mut().filter(|place| place.working.is_none()) else { return Ok(()) };
-        match statat(&place.directory, &*place.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(()),
-            _ => place.take_name(&self.file),
-        }
+        let place = self.place.as_mut().filter(|place| place.replaces && place.working.is_none());
+        place.map_or(Ok(()), |place| place.take_name(&self.file))
     }
 
     /// Lets the file appear, and keeps what stood there.
