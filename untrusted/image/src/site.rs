@@ -122,6 +122,11 @@ pub enum Preallocation {
 }
 
 impl Preallocation {
+    /// Space is set aside for all of the disk.
+    pub fn is_full(self) -> bool {
+        matches!(self, Preallocation::Falloc | Preallocation::Full)
+    }
+
     /// What a recipe asks of the file that an image is put into.
     pub fn of_file(recipe: &Recipe) -> Result<Preallocation> {
         match recipe.text("preallocation") {

@@ -77,7 +77,7 @@ impl Plan {
 
     /// Space is set aside for all of the disk.
     pub fn is_full(&self) -> bool {
-        matches!(self.space, Preallocation::Falloc | Preallocation::Full)
+        self.space.is_full()
     }
 
     /// Everything, with all of the disk and the tables that lead to it.
@@ -183,7 +183,7 @@ fn refuse(recipe: &Recipe) -> Result<()> {
     let aspect = |name: &str| recipe.text(&["encrypt.", name].concat()).is_some();
     let has_data = recipe.text("data_file").is_some();
     let (is_kept, space) = (recipe.is_on("keep_data_file"), Preallocation::of(recipe)?);
-    let (prepares, fills) = (space != Preallocation::Off, matches!(space, Preallocation::Falloc | Preallocation::Full));
+    let prepares = space != Preallocation::Off;
     let is_overlay = recipe.text("backing_file").is_some_and(|name| !name.is_empty());
     let wrong = [
         (!is_locked && aspects.into_iter().any(aspect), "Parameter 'encrypt.format' is missing"),
@@ -198,7 +198,7 @@ fn refuse(recipe: &Recipe) -> Result<()> {
              be visible",
         ),
         (
-            is_kept && fills,
+            is_kept && space.is_full(),
             "Preallocating more than only metadata would overwrite the external data file's content and is therefore \
              incompatible with 'keep_data_file=on'",
         ),

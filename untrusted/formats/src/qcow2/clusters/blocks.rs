@@ -318,9 +318,8 @@ impl Clusters {
 
     /// A longer table, so that it has an entry with this number.
     pub(super) fn grow(&mut self, drive: &dyn Drive, number: u64) -> Result<()> {
-        let have = self.table_clusters.saturating_mul(self.len()) / 8;
         let needed = number.saturating_add(1);
-        let entries = if number < have { have } else { needed.saturating_add(needed.div_ceil(2)) };
+        let entries = needed.saturating_add(needed.div_ceil(2));
         let clusters = entries.saturating_mul(8).div_ceil(self.len());
         if clusters.saturating_mul(self.len()) > TABLE_MAX {
             return Err(full());

@@ -193,7 +193,7 @@ impl Disk<'_, '_, '_, '_> {
                 let (flag, parts) = match (hides, self.is_extended()) {
                     (true, false) => (L2_ZERO, 0),
                     (true, true) => (0, L2_ALL << L2_ZEROES_SHIFT),
-                    (false, true) if matches!(space, Preallocation::Falloc | Preallocation::Full) => (0, L2_ALL),
+                    (false, true) if space.is_full() => (0, L2_ALL),
                     (false, _) => (0, 0),
                 };
                 bytes.extend_from_slice(&(word | flag).to_be_bytes());
