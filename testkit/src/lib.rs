@@ -6,6 +6,7 @@ pub mod census;
 pub mod content;
 pub mod crash;
 pub mod folder;
+pub mod holder;
 pub mod images;
 pub mod made;
 pub mod mem;

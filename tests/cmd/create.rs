@@ -1,6 +1,7 @@
 //! `create`, held against every version of the real program; its own words; and what it leaves behind.
 
 use crate::copies::compare;
+use instar_testkit::holder::{Way, hold};
 use instar_testkit::oracle::maker;
 use instar_testkit::place::{Scratch, skipped};
 use instar_testkit::program::{Cell, program};
@@ -246,22 +247,13 @@ fn the_same_command_makes_the_same_bytes_if_it_is_asked_to() {
 fn what_is_in_use_is_not_made_anew() {
     let scratch = Scratch::new("create");
     native(&scratch, "-q -f qcow2 o 1M");
-    let before = fs::read(scratch.path().join("o")).expect("an image");
-    let mut told = native(&scratch, "-f qcow2 o");
-    let mut holder = None;
-    for round in 1..20 {
-        // A file that has been replaced meanwhile is held by nobody: then the other program begins once more.
-        holder = Some(maker().io().folder(scratch.path()).args(["-c", "sleep 20000", "o"]).hold());
-        std::thread::sleep(std::time::Duration::from_millis(100 * round));
-        told = native(&scratch, "-f qcow2 o 1M");
-        if told.code() == Some(1) {
-            break;
-        }
-    }
+    let which = || fs::metadata(scratch.path().join("o")).expect("an image").ino();
+    let before = which();
+    let holder = hold(maker(), Way::Writes, "qcow2", scratch.path(), "o");
+    let told = native(&scratch, "-f qcow2 o 1M");
     let words = "instar: o: Failed to get \"write\" lock; Is another process using the image [o]?\n";
     assert_eq!((told.code(), told.err().as_str()), (Some(1), words));
-    let now = fs::read(scratch.path().join("o")).expect("an image");
-    assert_eq!(now.len(), before.len());
+    assert_eq!(which(), before);
     drop(holder);
 }
 

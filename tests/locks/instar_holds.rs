@@ -1,6 +1,7 @@
 //! instar has the image open, and a real qemu-io comes.
 
-use crate::holder::{UNSHARED_WRITES, Way, hold, images, wait_for_lock, wait_for_none};
+use crate::images::images;
+use instar_testkit::holder::{UNSHARED_WRITES, Way, hold, wait_for_lock, wait_for_none};
 use instar_testkit::oracle::{Oracle, newest, oracles};
 use instar_testkit::place::skipped;
 use instar_testkit::program::{Cell, program};

@@ -3,6 +3,6 @@
 //! Both directions go through whole programs. The broker's own lock code is tried in `trusted/broker/tests/lock.rs`.
 #![allow(missing_docs)]
 
-mod holder;
+mod images;
 mod instar_holds;
 mod qemu_holds;

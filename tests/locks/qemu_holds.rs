@@ -1,6 +1,7 @@
 //! A real qemu-io has the image open, and instar comes.
 
-use crate::holder::{Way, hold, images};
+use crate::images::images;
+use instar_testkit::holder::{Way, hold};
 use instar_testkit::images::settle;
 use instar_testkit::oracle::oracles;
 use instar_testkit::program::{Cell, program};

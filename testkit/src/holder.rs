@@ -1,8 +1,7 @@
 //! A program that keeps an image open until it is told to let go.
 
-use instar_testkit::oracle::{Oracle, maker};
-use instar_testkit::place::Scratch;
-use instar_testkit::run::Held;
+use crate::oracle::Oracle;
+use crate::run::Held;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -73,16 +72,4 @@ fn range(line: &str) -> Option<(u64, u64)> {
     let mut words = line.split_whitespace().rev();
     let (last, first) = (words.next()?, words.next()?);
     Some((first.parse().ok()?, last.parse().unwrap_or(u64::MAX)))
-}
-
-/// A folder with images of a few formats: a chain, and some that stand alone.
-pub fn images() -> Scratch {
-    let scratch = Scratch::new("locks");
-    let make = |line: &str| maker().img().folder(scratch.path()).arg("create").arg("-q").args(line.split(' ')).must();
-    make("-f qcow2 base.qcow2 4M");
-    make("-f qcow2 -b base.qcow2 -F qcow2 top.qcow2");
-    make("-f vmdk disk.vmdk 4M");
-    make("-f qed disk.qed 4M");
-    make("-f vdi disk.vdi 4M");
-    scratch
 }
