@@ -253,6 +253,12 @@ impl Drive for Disk {
         Ok(())
     }
 
+    fn discard(&self, place: Place, len: u64) -> Result<bool> {
+        let end = (place.at + len).min(self.files.borrow()[place.file.0 as usize].len);
+        self.change(place, len, |file| file.zero(place.at.min(end), end));
+        Ok(true)
+    }
+
     fn allocate(&self, place: Place, len: u64) -> Result<()> {
         self.change(place, len, |_| ());
         Ok(())

@@ -45,6 +45,10 @@ impl Drive for ReadOnly<'_> {
         no(place)
     }
 
+    fn discard(&self, place: Place, _len: u64) -> Result<bool> {
+        no(place).map(|()| false)
+    }
+
     fn allocate(&self, place: Place, _len: u64) -> Result<()> {
         no(place)
     }

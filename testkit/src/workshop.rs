@@ -200,6 +200,11 @@ impl Drive for Folder {
         self.change(place, |file| Ok(fallocate(file, FallocateFlags::ZERO_RANGE, place.at, len)?))
     }
 
+    fn discard(&self, place: Place, len: u64) -> Result<bool> {
+        let (punch, keep) = (FallocateFlags::PUNCH_HOLE, FallocateFlags::KEEP_SIZE);
+        self.change(place, |file| Ok(fallocate(file, punch | keep, place.at, len)?)).map(|()| true)
+    }
+
     fn allocate(&self, place: Place, len: u64) -> Result<()> {
         self.change(place, |file| Ok(fallocate(file, FallocateFlags::KEEP_SIZE, place.at, len)?))
     }

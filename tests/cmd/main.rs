@@ -30,4 +30,5 @@ mod repair;
 mod requests;
 mod resize;
 mod snapshot;
+mod space;
 mod surroundings;

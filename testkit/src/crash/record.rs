@@ -124,6 +124,14 @@ impl Recorder {
         self.events.borrow_mut().push(Event::Done(Done { file, call, deed }));
     }
 
+    /// Nothing is left of what is in the file between there and there.
+    fn blank(&self, call: usize, place: Place, end: u64) {
+        let data = self.files.borrow().data(place.file, place.at, end);
+        for (at, stop) in data {
+            self.lay_down(call, Place { at, ..place }, &vec![0; (stop - at) as usize]);
+        }
+    }
+
     fn lay_down(&self, call: usize, place: Place, bytes: &[u8]) {
         let end = place.at + bytes.len() as u64;
         // A file system has the length of a file follow what is written: with a single sector it comes or does not.
@@ -180,15 +188,18 @@ impl Drive for Recorder {
     fn zero(&self, place: Place, len: u64, _give_up: bool) -> Result<()> {
         let call = self.call(place)?;
         let end = place.at + len;
-        let data = self.files.borrow().data(place.file, place.at, end);
-        for (at, stop) in data {
-            self.lay_down(call, Place { at, ..place }, &vec![0; (stop - at) as usize]);
-        }
+        self.blank(call, place, end);
         if end > self.len(place.file) {
             self.note(call, place.file, Deed::Grow(end));
             self.files.borrow_mut().grow(place.file, end);
         }
         Ok(())
+    }
+
+    fn discard(&self, place: Place, len: u64) -> Result<bool> {
+        let call = self.call(place)?;
+        self.blank(call, place, (place.at + len).min(self.len(place.file)).max(place.at));
+        Ok(true)
     }
 
     fn allocate(&self, place: Place, _len: u64) -> Result<()> {

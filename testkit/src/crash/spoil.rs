@@ -84,6 +84,10 @@ impl Drive for Spoiled<'_> {
         self.drive.zero(place, len, give_up)
     }
 
+    fn discard(&self, place: Place, len: u64) -> Done<bool> {
+        self.drive.discard(place, len)
+    }
+
     fn allocate(&self, place: Place, len: u64) -> Done {
         self.drive.allocate(place, len)
     }

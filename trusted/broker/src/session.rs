@@ -3,6 +3,7 @@
 mod parts;
 mod promote;
 mod related;
+mod space;
 
 use crate::admit::Grant;
 use crate::lock::{self, Conflict};
@@ -71,6 +72,8 @@ struct Entry {
     depth: usize,
     conflict: Option<Conflict>,
     faults: Vec<Fault>,
+    /// Space that its image gives back goes back to the file system.
+    lets_go: bool,
     /// Nobody sees it before it is published, and then whatever matters is made to last.
     unseen: bool,
     _lock: Option<Arc<lock::Held>>,
@@ -118,6 +121,7 @@ impl State {
             depth: 0,
             conflict: None,
             faults: Vec::new(),
+            lets_go: false,
             unseen: false,
             _lock: None,
         });
@@ -394,6 +398,7 @@ impl Session {
             depth,
             conflict,
             faults: Vec::new(),
+            lets_go: false,
             unseen: false,
             _lock: held,
         });

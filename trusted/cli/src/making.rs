@@ -72,6 +72,8 @@ struct Aim {
     /// A second file: where it will stand, its number, and whether what is there stays.
     beside: Option<(Vec<u8>, FileId, bool)>,
     hints: Hints,
+    /// Space that the image gives back goes back to the file system.
+    lets_go: bool,
 }
 
 /// The image that is written to.
@@ -94,6 +96,7 @@ impl Aim {
             image: Image::Stream,
             beside: None,
             hints: Hints::default(),
+            lets_go: false,
         }
     }
 
@@ -311,7 +314,8 @@ impl<'a> Making<'a> {
         let written = opening::written(&node, &self.promised, self.parsed);
         let (path, source) = written.ok_or_else(|| self.not_opened(b"drivers cannot be stacked in this way"))?;
         checked.map_err(|complaint| refuse(complaint.not_opened(name)))?;
-        Ok(Aim { image: Image::There(Box::new(source)), ..Aim::at(&path) })
+        let lets_go = opening::lets_go(&node, self.parsed);
+        Ok(Aim { image: Image::There(Box::new(source)), lets_go, ..Aim::at(&path) })
     }
 
     /// What `-o` asks for of a plain file.
@@ -435,6 +439,9 @@ impl<'a> Making<'a> {
             self.check_made(&target, &aim, total)?;
         }
         session.fulfil(self.promised.id, &target);
+        if aim.lets_go {
+            session.let_go(self.promised.id);
+        }
         if let Some((place, id, keeps)) = &aim.beside {
             let own = Path::new(OsStr::from_bytes(place));
             let made = if *keeps { Target::open(own, &wish) } else { Target::create(own, &wish) };

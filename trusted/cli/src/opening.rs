@@ -1,8 +1,10 @@
 //! Opening what the user named: a tree of nodes, of which the file at the bottom is opened here and the image in a cell.
 
 mod shown;
+mod stack;
 
 pub use shown::{allocated, below, settle};
+use stack::{Stack, role_of};
 
 use crate::Told;
 use crate::args::json::Value;
@@ -45,43 +47,6 @@ impl Opened {
         let raw = || Source::whole(Granted { pinned: Some("raw".into()), ..self.file.clone() });
         self.source.clone().unwrap_or_else(raw)
     }
-}
-
-/// The nodes of a tree in the order in which they lie upon each other.
-struct Stack<'a> {
-    filters: Vec<&'a Node>,
-    format: Option<&'a Node>,
-    part: Option<&'a Node>,
-    shims: Vec<&'a Node>,
-    leaf: &'a Node,
-}
-
-impl Stack<'_> {
-    fn of(top: &Node) -> Option<Stack<'_>> {
-        let mut next = Some(top);
-        let mut take = |role: Role| {
-            let node = next.filter(|n| role_of(n) == role)?;
-            next = node.children.first().map(|(_, child)| child);
-            Some(node)
-        };
-        let filters = std::iter::from_fn(|| take(Role::Filter)).collect();
-        let format = take(Role::Format);
-        let part = take(Role::Format);
-        let shims = std::iter::from_fn(|| take(Role::Shim)).collect();
-        let leaf = next.filter(|n| n.leaf().is_some())?;
-        (part.is_none_or(|p| p.driver_name() == Some("raw"))).then_some(Stack { filters, format, part, shims, leaf })
-    }
-
-    /// Every node but the leaf, lowest first.
-    fn above_leaf(&self) -> impl Iterator<Item = &Node> {
-        let middle = self.part.into_iter().chain(self.format);
-        self.shims.iter().rev().copied().chain(middle).chain(self.filters.iter().rev().copied())
-    }
-}
-
-/// What a node is for; one without a driver is an image of a format to be found.
-fn role_of(node: &Node) -> Role {
-    node.driver.map_or(Role::Format, |d| d.role)
 }
 
 /// Whether the node only passes on what lies below it.
@@ -212,6 +177,9 @@ impl Opener<'_> {
         let file = open_leaf(stack.leaf, self.aim, self.session, settings)?;
         stack.leaf.check_known(profile, false)?;
         self.session.spoil(file.id, stack.shims.iter().flat_map(|shim| faults(shim)).collect());
+        if self.aim == Aim::Change && stack.lets_go(self.parsed.verb.name) {
+            self.session.let_go(file.id);
+        }
         let beside = self.beside(&stack)?;
         for node in stack.above_leaf() {
             node.check_values(profile, &self.parsed.objects)?;
@@ -329,6 +297,11 @@ pub fn written(node: &Node, promised: &Granted, parsed: &Parsed) -> Option<(Vec<
     let Some(Leaf::File(path) | Leaf::HostDevice(path)) = stack.leaf.leaf() else { return None };
     let format = stack.format?;
     Some((path.to_vec(), Source { key: secret(format, parsed), ..source(format, None, promised) }))
+}
+
+/// Whether the file at the bottom lets go of space that its image gives back.
+pub fn lets_go(node: &Node, parsed: &Parsed) -> bool {
+    Stack::of(node).is_some_and(|stack| stack.lets_go(parsed.verb.name))
 }
 
 /// Refuses to change what cannot be changed, whatever it holds.

@@ -67,6 +67,8 @@ pub trait Drive: Io {
     }
     /// Makes `len` bytes from `place` read as zeroes; `give_up`: their space may go.
     fn zero(&self, place: Place, len: u64, give_up: bool) -> Result<()>;
+    /// Gives the space of `len` bytes from `place` back, which nobody will read again; false if it is not wanted back.
+    fn discard(&self, place: Place, len: u64) -> Result<bool>;
     /// Sets space aside for `len` bytes from `place`.
     fn allocate(&self, place: Place, len: u64) -> Result<()>;
     /// The file is `len` bytes long afterwards.

@@ -102,6 +102,10 @@ impl Drive for Ledger<'_> {
         self.drive.zero(place, len, give_up)
     }
 
+    fn discard(&self, place: Place, len: u64) -> Result<bool> {
+        self.drive.discard(place, len)
+    }
+
     fn allocate(&self, place: Place, len: u64) -> Result<()> {
         self.drive.allocate(place, len)
     }

@@ -207,6 +207,11 @@ impl Drive for Port<'_> {
         self.act(Op::Zero, Call { arg: give_up.into(), ..change(place, len) })
     }
 
+    fn discard(&self, place: Place, len: u64) -> Result<bool> {
+        let answer = self.call(Op::Discard, change(place, len)).map_err(|e| e.file(place.file).at(place.at))?;
+        Ok(answer.value != 0)
+    }
+
     fn allocate(&self, place: Place, len: u64) -> Result<()> {
         self.act(Op::Allocate, change(place, len))
     }

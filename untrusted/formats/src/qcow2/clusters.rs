@@ -1,5 +1,6 @@
 //! The clusters of an image's file that are given out and given back, and the counts that say so.
 
+mod back;
 mod blocks;
 mod recount;
 
@@ -8,6 +9,7 @@ pub use recount::Tell;
 use super::disk::REFCOUNT_TABLE_OFFSET;
 use super::open::{Layout, Table};
 use alloc::vec::Vec;
+use back::Runs;
 use instar_image::draft::Draft;
 use instar_image::num::{bounded, power, wide};
 use instar_image::{Drive, Error, File, FileId, Kind, Result};
@@ -65,6 +67,8 @@ pub struct Clusters {
     /// Counts of clusters in a row that have yet to be set.
     owed: Vec<(u64, u64, u64)>,
     manner: Manner,
+    /// No cluster that is in use is counted as a free one, as far as that was seen.
+    is_trusted: bool,
 }
 
 fn full() -> Error {
@@ -89,6 +93,7 @@ impl Clusters {
             spare: None,
             owed: Vec::new(),
             manner: Manner::Loose,
+            is_trusted: true,
         };
         all.draft.reaches(len.saturating_mul(3));
         all.draft.blank(drive, len, len.saturating_mul(2))?;
@@ -129,6 +134,7 @@ impl Clusters {
             spare: None,
             owed: Vec::new(),
             manner: Manner::Loose,
+            is_trusted: true,
         })
     }
 
@@ -321,15 +327,19 @@ impl Clusters {
             }
             return Ok(());
         }
-        self.uncount(drive, first, end)
+        self.uncount(drive, (first, end), &mut Runs::default())
     }
 
-    fn uncount(&mut self, drive: &dyn Drive, first: u64, end: u64) -> Result<()> {
+    /// One user less of these clusters, which tells of those that have none any more.
+    fn uncount(&mut self, drive: &dyn Drive, (first, end): (u64, u64), gone: &mut Runs) -> Result<()> {
         for cluster in first..end {
             let was = self.counted(drive, cluster)?;
             // Of what is not counted nothing can be taken away, and counts need no space for that.
             if was > 0 {
                 self.set(drive, cluster, 1, was.saturating_sub(1))?;
+            }
+            if was == 1 {
+                gone.add(cluster);
             }
         }
         Ok(())
@@ -361,12 +371,14 @@ impl Clusters {
         }
         self.draft.settle(drive)?;
         if let Manner::Ordered { released, .. } = &mut self.manner {
+            let mut gone = Runs::default();
             for (first, end) in core::mem::take(released) {
-                self.uncount(drive, first, end)?;
+                self.uncount(drive, (first, end), &mut gone)?;
                 self.hint = self.hint.min(first);
             }
             // Whoever uses them again must not find them given back by halves.
             self.draft.flush(drive)?;
+            self.let_go(drive, gone);
         }
         Ok(())
     }

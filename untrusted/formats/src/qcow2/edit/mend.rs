@@ -154,7 +154,7 @@ impl<'m> Mend<'m> {
         let (start, end) = self.freed.replace((0, 0));
         match end.saturating_sub(start) {
             0 => Ok(()),
-            len => self.order.drive.zero(roll.file.place(start), len, true),
+            len => self.order.drive.discard(roll.file.place(start), len).map(drop),
         }
     }
 

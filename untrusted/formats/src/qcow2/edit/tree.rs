@@ -141,7 +141,11 @@ impl Work<'_> {
         if entry & L2_COMPRESSED != 0 || host == 0 {
             return Ok(false);
         }
-        let is_sole = self.clusters.counted(self.drive, host / self.cluster_len)? == 1;
+        let count = self.clusters.counted(self.drive, host / self.cluster_len)?;
+        if count == 0 {
+            self.clusters.distrust();
+        }
+        let is_sole = count == 1;
         if is_sole == (entry & L2_COPIED != 0) {
             return Ok(false);
         }

@@ -122,13 +122,22 @@ impl<'d> Work<'d> {
         let end = self.place(used);
         self.front.publish(drive)?;
         // Nothing leads behind that any more.
-        if end < drive.length(file)? { drive.set_length(file, end) } else { Ok(()) }
+        if end < drive.length(file)? {
+            drive.set_length(file, end)?;
+        }
+        self.clusters.give_back(drive);
+        Ok(())
     }
 
     /// The same as [`Self::publish`]; counts that become wider or narrower take their time, which is told.
     pub fn publish_telling(mut self, tell: Tell<'_>) -> Result<()> {
+        let is_recounted = self.clusters.width() != self.order;
         self.complete(tell)?;
-        self.front.publish(self.drive)
+        self.front.publish(self.drive)?;
+        if !is_recounted {
+            self.clusters.give_back(self.drive);
+        }
+        Ok(())
     }
 
     /// Everything that the front will lead to is there, and durable.
