@@ -76,16 +76,32 @@ impl Drop for Scratch {
     }
 }
 
-/// A small file system of its own, in memory, for as long as the value lives.
+/// A small file system of its own, for as long as the value lives.
 pub struct Small(PathBuf);
 
 impl Small {
-    /// Of that size, as `mount` writes it; only root can.
+    /// In memory and of that size, as `mount` writes it; only root can.
     pub fn mount(at: PathBuf, size: &str) -> Option<Small> {
         std::fs::create_dir_all(&at).expect("a folder");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(&at);
         mount.output().is_ok_and(|done| done.status.success()).then_some(Small(at))
+    }
+
+    /// One whose files can share what they hold, on a disk that is a file beside it; only root can.
+    pub fn sharing(at: PathBuf) -> Option<Small> {
+        std::fs::create_dir_all(&at).expect("a folder");
+        let disk = at.with_extension("disk");
+        std::fs::File::create(&disk).and_then(|file| file.set_len(1 << 30)).expect("a disk");
+        let done = |command: &mut Command| command.output().is_ok_and(|done| done.status.success());
+        let is_made = done(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&disk));
+        (is_made && done(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(&at))).then_some(Small(at))
+    }
+
+    /// Bytes of it that are in use.
+    pub fn used(&self) -> u64 {
+        let facts = rustix::fs::statvfs(&self.0).expect("a file system");
+        (facts.f_blocks - facts.f_bfree) * facts.f_frsize
     }
 
     /// Where it is.

@@ -29,6 +29,7 @@ mod rebase;
 mod repair;
 mod requests;
 mod resize;
+mod shared;
 mod snapshot;
 mod space;
 mod surroundings;

@@ -17,7 +17,7 @@ const SHARE_MAX: u64 = 1 << 30;
 /// Ranges that are shared in one call: the longer the list, the less lanes wait for each other.
 const LINKS_MAX: usize = 1024;
 /// No file system shares smaller blocks than these.
-const BLOCK: u64 = 4096;
+pub const BLOCK: u64 = 4096;
 /// Zeroes are looked for in granules of this length, or shorter ones if shorter runs are asked for.
 const GRANULE: usize = 4096;
 
@@ -37,6 +37,11 @@ pub struct Manner {
 }
 
 impl Manner {
+    /// Whether files may share what they hold instead of each having it.
+    pub fn shares(&self) -> bool {
+        self.zeroes() != Zeroes::Written
+    }
+
     fn zeroes(&self) -> Zeroes {
         match (self.offload || self.sparse == 0, self.is_zero) {
             (true, _) => Zeroes::Written,
@@ -133,7 +138,7 @@ impl<'c> Pump<'c> {
     /// A pump to where a disk has its bytes.
     pub fn new(fixed: Fixed<'c>, drive: &'c dyn Drive, manner: Manner) -> Self {
         let to = Place { file: FileId(0), at: 0 };
-        let shares = (manner.zeroes() == Zeroes::Written).then_some(false);
+        let shares = if manner.shares() { None } else { Some(false) };
         let (links, pair) = (Vec::new(), (to.file, to.file));
         Pump { drive, fixed, manner, buffer: vec![0; drive.slot_len()], held: 0, to, shares, links, pair }
     }

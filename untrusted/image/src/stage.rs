@@ -1,14 +1,13 @@
 //! Bytes on their way into an image that gives out places: a piece of the disk is gathered on the stage, its units get
 //! their places when its turn has come, and then it is written.
 
+mod carry;
 mod write;
 
-use crate::chain::Found;
 use crate::file::Drive;
 use crate::former::{Former, Look, Take};
 use crate::num::{narrow, split, wide};
-use crate::pump::{Carrier, Manner, is_zero};
-use crate::read::Reader;
+use crate::pump::Manner;
 use crate::source::{Place, Source};
 use crate::target::{Facts, Packer, Rest, Spot, Target, What};
 use alloc::boxed::Box;
@@ -106,6 +105,10 @@ pub struct Stage<'c> {
     packs: Vec<(u64, Range<usize>)>,
     packed: Vec<u8>,
     jobs: Vec<Job>,
+    /// Bytes of files that lie on the stage as they are: where in the piece, how many, and where they are from.
+    loaded: Vec<(usize, usize, Place)>,
+    /// Whether files may share what they hold, as far as that is known.
+    shares: bool,
     buffer: Vec<u8>,
     /// Bytes that were not left out.
     written: u64,
@@ -131,6 +134,8 @@ impl<'c> Stage<'c> {
             packs: Vec::new(),
             packed: Vec::new(),
             jobs: Vec::new(),
+            loaded: Vec::new(),
+            shares: manner.shares(),
             buffer: Vec::new(),
             written: 0,
             files: BTreeSet::new(),
@@ -150,6 +155,7 @@ impl<'c> Stage<'c> {
         self.packs.clear();
         self.packed.clear();
         self.jobs.clear();
+        self.loaded.clear();
         self.files.clear();
     }
 
@@ -432,61 +438,5 @@ impl<'c> Stage<'c> {
                 }
             }
         }
-    }
-}
-
-impl Carrier for Stage<'_> {
-    fn carry(&mut self, reader: &mut Reader<'_>, found: &Found, len: u64, at: u64) -> Result<u64> {
-        let skip = self.skip(at);
-        let room = wide(self.drive.stage_len().saturating_sub(skip));
-        let granule = self.granule();
-        let len = len.min(room);
-        let mut zero = match found.source {
-            source if source.is_zero() => {
-                self.add(at, len, Hold::Zero);
-                return Ok(len);
-            }
-            Source::Raw { place, tweak: None, .. } => {
-                reader.allowed(found)?;
-                let marks = self.drive.load(place, skip, narrow(len), granule.trailing_zeros())?;
-                let mut marks = marks.into_iter().flat_map(|byte| (0..8u8).map(move |bit| byte >> bit & 1 == 1));
-                Box::new(move |_: usize| marks.next().unwrap_or(false)) as Box<dyn FnMut(usize) -> bool>
-            }
-            _ => {
-                let mut bytes = core::mem::take(&mut self.buffer);
-                bytes.clear();
-                bytes.resize(narrow(len), 0);
-                let read = reader.read(found, &mut bytes);
-                if read.is_ok() {
-                    self.drive.lay(skip, &bytes);
-                }
-                let size = usize::try_from(granule).unwrap_or(usize::MAX);
-                let marks: Vec<bool> = bytes.chunks(size).map(is_zero).collect();
-                self.buffer = bytes;
-                read?;
-                Box::new(move |index: usize| marks.get(index).copied().unwrap_or(false))
-            }
-        };
-        let (mut done, mut index) = (0u64, 0usize);
-        while done < len {
-            let step = u64::from(granule).min(len.saturating_sub(done));
-            let hold = if zero(index) { Hold::Zero } else { Hold::Data };
-            self.add(at.saturating_add(done), step, hold);
-            (done, index) = (done.saturating_add(step), index.saturating_add(1));
-        }
-        Ok(len)
-    }
-
-    fn blank(&mut self, at: u64, len: u64) -> Result<()> {
-        self.add(at, len, Hold::Zero);
-        Ok(())
-    }
-
-    fn pass(&mut self, at: u64, len: u64) {
-        self.add(at, len, Hold::Pass);
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
     }
 }

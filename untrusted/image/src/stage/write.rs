@@ -3,18 +3,23 @@
 use super::{BROUGHT, Job, Origin, Stage};
 use crate::chain::Found;
 use crate::num::{narrow, split, wide};
+use crate::pump::BLOCK;
 use crate::read::Reader;
 use crate::source::{Piece, Place, Source};
 use alloc::vec;
 use instar_codec::cipher::UNIT as TWEAK_UNIT;
 use instar_wire::error::{Kind, Result};
+use instar_wire::io::Link;
+
+/// Shorter runs are rather written: files in too many parts are slow to read.
+const SHARED_MIN: u64 = 64 << 10;
 
 impl Stage<'_> {
     /// Writes the piece.
     pub fn write(&mut self) -> Result<()> {
         for job in core::mem::take(&mut self.jobs) {
             match job {
-                Job::Store { skip, len, to } => self.drive.store(skip, len, to)?,
+                Job::Store { skip, len, to } => self.store(skip, len, to)?,
                 Job::Zero { len, to } => self.drive.zero(to, len, false)?,
                 Job::Packed { range, to } => {
                     self.drive.write(to, self.packed.get(range).unwrap_or_default())?;
@@ -33,6 +38,43 @@ impl Stage<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Has bytes of the stage go where they belong: by sharing them with the file that they are from, or by writing them.
+    fn store(&mut self, skip: usize, len: usize, to: Place) -> Result<()> {
+        let (mut at, end) = (skip, skip.saturating_add(len));
+        while let Some((first, last, from)) = self.sharable(at, end, to.ahead(wide(at.saturating_sub(skip)))) {
+            let place = |byte: usize| to.ahead(wide(byte.saturating_sub(skip)));
+            let link = Link { at: from.at, to: place(first).at, len: wide(last.saturating_sub(first)) };
+            self.shares = self.drive.share(from.file, to.file, &[link])? > 0;
+            if self.shares {
+                if first > at {
+                    self.drive.store(at, first.saturating_sub(at), place(at))?;
+                }
+                at = last;
+            }
+        }
+        if at < end {
+            self.drive.store(at, end.saturating_sub(at), to.ahead(wide(at.saturating_sub(skip))))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The first bytes of the stage, of those from `at` on that will be at `to`, that files may share: where they begin
+    /// and end, and where they are from.
+    fn sharable(&self, at: usize, end: usize, to: Place) -> Option<(usize, usize, Place)> {
+        self.loaded.iter().filter(|_| self.shares).find_map(|(skip, len, from)| {
+            let (first, last) = (at.max(*skip), end.min(skip.saturating_add(*len)));
+            let goes = to.ahead(wide(first.saturating_sub(at)));
+            let (_, over, left) = split(goes.at, BLOCK);
+            let first = if over == 0 { first } else { first.saturating_add(narrow(left)) };
+            let from = from.ahead(wide(first.saturating_sub(*skip)));
+            let len = wide(last.saturating_sub(first));
+            let len = len.saturating_sub(len % BLOCK);
+            (len >= SHARED_MIN && from.at.is_multiple_of(BLOCK))
+                .then(|| (first, first.saturating_add(narrow(len)), from))
+        })
     }
 
     /// Encrypts what lies in a row, and writes it. Sectors do not end where parts do.
