@@ -244,7 +244,7 @@ fn a_request_too_long_for_the_slot_is_not_half_given() {
     for wall in walls() {
         let mut cell: Box<dyn Cell> = match wall {
             Wall::Process => Box::new(ProcessCell::start(WORKER.process, budget()).expect("a cell")),
-            Wall::Kvm => Box::new(KvmCell::start(WORKER.kvm, budget(), true).expect("a cell")),
+            Wall::Kvm => Box::new(KvmCell::start(WORKER.kvm, budget(), false).expect("a cell")),
         };
         let request = instar_rogue::request(&Script(vec![Step { slot: Bytes(vec![0; 70_000]), ..op(Op::Emit) }]), None);
         let result = instar_broker::run(&stage.session(), cell.as_mut(), &request, EVENTS_MAX, &mut |_| Ok(()));

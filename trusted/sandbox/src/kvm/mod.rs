@@ -28,8 +28,6 @@ use zerocopy::IntoBytes;
 /// millisecond where a processor carries instructions out, and more than this where the kernel does. A busy machine
 /// can add several milliseconds to anything.
 const NATIVE: Duration = Duration::from_millis(20);
-/// So many starts in a row have to be slower before KVM is taken to be emulated: on a busy host others' time counts as ours.
-const STARTS: usize = 3;
 
 /// A virtual machine and its window.
 ///
@@ -47,19 +45,6 @@ impl KvmCell {
     ///
     /// `native_only`: not where KVM is emulated, which works but is two thousand times slower.
     pub fn start(program: &'static [u8], budget: Budget, native_only: bool) -> Result<KvmCell, Fall> {
-        for _ in 1..STARTS {
-            match KvmCell::begin(program, budget, native_only) {
-                Err(Fall::Cpu(_)) if native_only => {}
-                done => return done,
-            }
-        }
-        KvmCell::begin(program, budget, native_only).map_err(|fall| match fall {
-            Fall::Cpu(_) if native_only => Fall::Host("KVM is emulated here", io::ErrorKind::Unsupported.into()),
-            fall => fall,
-        })
-    }
-
-    fn begin(program: &'static [u8], budget: Budget, native_only: bool) -> Result<KvmCell, Fall> {
         let kvm = Kvm::new().map_err(|e| Fall::Host("/dev/kvm", e.into()))?;
         let window = Window::new(budget.shape, 0, false)?;
         let layout = Layout::new(program, &budget, window.len())?;
@@ -97,7 +82,10 @@ impl KvmCell {
         let _deaf = Deaf::new();
         let meter = Meter::new(if native_only { NATIVE } else { self.budget.cpu }, 1);
         let mut driver = Driver::new(&self.vcpus[0], 0, &meter)?;
-        driver.come_to_call(&Lanes::new(1))
+        driver.come_to_call(&Lanes::new(1)).map_err(|fall| match fall {
+            Fall::Cpu(_) if native_only => Fall::Host("KVM is emulated here", io::ErrorKind::Unsupported.into()),
+            fall => fall,
+        })
     }
 
     /// Serves one lane until the cell is over.
