@@ -2,7 +2,7 @@
 
 use crate::Reader;
 use instar_image::file::Zeroes;
-use instar_image::{Drive, FileId, Granted, Io, Kind, Place, Result, Role};
+use instar_image::{Drive, FileId, Freed, Granted, Io, Kind, Place, Result, Role};
 use instar_testkit::staged::Staged;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -253,7 +253,7 @@ impl Drive for Disk {
         Ok(())
     }
 
-    fn discard(&self, place: Place, len: u64) -> Result<bool> {
+    fn discard(&self, place: Place, len: u64, _freed: Freed) -> Result<bool> {
         let end = (place.at + len).min(self.files.borrow()[place.file.0 as usize].len);
         self.change(place, len, |file| file.zero(place.at.min(end), end));
         Ok(true)

@@ -18,12 +18,12 @@ pub struct Oracle {
 impl Oracle {
     /// Its qemu-img.
     pub fn img(&self) -> Run {
-        Run::new(self.program("qemu-img"))
+        Run::new(self.program("qemu-img")).narrow()
     }
 
     /// Its qemu-io.
     pub fn io(&self) -> Run {
-        Run::new(self.program("qemu-io"))
+        Run::new(self.program("qemu-io")).narrow()
     }
 
     /// Its qemu-io with an image open, for as long as the value lives: it has answered a question about it.

@@ -1,7 +1,7 @@
 //! Files that can be read and not written, for verbs that only read.
 
 use instar_image::file::{Hole, Zeroes};
-use instar_image::{Drive, FileId, Granted, Io, Kind, Place, Result, Role};
+use instar_image::{Drive, FileId, Freed, Granted, Io, Kind, Place, Result, Role};
 
 /// What is behind it can be read.
 pub struct ReadOnly<'a>(pub &'a dyn Io);
@@ -45,7 +45,7 @@ impl Drive for ReadOnly<'_> {
         no(place)
     }
 
-    fn discard(&self, place: Place, _len: u64) -> Result<bool> {
+    fn discard(&self, place: Place, _len: u64, _freed: Freed) -> Result<bool> {
         no(place).map(|()| false)
     }
 

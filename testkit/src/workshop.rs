@@ -8,8 +8,8 @@ use instar_image::row::Row;
 use instar_image::stage::Stage;
 use instar_image::target::Facts;
 use instar_image::{
-    Chain, Drive, Fact, File, FileId, Format, Granted, Io, Kind, Options, Place, Purpose, Random, Reader, Recipe,
-    Result, Role, Secret, Site, Target, Walk, info,
+    Chain, Drive, Fact, File, FileId, Format, Freed, Granted, Io, Kind, Options, Place, Purpose, Random, Reader,
+    Recipe, Result, Role, Secret, Site, Target, Walk, info,
 };
 use instar_wire::op::Rules;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -200,7 +200,7 @@ impl Drive for Folder {
         self.change(place, |file| Ok(fallocate(file, FallocateFlags::ZERO_RANGE, place.at, len)?))
     }
 
-    fn discard(&self, place: Place, len: u64) -> Result<bool> {
+    fn discard(&self, place: Place, len: u64, _freed: Freed) -> Result<bool> {
         let (punch, keep) = (FallocateFlags::PUNCH_HOLE, FallocateFlags::KEEP_SIZE);
         self.change(place, |file| Ok(fallocate(file, punch | keep, place.at, len)?)).map(|()| true)
     }

@@ -7,7 +7,7 @@ use instar_testkit::random::Dice;
 use std::fs;
 use std::path::Path;
 
-/// Bytes of the disk that are not zeroes, and a step between them that no cluster ends on.
+/// Bytes of the disk that are not zeroes, about; as many others are.
 const DATA: u64 = 32 << 20;
 /// So much of what is copied may be laid down once more: tables, ends, and what does not lie where blocks do.
 const SLACK: u64 = 4 << 20;
@@ -62,7 +62,7 @@ fn copies_take_no_space_where_files_can_share_it() {
         assert!(more < SLACK, "{line}: {more} bytes more are in use");
         let img = |words: &[&str]| maker().img().folder(place.path()).args(words).must();
         img(&["compare", "-f", "raw", "-F", format, "plain", target]);
-        if !matches!(*format, "raw" | "vhdx") {
+        if *format != "raw" {
             img(&["check", "-q", "-f", format, target]);
         }
     }

@@ -24,13 +24,15 @@ const LINES: &[(&str, bool)] = &[
     ("resize --shrink top 2M", true),
     ("amend -o refcount_bits=64 top", false),
     ("check -r leaks leaks", true),
+    ("rebase -u -b other open", true),
     ("check -r leaks --image-opts driver=qcow2,file.filename=leaks,file.discard=ignore", false),
 ];
 
 /// Tables are laid out otherwise by us, so that much may differ.
 const SLACK: u64 = 512 << 10;
 
-/// An image on another one, with a snapshot of which the disk keeps little; and one that leaks most of what it has.
+/// An image on another one, with a snapshot of which the disk keeps little; and one that leaks most of what it has, with and
+/// without a word about it.
 fn make(folder: &Path) {
     let img = |line: &str| maker().img().folder(folder).args(line.split(' ')).must();
     let write = |name: &str, commands: &[&str]| {
@@ -49,12 +51,17 @@ fn make(folder: &Path) {
     let table = usize::try_from(word(&bytes, 40)).expect("an L1 table");
     let entries = usize::try_from(word(&bytes, table) & !(1 << 63)).expect("an L2 table");
     bytes[entries..entries + 100 * 8].fill(0);
-    fs::write(folder.join("leaks"), bytes).expect("an image");
+    fs::write(folder.join("leaks"), &bytes).expect("an image");
+    bytes[79] |= 1;
+    fs::write(folder.join("open"), bytes).expect("an image");
 }
 
 /// What the images take that are changed.
 fn taken(folder: &Path) -> u64 {
-    ["top", "leaks"].map(|name| fs::metadata(folder.join(name)).expect("an image").blocks() * 512).into_iter().sum()
+    ["top", "leaks", "open"]
+        .map(|name| fs::metadata(folder.join(name)).expect("an image").blocks() * 512)
+        .into_iter()
+        .sum()
 }
 
 /// What a line leaves of these images: what they take before, and afterwards.

@@ -47,7 +47,8 @@ ops! {
     Copy = 4,
     /// `file[at..][..len]` reads as zeroes afterwards; `arg` 1: its space may be given up.
     Zero = 5,
-    /// The space of `file[at..][..len]` may be given up; what it then reads is not promised.
+    /// The space of `file[at..][..len]` may be given up; what it then reads is not promised. `arg`: why nobody needs it,
+    /// a [`Freed`].
     Discard = 6,
     /// Space for `file[at..][..len]` is set aside; content and length stay.
     Allocate = 7,
@@ -81,6 +82,25 @@ ops! {
     /// The slot's first `len` bytes are [`Link`]s from `file` to `file2`: both refer to the same space afterwards, and
     /// nothing is copied. Value: how many could be made, in their order; none is tried after one that could not.
     Share = 21,
+}
+
+/// Why nobody needs a range any more; the user may want the space of some back and that of others not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Freed {
+    /// What was there is gone for good, or never was anyone's.
+    Lost = 0,
+    /// It belonged to a snapshot, or to a layer that is emptied.
+    Snapshot = 1,
+    /// It lies elsewhere now.
+    Other = 2,
+}
+
+impl Freed {
+    /// The reason with this code.
+    pub fn from_code(code: u32) -> Option<Freed> {
+        [Freed::Lost, Freed::Snapshot, Freed::Other].into_iter().find(|freed| *freed as u32 == code)
+    }
 }
 
 /// The event is whole with this piece.

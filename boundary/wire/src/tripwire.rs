@@ -4,7 +4,7 @@
 //! target, then change the number. Do not just update the number.
 
 use crate::boot::{ANSWER_AT, BELL_AT, BOOT_MAGIC, Boot, CALL_AT, LANES_MAX, LAST_WORDS_AT, LAST_WORDS_MAX, PAGE};
-use crate::io::{Answer, Call, Link, Op, RUN_HOLE, RUNS_MAX, ZEROES_MAX};
+use crate::io::{Answer, Call, Freed, Link, Op, RUN_HOLE, RUNS_MAX, ZEROES_MAX};
 use core::mem::{align_of, offset_of, size_of};
 
 const _: () = assert!(size_of::<Call>() == 64 && align_of::<Call>() == 8);
@@ -31,5 +31,6 @@ const _: () = assert!(Op::Related as u32 == 11 && Op::Emit as u32 == 12 && Op::F
 const _: () = assert!(Op::Wake as u32 == 14 && Op::Join as u32 == 15 && Op::Park as u32 == 16);
 const _: () = assert!(Op::Part as u32 == 17 && Op::Pause as u32 == 18 && Op::Clock as u32 == 19);
 const _: () = assert!(Op::Length as u32 == 20 && Op::Share as u32 == 21);
+const _: () = assert!(Freed::Lost as u32 == 0 && Freed::Snapshot as u32 == 1 && Freed::Other as u32 == 2);
 const _: () = assert!(size_of::<Link>() == 24 && offset_of!(Link, to) == 8 && offset_of!(Link, len) == 16);
 const _: () = assert!(RUNS_MAX == 1024 && RUN_HOLE == 1 << 63 && ZEROES_MAX == 0xffff);

@@ -3,7 +3,7 @@
 use super::files::{MemFiles, pieces};
 use crate::staged::{STAGE, Staged};
 use instar_image::file::{Hole, Zeroes};
-use instar_image::{Drive, FileId, Granted, Io, Kind, Place, Result, Role};
+use instar_image::{Drive, FileId, Freed, Granted, Io, Kind, Place, Result, Role};
 use std::cell::{Cell, RefCell};
 
 /// What a disk writes whole or not at all.
@@ -196,7 +196,7 @@ impl Drive for Recorder {
         Ok(())
     }
 
-    fn discard(&self, place: Place, len: u64) -> Result<bool> {
+    fn discard(&self, place: Place, len: u64, _freed: Freed) -> Result<bool> {
         let call = self.call(place)?;
         self.blank(call, place, (place.at + len).min(self.len(place.file)).max(place.at));
         Ok(true)

@@ -1,7 +1,7 @@
 //! A drive that does not do what it is told, as code would that has an error.
 
 use instar_image::file::{Hole, Zeroes};
-use instar_image::{Drive, Error, FileId, Granted, Io, Place, Role};
+use instar_image::{Drive, Error, FileId, Freed, Granted, Io, Place, Role};
 use std::cell::{Cell, RefCell};
 
 /// What is done wrong: of the calls that flush, or of those that write, the one with a number.
@@ -84,8 +84,8 @@ impl Drive for Spoiled<'_> {
         self.drive.zero(place, len, give_up)
     }
 
-    fn discard(&self, place: Place, len: u64) -> Done<bool> {
-        self.drive.discard(place, len)
+    fn discard(&self, place: Place, len: u64, freed: Freed) -> Done<bool> {
+        self.drive.discard(place, len, freed)
     }
 
     fn allocate(&self, place: Place, len: u64) -> Done {

@@ -2,7 +2,7 @@
 //!
 //! A worker of ours never makes a call that is not admitted; so one that does is not ours any more, and its cell ends.
 
-use instar_wire::io::{Call, FileId, Link, Op, copy_manner};
+use instar_wire::io::{Call, FileId, Freed, Link, Op, copy_manner};
 
 /// Largest offset in a file.
 const OFFSET_MAX: u64 = i64::MAX as u64;
@@ -68,8 +68,8 @@ pub enum Admitted {
     Copy(Range, FileId, u64, (u32, u32)),
     /// Zero a range; `true`: its space may go.
     Zero(Range, bool),
-    /// Give up a range.
-    Discard(Range),
+    /// Give up a range, for that reason.
+    Discard(Range, Freed),
     /// Set space aside for a range.
     Allocate(Range),
     /// Set a file's length.
@@ -185,7 +185,7 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
         }
         Op::Zero if call.arg > 1 => return Err(Violation::Leftover),
         Op::Zero => Admitted::Zero(writable(call, frame)?, call.arg == 1),
-        Op::Discard => Admitted::Discard(writable(call, frame)?),
+        Op::Discard => discarded(call, frame)?,
         Op::Allocate => Admitted::Allocate(writable(call, frame)?),
         Op::SetLength => Admitted::SetLength(writable(call, frame)?.file, call.len),
         Op::Holes => Admitted::Holes(readable(call, frame)?),
@@ -235,15 +235,20 @@ impl Leftover {
             Op::Related | Op::Part | Op::Emit | Op::Finish => (true, true, false, true, true, true),
             Op::Flush | Op::Length => (false, true, true, true, true, true),
             Op::SetLength => (false, true, false, true, true, true),
-            Op::Discard | Op::Allocate | Op::Holes => (false, false, false, true, true, true),
+            Op::Allocate | Op::Holes => (false, false, false, true, true, true),
             Op::Write => (false, false, false, true, false, true),
             Op::Read => (false, false, false, true, false, false),
-            Op::Zero => (false, false, false, true, true, false),
+            Op::Zero | Op::Discard => (false, false, false, true, true, false),
             Op::Copy => (false, false, false, false, false, false),
             Op::Share => (false, true, false, false, true, true),
         };
         Leftover { file, at, len, file2, at2, arg }
     }
+}
+
+fn discarded(call: &Call, frame: &Frame<'_>) -> Result<Admitted, Violation> {
+    let freed = Freed::from_code(call.arg).ok_or(Violation::Leftover)?;
+    Ok(Admitted::Discard(writable(call, frame)?, freed))
 }
 
 fn first_lane(frame: &Frame<'_>, admitted: Admitted) -> Result<Admitted, Violation> {

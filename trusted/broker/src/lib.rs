@@ -15,4 +15,4 @@ pub mod spool;
 pub mod sys;
 
 pub use serve::{Collapse, run};
-pub use session::{Mishap, Session};
+pub use session::{Mishap, Session, Spares};

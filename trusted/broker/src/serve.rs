@@ -154,8 +154,8 @@ impl<'a> Desk<'a> {
             Admitted::Share(from, to, len) => self.share(from, to, &turn.copy_out(len))?,
             Admitted::Copy(range, to, to_at, zeroes) => self.copy(range, to, to_at, Zeroes::from_manner(zeroes))?,
             Admitted::Zero(r, give_up) => done(plane::zero(&*self.file(r)?, r.at, r.len, give_up), r.file),
-            Admitted::Discard(r) if !self.session.lets_go(r.file) => Ok((0, 0)),
-            Admitted::Discard(r) => {
+            Admitted::Discard(r, freed) if !self.session.spares(r.file, freed) => Ok((0, 0)),
+            Admitted::Discard(r, _) => {
                 let result = plane::discard(&*self.file(r)?, r.at, r.len);
                 self.outcome(r.file, result.map(|()| (1, 0)))
             }

@@ -16,6 +16,7 @@ use instar_wire::code::Bytes;
 use instar_wire::io::{FileId, Granted, Role};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, seek};
 use rustix::io::Errno;
+pub use space::Spares;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
@@ -72,8 +73,8 @@ struct Entry {
     depth: usize,
     conflict: Option<Conflict>,
     faults: Vec<Fault>,
-    /// Space that its image gives back goes back to the file system.
-    lets_go: bool,
+    /// Which of the space that its image gives back goes back to the file system.
+    spares: Spares,
     /// Nobody sees it before it is published, and then whatever matters is made to last.
     unseen: bool,
     _lock: Option<Arc<lock::Held>>,
@@ -121,7 +122,7 @@ impl State {
             depth: 0,
             conflict: None,
             faults: Vec::new(),
-            lets_go: false,
+            spares: Spares::default(),
             unseen: false,
             _lock: None,
         });
@@ -398,7 +399,7 @@ impl Session {
             depth,
             conflict,
             faults: Vec::new(),
-            lets_go: false,
+            spares: Spares::default(),
             unseen: false,
             _lock: held,
         });

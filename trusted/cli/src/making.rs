@@ -12,8 +12,8 @@ use crate::recipe::{self, Files, PLAIN};
 use crate::settings::{Face, Settings};
 use crate::setup::system_words;
 use crate::{Told, stderr_text};
-use instar_broker::Session;
 use instar_broker::publish::{FileType, Hints, Refused, Target, Wish};
+use instar_broker::{Session, Spares};
 use instar_wire::error::{Error, Kind};
 use instar_wire::fact::{Fact, Field};
 use instar_wire::io::{FileId, Granted};
@@ -72,8 +72,8 @@ struct Aim {
     /// A second file: where it will stand, its number, and whether what is there stays.
     beside: Option<(Vec<u8>, FileId, bool)>,
     hints: Hints,
-    /// Space that the image gives back goes back to the file system.
-    lets_go: bool,
+    /// Which space that the image gives back goes back to the file system.
+    spares: Spares,
 }
 
 /// The image that is written to.
@@ -96,7 +96,7 @@ impl Aim {
             image: Image::Stream,
             beside: None,
             hints: Hints::default(),
-            lets_go: false,
+            spares: Spares::default(),
         }
     }
 
@@ -314,8 +314,8 @@ impl<'a> Making<'a> {
         let written = opening::written(&node, &self.promised, self.parsed);
         let (path, source) = written.ok_or_else(|| self.not_opened(b"drivers cannot be stacked in this way"))?;
         checked.map_err(|complaint| refuse(complaint.not_opened(name)))?;
-        let lets_go = opening::lets_go(&node, self.parsed);
-        Ok(Aim { image: Image::There(Box::new(source)), lets_go, ..Aim::at(&path) })
+        let spares = opening::spares(&node);
+        Ok(Aim { image: Image::There(Box::new(source)), spares, ..Aim::at(&path) })
     }
 
     /// What `-o` asks for of a plain file.
@@ -439,9 +439,7 @@ impl<'a> Making<'a> {
             self.check_made(&target, &aim, total)?;
         }
         session.fulfil(self.promised.id, &target);
-        if aim.lets_go {
-            session.let_go(self.promised.id);
-        }
+        session.set_spares(self.promised.id, aim.spares);
         if let Some((place, id, keeps)) = &aim.beside {
             let own = Path::new(OsStr::from_bytes(place));
             let made = if *keeps { Target::open(own, &wish) } else { Target::create(own, &wish) };

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 use crate::setup::mishap_words;
 use crate::{stderr_lines, stderr_text};
 use instar_broker::session::{Fault, Meant, Why};
-use instar_broker::{Mishap, Session};
+use instar_broker::{Mishap, Session, Spares};
 use instar_wire::code::Secret;
 use instar_wire::io::{Granted, Role as Related};
 use instar_wire::op::{Below, FormatName, Over, Part, Source};
@@ -177,9 +177,7 @@ impl Opener<'_> {
         let file = open_leaf(stack.leaf, self.aim, self.session, settings)?;
         stack.leaf.check_known(profile, false)?;
         self.session.spoil(file.id, stack.shims.iter().flat_map(|shim| faults(shim)).collect());
-        if self.aim == Aim::Change && stack.lets_go(self.parsed.verb.name) {
-            self.session.let_go(file.id);
-        }
+        self.session.set_spares(file.id, stack.spares());
         let beside = self.beside(&stack)?;
         for node in stack.above_leaf() {
             node.check_values(profile, &self.parsed.objects)?;
@@ -299,9 +297,9 @@ pub fn written(node: &Node, promised: &Granted, parsed: &Parsed) -> Option<(Vec<
     Some((path.to_vec(), Source { key: secret(format, parsed), ..source(format, None, promised) }))
 }
 
-/// Whether the file at the bottom lets go of space that its image gives back.
-pub fn lets_go(node: &Node, parsed: &Parsed) -> bool {
-    Stack::of(node).is_some_and(|stack| stack.lets_go(parsed.verb.name))
+/// Which space of the file at the bottom goes back that its image gives back.
+pub fn spares(node: &Node) -> Spares {
+    Stack::of(node).map_or(Spares::default(), |stack| stack.spares())
 }
 
 /// Refuses to change what cannot be changed, whatever it holds.

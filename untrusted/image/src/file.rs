@@ -4,7 +4,7 @@ use crate::source::Place;
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_wire::error::Result;
-use instar_wire::io::{FileId, Granted, Link, Role};
+use instar_wire::io::{FileId, Freed, Granted, Link, Role};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The way out of the cell, as much of it as a format needs.
@@ -67,8 +67,9 @@ pub trait Drive: Io {
     }
     /// Makes `len` bytes from `place` read as zeroes; `give_up`: their space may go.
     fn zero(&self, place: Place, len: u64, give_up: bool) -> Result<()>;
-    /// Gives the space of `len` bytes from `place` back, which nobody will read again; false if it is not wanted back.
-    fn discard(&self, place: Place, len: u64) -> Result<bool>;
+    /// Gives the space of `len` bytes from `place` back, which nobody will read again for that reason; false if it is not
+    /// wanted back.
+    fn discard(&self, place: Place, len: u64, freed: Freed) -> Result<bool>;
     /// Sets space aside for `len` bytes from `place`.
     fn allocate(&self, place: Place, len: u64) -> Result<()>;
     /// The file is `len` bytes long afterwards.

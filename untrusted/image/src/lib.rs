@@ -52,7 +52,7 @@ pub use instar_codec::random::Random;
 pub use instar_wire::code::{Bytes, Secret};
 pub use instar_wire::error::{Error, Kind, Result};
 pub use instar_wire::fact::Fact;
-pub use instar_wire::io::{FileId, Granted, Related, Role};
+pub use instar_wire::io::{FileId, Freed, Granted, Related, Role};
 pub use instar_wire::op::measure::Measured;
 pub use instar_wire::op::{Recipe, info};
 pub use layer::{Cursor, Layer};

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use instar_image::file::{Hole, Zeroes};
-use instar_image::{Drive, FileId, Granted, Io, Place, Result, Role};
+use instar_image::{Drive, FileId, Freed, Granted, Io, Place, Result, Role};
 use instar_wire::io::Link;
 
 /// Counts what is written; and sees to it that a file with bytes of its own reads as zeroes wherever nothing was written.
@@ -102,8 +102,8 @@ impl Drive for Ledger<'_> {
         self.drive.zero(place, len, give_up)
     }
 
-    fn discard(&self, place: Place, len: u64) -> Result<bool> {
-        self.drive.discard(place, len)
+    fn discard(&self, place: Place, len: u64, freed: Freed) -> Result<bool> {
+        self.drive.discard(place, len, freed)
     }
 
     fn allocate(&self, place: Place, len: u64) -> Result<()> {

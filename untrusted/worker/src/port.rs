@@ -10,8 +10,8 @@ use instar_wire::boot::{STAGE_LEN, before_stage};
 use instar_wire::code::{decode, encode};
 use instar_wire::error::{Error, Kind, Result};
 use instar_wire::io::{
-    Answer, Call, FileId, Granted, Link, Op, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Role, Status,
-    ZEROES_HOLES, ZEROES_SKIPPED, copy_arg,
+    Answer, Call, FileId, Freed, Granted, Link, Op, PIECE_LAST, PIECE_MORE, Part, RUN_HOLE, RUNS_MAX, Related, Role,
+    Status, ZEROES_HOLES, ZEROES_SKIPPED, copy_arg,
 };
 use zerocopy::IntoBytes;
 
@@ -207,8 +207,9 @@ impl Drive for Port<'_> {
         self.act(Op::Zero, Call { arg: give_up.into(), ..change(place, len) })
     }
 
-    fn discard(&self, place: Place, len: u64) -> Result<bool> {
-        let answer = self.call(Op::Discard, change(place, len)).map_err(|e| e.file(place.file).at(place.at))?;
+    fn discard(&self, place: Place, len: u64, freed: Freed) -> Result<bool> {
+        let call = Call { arg: freed as u32, ..change(place, len) };
+        let answer = self.call(Op::Discard, call).map_err(|e| e.file(place.file).at(place.at))?;
         Ok(answer.value != 0)
     }
 

@@ -3,6 +3,7 @@
 use crate::args::node::Node;
 use crate::args::node::drivers::Role;
 use crate::args::number::listed_switch;
+use instar_broker::Spares;
 
 /// Those nodes; each kind of them may be missing but for the file at the bottom.
 pub struct Stack<'a> {
@@ -36,17 +37,21 @@ impl Stack<'_> {
         self.shims.iter().rev().copied().chain(middle).chain(self.filters.iter().rev().copied())
     }
 
-    /// Whether the file lets go of space that the image gives back when this verb changes it.
-    pub fn lets_go(&self, verb: &str) -> bool {
-        // It does what it is told unless that is forbidden; what it is told depends on why the space is not needed.
-        let is_kept = matches!(self.leaf.text("discard").as_deref(), Some(b"ignore" | b"off"));
-        let (key, usual) = match verb {
-            "snapshot" | "commit" => ("pass-discard-snapshot", true),
-            "bitmap" | "check" | "resize" => return !is_kept,
-            _ => ("pass-discard-other", false),
+    /// Which space goes back to the file system that the image gives back.
+    pub fn spares(&self) -> Spares {
+        if matches!(self.leaf.text("discard").as_deref(), Some(b"ignore" | b"off")) {
+            return Spares::NONE;
+        }
+        let said = |key: &str| {
+            let text = self.format.and_then(|format| format.text(key))?;
+            listed_switch(&text, key.as_bytes()).ok()
         };
-        let said = self.format.and_then(|format| format.text(key));
-        !is_kept && said.and_then(|text| listed_switch(&text, key.as_bytes()).ok()).unwrap_or(usual)
+        let usual = Spares::default();
+        Spares {
+            snapshot: said("pass-discard-snapshot").unwrap_or(usual.snapshot),
+            other: said("pass-discard-other").unwrap_or(usual.other),
+            ..usual
+        }
     }
 }
 

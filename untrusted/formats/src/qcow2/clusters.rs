@@ -4,15 +4,15 @@ mod back;
 mod blocks;
 mod recount;
 
+pub use back::Runs;
 pub use recount::Tell;
 
 use super::disk::REFCOUNT_TABLE_OFFSET;
 use super::open::{Layout, Table};
 use alloc::vec::Vec;
-use back::Runs;
 use instar_image::draft::Draft;
 use instar_image::num::{bounded, power, wide};
-use instar_image::{Drive, Error, File, FileId, Kind, Result};
+use instar_image::{Drive, Error, File, FileId, Freed, Kind, Result};
 
 /// The longest table of reference counts, in bytes.
 const TABLE_MAX: u64 = 8 << 20;
@@ -67,6 +67,8 @@ pub struct Clusters {
     /// Counts of clusters in a row that have yet to be set.
     owed: Vec<(u64, u64, u64)>,
     manner: Manner,
+    /// Why clusters are given back.
+    freed: Freed,
     /// No cluster that is in use is counted as a free one, as far as that was seen.
     is_trusted: bool,
 }
@@ -93,6 +95,7 @@ impl Clusters {
             spare: None,
             owed: Vec::new(),
             manner: Manner::Loose,
+            freed: Freed::Other,
             is_trusted: true,
         };
         all.draft.reaches(len.saturating_mul(3));
@@ -134,21 +137,23 @@ impl Clusters {
             spare: None,
             owed: Vec::new(),
             manner: Manner::Loose,
+            freed: Freed::Other,
             is_trusted: true,
         })
     }
 
-    /// From now on the image is one that is changed where it stands.
-    pub fn keep_order(&mut self) {
+    /// From now on the image is one that is changed where it stands; why it will give clusters back.
+    pub fn keep_order(&mut self, freed: Freed) {
         self.draft.keep_order();
+        self.freed = freed;
         self.manner = Manner::Ordered { released: Vec::new(), ties: Vec::new() };
     }
 
     /// The same where counts change of clusters that are in use, which must not be seen before all have changed.
     #[must_use]
-    pub fn shadow(self) -> Clusters {
+    pub fn shadow(self, freed: Freed) -> Clusters {
         let manner = Manner::Shadow { former: self.blocks.clone(), copied: Vec::new() };
-        Clusters { draft: self.draft.with_room(ROOM), manner, ..self }
+        Clusters { draft: self.draft.with_room(ROOM), manner, freed, ..self }
     }
 
     /// Length of a cluster.

@@ -18,7 +18,7 @@ use instar_image::bitmap::Bitmap;
 use instar_image::file::copy_padded;
 use instar_image::num::{power, split};
 use instar_image::target::{Packer, Packing, ReadBits, Rest, Spot, What};
-use instar_image::{Drive, Kind, Result, Source, Target};
+use instar_image::{Drive, Freed, Kind, Result, Source, Target};
 use marks::{Marks, Records};
 
 /// An image that is written to.
@@ -340,7 +340,7 @@ impl Target for Writing {
     }
 
     fn keep_order(&mut self) {
-        self.clusters.keep_order();
+        self.clusters.keep_order(Freed::Other);
     }
 
     fn waiting(&self) -> usize {

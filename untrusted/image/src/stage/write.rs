@@ -43,8 +43,8 @@ impl Stage<'_> {
     /// Has bytes of the stage go where they belong: by sharing them with the file that they are from, or by writing them.
     fn store(&mut self, skip: usize, len: usize, to: Place) -> Result<()> {
         let (mut at, end) = (skip, skip.saturating_add(len));
-        while let Some((first, last, from)) = self.sharable(at, end, to.ahead(wide(at.saturating_sub(skip)))) {
-            let place = |byte: usize| to.ahead(wide(byte.saturating_sub(skip)));
+        let place = |byte: usize| to.ahead(wide(byte.saturating_sub(skip)));
+        while let Some((first, last, from)) = self.sharable(at, end, place(at)) {
             let link = Link { at: from.at, to: place(first).at, len: wide(last.saturating_sub(first)) };
             self.shares = self.drive.share(from.file, to.file, &[link])? > 0;
             if self.shares {
@@ -54,11 +54,7 @@ impl Stage<'_> {
                 at = last;
             }
         }
-        if at < end {
-            self.drive.store(at, end.saturating_sub(at), to.ahead(wide(at.saturating_sub(skip))))
-        } else {
-            Ok(())
-        }
+        if at < end { self.drive.store(at, end.saturating_sub(at), place(at)) } else { Ok(()) }
     }
 
     /// The first bytes of the stage, of those from `at` on that will be at `to`, that files may share: where they begin

@@ -15,11 +15,11 @@ const RUNS_MAX: usize = 64 << 10;
 
 /// Clusters in a row, noted one by one.
 #[derive(Default)]
-pub(super) struct Runs(Vec<(u64, u64)>);
+pub struct Runs(Vec<(u64, u64)>);
 
 impl Runs {
     /// One more.
-    pub(super) fn add(&mut self, cluster: u64) {
+    pub fn add(&mut self, cluster: u64) {
         match self.0.last_mut() {
             Some((_, end)) if *end == cluster => *end = cluster.saturating_add(1),
             _ => self.0.push((cluster, cluster.saturating_add(1))),
@@ -82,12 +82,12 @@ impl Clusters {
     }
 
     /// Has the space go of these: whether it is wanted back.
-    pub(super) fn let_go(&self, drive: &dyn Drive, gone: Runs) -> bool {
+    pub fn let_go(&self, drive: &dyn Drive, gone: Runs) -> bool {
         self.is_trusted
             && gone.0.into_iter().all(|(first, end)| {
                 let place = Place { file: self.draft.file(), at: self.place(first.saturating_mul(self.len())) };
                 let len = end.saturating_sub(first).saturating_mul(self.len());
-                drive.discard(place, len).unwrap_or(true)
+                drive.discard(place, len, self.freed).unwrap_or(true)
             })
     }
 }

@@ -1,5 +1,6 @@
 //! Counts of another width: all of them are written anew beside the old ones, and the header turns over to them.
 
+use super::back::Runs;
 use super::{Clusters, LEN_MAX, TABLE_MAX, blocks, full};
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -24,6 +25,8 @@ struct New {
     table: (u64, u64),
     /// Clusters of the old structure, in their order: each loses a user.
     gone: Vec<u64>,
+    /// Those of them that had no other.
+    free: Runs,
 }
 
 impl New {
@@ -42,15 +45,23 @@ impl New {
 
 impl Clusters {
     /// Writes all counts with a width of 2 to the power of `order` bits, in place of [`Self::publish`]: the header has to
-    /// say where the table lies then, and how wide counts are.
-    pub fn recount(&mut self, drive: &dyn Drive, order: u32, tell: Tell<'_>) -> Result<()> {
+    /// say where the table lies then, and how wide counts are. What that leaves without a user.
+    pub fn recount(&mut self, drive: &dyn Drive, order: u32, tell: Tell<'_>) -> Result<Runs> {
         let cluster = |at: u64| at >> self.bits;
         let mut gone: Vec<u64> = self.blocks.iter().filter(|at| **at != 0).map(|at| cluster(*at)).collect();
         let first = cluster(self.table_at);
         gone.extend(first..first.saturating_add(self.table_clusters));
         gone.sort_unstable();
         let per_block = (self.len().saturating_mul(8) >> order).max(1);
-        let mut new = New { order, per_block, blocks: BTreeMap::new(), homeless: Vec::new(), table: (0, 0), gone };
+        let mut new = New {
+            order,
+            per_block,
+            blocks: BTreeMap::new(),
+            homeless: Vec::new(),
+            table: (0, 0),
+            gone,
+            free: Runs::default(),
+        };
         let entries = self.table_clusters.saturating_mul(self.len() / 8).max(wide(self.blocks.len()));
         let total = entries.saturating_mul(2);
         new.need(0);
@@ -77,7 +88,8 @@ impl Clusters {
         (self.table_at, self.table_clusters) = (new.table.0 << self.bits, new.table.1);
         self.put_table(drive)?;
         self.draft.flush(drive)?;
-        drive.flush(self.draft.file())
+        drive.flush(self.draft.file())?;
+        Ok(new.free)
     }
 
     /// Finds out which new blocks the counts of an old one need, and whether all of them fit.
@@ -93,6 +105,7 @@ impl Clusters {
             let counts = self.counts(drive, block, at, end.saturating_sub(at))?;
             for (cluster, count) in (at..).zip(&counts).filter(|(_, count)| **count > 0) {
                 if *count == 1 && new.is_gone(cluster) {
+                    new.free.add(cluster);
                     continue;
                 }
                 if *count > most {

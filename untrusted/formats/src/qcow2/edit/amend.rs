@@ -15,7 +15,7 @@ use crate::luks::unlock::needed;
 use alloc::vec::Vec;
 use instar_image::edit::{Amended, Amendment};
 use instar_image::num::wide;
-use instar_image::{Drive, Error, File, Kind, Result};
+use instar_image::{Drive, Error, File, Freed, Kind, Result};
 
 /// From this version on nobody amends what lies below.
 const BELOW_UNTIL: u32 = 601;
@@ -208,7 +208,7 @@ impl Editor<'_, '_> {
             }
             return Ok(changes_front);
         }
-        let mut work = Work::new(self.image, drive)?;
+        let mut work = Work::new(self.image, drive, Freed::Other)?;
         let parts = u64::from(remakes).saturating_add(u64::from(recounts));
         if remakes {
             let wanted = Wanted { is_plain: is_older, is_deflated: plan.is_deflated };

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use instar_image::bitmap::{Bitmap, Wanted};
 use instar_image::num::{narrow, wide};
 use instar_image::target::ReadBits;
-use instar_image::{Bytes, Drive, Error, Kind, Result};
+use instar_image::{Bytes, Drive, Error, Freed, Kind, Result};
 use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U16, U32, U64};
 
@@ -210,7 +210,7 @@ impl Editor<'_, '_> {
             return Err(Kind::Unsupported.what("a disk of no bytes can have no bitmaps"));
         }
         let mut clusters = Clusters::open(&image.file, &checked.layout, image.has_room)?;
-        clusters.keep_order();
+        clusters.keep_order(Freed::Lost);
         let mut front = Front::read(&image.file, &checked.layout)?;
         let mut shelf = Shelf { drive, clusters: &mut clusters, front: &mut front };
         let mut entries = Vec::new();

@@ -7,7 +7,7 @@ use super::work::Work;
 use crate::qcow::open::BACKING_NAME_MAX;
 use instar_image::edit::Footing;
 use instar_image::num::wide;
-use instar_image::{Drive, Kind, Result};
+use instar_image::{Drive, Freed, Kind, Result};
 
 impl Editor<'_, '_> {
     /// It stands on another image from now on, or on none.
@@ -30,7 +30,7 @@ impl Editor<'_, '_> {
     /// It has nothing of its own any more.
     pub(super) fn empty(&self, drive: &dyn Drive) -> Result<()> {
         let layout = &self.image.checked.layout;
-        let mut work = Work::new(self.image, drive)?;
+        let mut work = Work::new(self.image, drive, Freed::Snapshot)?;
         let mut own = work.l1(layout.l1)?;
         work.fell(&own)?;
         work.drop_table(layout.l1.at, layout.l1.count.saturating_mul(8))?;

@@ -7,7 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cell::{Cell, OnceCell, RefCell};
 use instar_image::census::{Finding, Miscount, Weight, finding};
-use instar_image::{Error, Order, Place, Result};
+use instar_image::{Error, Freed, Order, Place, Result};
 
 /// What a census is taken for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,7 +154,7 @@ impl<'m> Mend<'m> {
         let (start, end) = self.freed.replace((0, 0));
         match end.saturating_sub(start) {
             0 => Ok(()),
-            len => self.order.drive.discard(roll.file.place(start), len).map(drop),
+            len => self.order.drive.discard(roll.file.place(start), len, Freed::Lost).map(drop),
         }
     }
 

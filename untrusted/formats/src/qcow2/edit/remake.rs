@@ -14,7 +14,7 @@ use instar_codec::cipher::UNIT as TWEAK_UNIT;
 use instar_codec::pack::{Method, Press};
 use instar_codec::unpack::{Codec, unpack};
 use instar_image::num::{narrow, wide};
-use instar_image::{Drive, Kind, Result};
+use instar_image::{Drive, Freed, Kind, Result};
 
 /// Packed clusters of which it is remembered what became of them, so that those who shared one go on to share it.
 const REMEMBERED_MAX: usize = 1 << 20;
@@ -52,7 +52,7 @@ impl Editor<'_, '_> {
 
     /// Whether any cluster is packed.
     pub fn has_packed(&self, drive: &dyn Drive) -> Result<bool> {
-        let mut work = Work::new(self.image, drive)?;
+        let mut work = Work::new(self.image, drive, Freed::Other)?;
         let mut seen = BTreeMap::new();
         for table in self.tables()? {
             for at in work.l1(table)?.iter().map(|lead| lead & L1_OFFSET).filter(|at| *at != 0) {

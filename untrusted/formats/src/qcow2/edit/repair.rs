@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use instar_image::census::{Finding, Weight, finding};
 use instar_image::num::wide;
 use instar_image::tally::{Counted, Survey};
-use instar_image::{File, Fixed, Kind, Options, Order, Purpose, Report, Result, Summary, tally};
+use instar_image::{File, Fixed, Freed, Kind, Options, Order, Purpose, Report, Result, Summary, tally};
 
 /// Where the header says how many snapshots there are, and where.
 const SNAPSHOTS_AT: u64 = 60;
@@ -182,7 +182,7 @@ fn mend_snapshots(file: &File<'_>, checked: &Checked, order: &Order<'_>) -> Resu
         return Err(Kind::TooBig.what("File too large").file(file.id()));
     }
     let mut clusters = Clusters::open(file, layout, false)?;
-    clusters.keep_order();
+    clusters.keep_order(Freed::Lost);
     let at = clusters.claim(drive, wide(bytes.len()).div_ceil(layout.cluster_len))?;
     let place = file.place(at);
     bytes.resize(bytes.len().next_multiple_of(512), 0);

@@ -14,7 +14,7 @@ use core::ops::Range;
 use instar_codec::cipher::UNIT as TWEAK_UNIT;
 use instar_image::num::{narrow, split, wide};
 use instar_image::stretch::stretch;
-use instar_image::{Chain, Drive, Kind, Place, Preallocation, Reader, Result, Walk};
+use instar_image::{Chain, Drive, Freed, Kind, Place, Preallocation, Reader, Result, Walk};
 
 /// Space is set aside in pieces of about this length.
 const AT_ONCE: u64 = 64 << 20;
@@ -39,7 +39,7 @@ impl Editor<'_, '_> {
         if layout.l1_needed_for(size) > L1_LEN_MAX / 8 {
             return refuse(Kind::TooBig, "Failed to grow the L1 table: File too large");
         }
-        let mut work = Work::new(self.image, drive)?;
+        let mut work = Work::new(self.image, drive, Freed::Lost)?;
         let own = work.l1(layout.l1)?;
         let mut disk = Disk { editor: self, below, l1: own, old, size, work };
         match size > old {

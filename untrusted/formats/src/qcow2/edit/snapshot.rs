@@ -9,7 +9,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use instar_image::edit::NewSnapshot;
 use instar_image::num::{narrow, wide};
-use instar_image::{Drive, Kind, Result};
+use instar_image::{Drive, Freed, Kind, Result};
 use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U16, U32, U64};
 
@@ -54,7 +54,7 @@ impl Editor<'_, '_> {
         if wide(all.len()) >= SNAPSHOTS_MAX {
             return Err(Kind::TooBig.what("File too large").file(self.image.file.id()));
         }
-        let mut work = Work::new(self.image, drive)?;
+        let mut work = Work::new(self.image, drive, Freed::Snapshot)?;
         let entries = work.l1(layout.l1)?;
         let branch = work.branch(entries)?;
         // The new snapshot keeps the tables that are there, and the disk goes on with the others.
@@ -88,7 +88,7 @@ impl Editor<'_, '_> {
         let all = self.kept()?;
         self.one(&all, number)?;
         let gone = self.snapshot_l1(number)?;
-        let mut work = Work::new(self.image, drive)?;
+        let mut work = Work::new(self.image, drive, Freed::Snapshot)?;
         let entries = work.l1(gone)?;
         work.fell(&entries)?;
         drop(entries);
@@ -115,7 +115,7 @@ impl Editor<'_, '_> {
         let all = self.kept()?;
         let size = self.one(&all, number)?.size.unwrap_or(layout.disk_size());
         let wanted = self.snapshot_l1(number)?;
-        let mut work = Work::new(self.image, drive)?;
+        let mut work = Work::new(self.image, drive, Freed::Snapshot)?;
         // Nobody sees it before all is done, so counts that are narrow need not have room for one user more.
         let own = work.l1(layout.l1)?;
         work.fell(&own)?;

@@ -1,13 +1,13 @@
 //! A change of many tables and counts that takes effect at one moment: when the header is written, which is one sector.
 
 use super::super::Qcow2Image;
-use super::super::clusters::{Clusters, Tell};
+use super::super::clusters::{Clusters, Runs, Tell};
 use super::super::front::Front;
 use super::super::open::{L1_LEN_MAX, Table};
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::num::{bounded, narrow, wide};
-use instar_image::{Drive, Error, Kind, Place, Result};
+use instar_image::{Drive, Error, Freed, Kind, Place, Result};
 
 /// Bytes of an L1 table that are read or written at once: with the longest ones, there is memory for one copy.
 const L1_PIECE: usize = 64 << 10;
@@ -31,10 +31,10 @@ pub struct Work<'d> {
 }
 
 impl<'d> Work<'d> {
-    /// Of an image that is there.
-    pub fn new(image: &Qcow2Image<'_>, drive: &'d dyn Drive) -> Result<Work<'d>> {
+    /// Of an image that is there; why it will give clusters back.
+    pub fn new(image: &Qcow2Image<'_>, drive: &'d dyn Drive, freed: Freed) -> Result<Work<'d>> {
         let layout = &image.checked.layout;
-        let clusters = Clusters::open(&image.file, layout, image.has_room)?.shadow();
+        let clusters = Clusters::open(&image.file, layout, image.has_room)?.shadow(freed);
         Ok(Work {
             drive,
             clusters,
@@ -131,22 +131,22 @@ impl<'d> Work<'d> {
 
     /// The same as [`Self::publish`]; counts that become wider or narrower take their time, which is told.
     pub fn publish_telling(mut self, tell: Tell<'_>) -> Result<()> {
-        let is_recounted = self.clusters.width() != self.order;
-        self.complete(tell)?;
+        let old = self.complete(tell)?;
         self.front.publish(self.drive)?;
-        if !is_recounted {
-            self.clusters.give_back(self.drive);
+        match old {
+            Some(old) => drop(self.clusters.let_go(self.drive, old)),
+            None => self.clusters.give_back(self.drive),
         }
         Ok(())
     }
 
-    /// Everything that the front will lead to is there, and durable.
-    fn complete(&mut self, tell: Tell<'_>) -> Result<()> {
+    /// Everything that the front will lead to is there, and durable; the old counts, if none of them stays.
+    fn complete(&mut self, tell: Tell<'_>) -> Result<Option<Runs>> {
         let drive = self.drive;
-        match self.clusters.width() == self.order {
-            true => self.clusters.publish(drive)?,
-            false => self.clusters.recount(drive, self.order, tell)?,
-        }
+        let old = match self.clusters.width() == self.order {
+            true => self.clusters.publish(drive).map(|()| None)?,
+            false => Some(self.clusters.recount(drive, self.order, tell)?),
+        };
         if self.front.header.version.get() >= 3 {
             self.front.header.refcount_order = self.order.into();
         }
@@ -156,7 +156,7 @@ impl<'d> Work<'d> {
             drive.flush(self.start.file)?;
         }
         self.front.set_refcounts(self.clusters.table());
-        Ok(())
+        Ok(old)
     }
 
     /// The disk has this L1 table.
