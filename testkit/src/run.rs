@@ -14,6 +14,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// Where this is linked in, the standard library starts programs in their folders without copying this one first, which
+/// takes longer than most of them run.
+#[used]
+static ADD_CHDIR: unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, *const libc::c_char) -> libc::c_int =
+    libc::posix_spawn_file_actions_addchdir_np;
+
 /// A program about to be run.
 #[derive(Clone, Debug)]
 pub struct Run {
