@@ -25,7 +25,7 @@ use spinning_top::Spinlock;
 
 /// What is moved at once where it is told how much has been moved.
 const PIECE: u64 = 2 << 20;
-/// It is told whenever a lane has moved one of so many parts of the whole.
+/// It is told whenever a lane has passed, or moved, one of so many parts of the whole.
 const SHARES: u64 = 200;
 
 /// Copies, and tells of it.
@@ -194,14 +194,18 @@ impl Job<'_> {
                 return Ok(());
             }
             let mut stage = Stage::new(&facts, former, hand.drive, self.manner());
-            let mut lanes = self.lanes(hand);
+            let (mut lanes, mut passed) = (self.lanes(hand), 0u64);
             while let Some(piece) = pieces.next().filter(|_| !turns.is_stopped()) {
                 let done = self.piece(&mut lanes, &mut stage, &piece, &turns, &target);
                 done.inspect_err(|_| turns.stop())?;
                 let skipped =
                     if stage.is_left_out() { self.skip(&pieces, piece.end, &mut lanes, &mut stage) } else { 0 };
-                self.tell_passed(piece.end.saturating_sub(piece.at).saturating_add(skipped), hand)?;
+                passed = passed.saturating_add(piece.end.saturating_sub(piece.at)).saturating_add(skipped);
+                if passed.saturating_mul(SHARES) >= self.total {
+                    self.tell_passed(core::mem::take(&mut passed), hand)?;
+                }
             }
+            self.tell_passed(passed, hand)?;
             let tells = self.request.share == Share::Below;
             if tells { (hand.emit)(&encode(&Event::Written(stage.written()))) } else { Ok(()) }
         })
@@ -302,10 +306,7 @@ impl Job<'_> {
     }
 
     fn tell_passed(&self, len: u64, hand: &Hand<'_>) -> Result<()> {
-        match self.request.progress {
-            Progress::Passed => (hand.emit)(&encode(&Event::Done(len))),
-            Progress::Moved => Ok(()),
-        }
+        if self.request.progress == Progress::Moved { Ok(()) } else { (hand.emit)(&encode(&Event::Done(len))) }
     }
 }
 

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use instar_image::file::Hole;
 use instar_image::{Cursor, Io, Layer, Place, Result, Source};
 
-/// Holes are asked for in a range of this length first, and in longer ones by who goes on behind it: there may be very many,
-/// and whoever looks here and there need not hear of all.
+/// Holes are asked for in a range of at most this length first, and in longer ones by who goes on at most so far behind it:
+/// there may be very many, and whoever looks here and there need not hear of all.
 const FIRST_ASKED: u64 = 64 << 20;
 
 /// The map of a raw disk.
@@ -29,7 +29,7 @@ impl Layer for RawLayer {
     }
 
     fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
-        Box::new(RawCursor { layer: self, io, told: Vec::new(), next: 0, reach: 0 })
+        Box::new(RawCursor { layer: self, io, told: Vec::new(), next: 0, until: 0, reach: 0 })
     }
 }
 
@@ -38,20 +38,41 @@ struct RawCursor<'c> {
     io: &'c dyn Io,
     /// Runs of the file that have been told, the next one last.
     told: Vec<Hole>,
-    /// Where the next one begins.
+    /// Where the next one begins, and where the last one ends.
     next: u64,
+    until: u64,
     /// How far was asked last.
     reach: u64,
 }
 
 impl RawCursor<'_> {
+    /// Asks for the runs from `at` on, of which those up to `end` are wanted now.
     fn ask(&mut self, at: u64, end: u64) -> Result<()> {
         let place = self.layer.start.ahead(at);
-        self.reach = if self.next == at { self.reach.saturating_mul(4).max(FIRST_ASKED) } else { FIRST_ASKED };
-        self.told = self.io.holes(place.file, place.at, end.saturating_sub(at).min(self.reach))?;
-        self.told.reverse();
+        let goes_on = self.reach > 0 && at.checked_sub(self.until).is_some_and(|gap| gap <= FIRST_ASKED);
+        let left = if goes_on { self.layer.have } else { end }.saturating_sub(at);
+        self.reach = if goes_on { self.reach.saturating_mul(4) } else { FIRST_ASKED }.min(left);
+        self.told = self.io.holes(place.file, place.at, self.reach)?;
         self.next = at;
+        self.until = self.told.iter().fold(at, |until, run| until.saturating_add(run.len));
+        self.told.reverse();
         Ok(())
+    }
+
+    /// The run that this byte lies in, if it has been told: where it ends, and whether it is a hole.
+    fn known(&mut self, at: u64) -> Option<(u64, bool)> {
+        if at < self.next {
+            return None;
+        }
+        while let Some(run) = self.told.last() {
+            let end = self.next.saturating_add(run.len);
+            if at < end {
+                return Some((end, run.is_hole));
+            }
+            self.next = end;
+            self.told.pop();
+        }
+        None
     }
 }
 
@@ -62,12 +83,15 @@ impl Cursor for RawCursor<'_> {
         if at >= end {
             return Ok((u64::MAX, Some(Source::Zero { reserved: Some(place) })));
         }
-        if self.next != at || self.told.is_empty() {
-            self.ask(at, end)?;
-        }
-        let run = self.told.pop().unwrap_or(Hole { len: end.saturating_sub(at), is_hole: false });
-        self.next = at.saturating_add(run.len);
-        let source = if run.is_hole { Source::Zero { reserved: Some(place) } } else { Source::raw(place) };
-        Ok((run.len, Some(source)))
+        let known = match self.known(at) {
+            None => {
+                self.ask(at, end)?;
+                self.known(at)
+            }
+            known => known,
+        };
+        let (end, is_hole) = known.unwrap_or((end, false));
+        let source = if is_hole { Source::Zero { reserved: Some(place) } } else { Source::raw(place) };
+        Ok((end.saturating_sub(at), Some(source)))
     }
 }

@@ -5,11 +5,15 @@ use super::open::{Table, partitions};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
+use instar_image::Result as Done;
+use instar_image::file::Hole;
 use instar_image::probe::Claim;
-use instar_image::{File, Format, Options, info};
+use instar_image::{File, FileId, Format, Granted, Io, Options, Role, Source, info};
 use instar_testkit::build::mutate::{patched, storm};
 use instar_testkit::build::partition::{crc32, gpt, mbr};
 use instar_testkit::mem::MemIo;
+use instar_testkit::random::Dice;
 
 fn claim(bytes: Vec<u8>) -> Claim {
     let io = MemIo::new(bytes);
@@ -113,4 +117,60 @@ fn no_table_makes_it_panic() {
     storm(&gpt(8192, 512), 1024, |bytes| {
         let _ = claim(bytes);
     });
+}
+
+/// A file, and how often it was asked for its holes.
+struct Asked {
+    io: MemIo,
+    times: Cell<u32>,
+}
+
+impl Io for Asked {
+    fn len(&self, file: FileId) -> u64 {
+        self.io.len(file)
+    }
+
+    fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Done<()> {
+        self.io.read(file, at, buf)
+    }
+
+    fn related(&self, from: FileId, role: Role, name: &[u8]) -> Done<Granted> {
+        self.io.related(from, role, name)
+    }
+
+    fn holes(&self, file: FileId, at: u64, len: u64) -> Done<Vec<Hole>> {
+        self.times.set(self.times.get() + 1);
+        self.io.holes(file, at, len)
+    }
+}
+
+#[test]
+fn holes_are_found_wherever_one_looks_and_asked_for_rarely_by_who_goes_on() {
+    const BLOCK: usize = 4096;
+    let mut dice = Dice::new(7);
+    let bytes: Vec<u8> = (0..512).flat_map(|_| vec![u8::from(dice.below(3) == 0); BLOCK]).collect();
+    let len = bytes.len() as u64;
+    let asked = Asked { io: MemIo::new(bytes.clone()), times: Cell::new(0) };
+    let image = Raw.open(File::new(&asked, &asked.io.top()), &Options::default()).unwrap();
+    let layer = image.layer().unwrap();
+    let mut cursor = layer.cursor(&asked);
+    let mut look = |at: u64, end: u64| {
+        let (found, source) = cursor.find(at, end).unwrap();
+        let (first, found) = (at as usize, found.min(len - at) as usize);
+        let is_hole = matches!(source, Some(Source::Zero { .. }));
+        assert!(found > 0 && bytes[first..first + found].iter().all(|byte| (*byte == 0) == is_hole), "{at}");
+        first + found
+    };
+    // A lane of four.
+    for piece in (0..len).step_by(64 << 10).step_by(4) {
+        let mut at = piece;
+        while at < piece + (64 << 10) {
+            at = look(at, piece + (64 << 10)) as u64;
+        }
+    }
+    assert!(asked.times.get() < 6, "{}", asked.times.get());
+    for _ in 0..2000 {
+        let at = dice.below(len);
+        look(at, at + 1 + dice.below(len - at));
+    }
 }
