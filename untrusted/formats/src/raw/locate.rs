@@ -9,6 +9,8 @@ use instar_image::{Cursor, Io, Layer, Place, Result, Source};
 /// Holes are asked for in a range of at most this length first, and in longer ones by who goes on at most so far behind it:
 /// there may be very many, and whoever looks here and there need not hear of all.
 const FIRST_ASKED: u64 = 64 << 20;
+/// Where more are told at once, none are asked for but those that are wanted now: others may go through the rest.
+const MANY: usize = 64;
 
 /// The map of a raw disk.
 struct RawLayer {
@@ -29,7 +31,7 @@ impl Layer for RawLayer {
     }
 
     fn cursor<'c>(&'c self, io: &'c dyn Io) -> Box<dyn Cursor + 'c> {
-        Box::new(RawCursor { layer: self, io, told: Vec::new(), next: 0, until: 0, reach: 0 })
+        Box::new(RawCursor { layer: self, io, told: Vec::new(), next: 0, until: 0, reach: 0, is_dense: false })
     }
 }
 
@@ -41,8 +43,9 @@ struct RawCursor<'c> {
     /// Where the next one begins, and where the last one ends.
     next: u64,
     until: u64,
-    /// How far was asked last.
+    /// How far was asked last, and whether many runs were told.
     reach: u64,
+    is_dense: bool,
 }
 
 impl RawCursor<'_> {
@@ -50,10 +53,10 @@ impl RawCursor<'_> {
     fn ask(&mut self, at: u64, end: u64) -> Result<()> {
         let place = self.layer.start.ahead(at);
         let goes_on = self.reach > 0 && at.checked_sub(self.until).is_some_and(|gap| gap <= FIRST_ASKED);
-        let left = if goes_on { self.layer.have } else { end }.saturating_sub(at);
+        let left = if goes_on && !self.is_dense { self.layer.have } else { end }.saturating_sub(at);
         self.reach = if goes_on { self.reach.saturating_mul(4) } else { FIRST_ASKED }.min(left);
         self.told = self.io.holes(place.file, place.at, self.reach)?;
-        self.next = at;
+        (self.next, self.is_dense) = (at, self.told.len() > MANY);
         self.until = self.told.iter().fold(at, |until, run| until.saturating_add(run.len));
         self.told.reverse();
         Ok(())
