@@ -1,5 +1,7 @@
 //! `convert`: the bytes of a chain, or of several, into a target.
 
+mod lane;
+
 use crate::cx::{Cx, Hand};
 use crate::goal::{self, Goal, WAITING_MAX, row_at};
 use crate::marks::Marks;
@@ -11,9 +13,9 @@ use crate::turns::Turns;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::former::Former;
-use instar_image::holes::Holes;
+use instar_image::holes::{Holes, Joined};
 use instar_image::num::wide;
-use instar_image::pump::{Carrier, Manner, Pump};
+use instar_image::pump::{Manner, Pump};
 use instar_image::sector::SECTOR;
 use instar_image::stage::Stage;
 use instar_image::target::Facts;
@@ -21,6 +23,7 @@ use instar_image::{Chain, Error, Found, Io, Place, Reader, Result, Source, Targe
 use instar_wire::code::encode;
 use instar_wire::op::convert::{self, Bitmaps, Event, Progress, Request, Share, Trouble};
 use instar_wire::op::dd;
+use lane::Lane;
 use spinning_top::Spinlock;
 
 /// What is moved at once where it is told how much has been moved.
@@ -132,8 +135,9 @@ impl Job<'_> {
         let work = AtomicU64::new(0);
         let stripes = Stripes::new(self.total, cx);
         cx.crew.run(&|hand| {
+            let joined = self.joined(hand);
             let mut walks: Vec<_> =
-                self.parts.iter().map(|part| (part, Walk::new(part.chain, hand.drive, 0, 0))).collect();
+                self.parts.iter().map(|part| (part, Walk::new(part.chain, &joined, 0, 0))).collect();
             while let Some((at, end)) = stripes.next() {
                 for (part, walk) in &mut walks {
                     let (at, end) = part.within(at, end);
@@ -165,7 +169,8 @@ impl Job<'_> {
         let fixed = |at: u64| row_at(rows, at);
         cx.crew.run(&|hand| {
             let mut pump = Pump::new(&fixed, hand.drive, self.manner());
-            let mut lanes = self.lanes(hand);
+            let joined = self.joined(hand);
+            let mut lanes = self.lanes(hand, &joined);
             while let Some((at, end)) = stripes.next().filter(|_| !stopped.load(Ordering::Relaxed)) {
                 for lane in &mut lanes {
                     lane.stripe(&mut pump, at, end).inspect_err(|_| stopped.store(true, Ordering::Relaxed))?;
@@ -194,7 +199,8 @@ impl Job<'_> {
                 return Ok(());
             }
             let mut stage = Stage::new(&facts, former, hand.drive, self.manner());
-            let (mut lanes, mut passed) = (self.lanes(hand), 0u64);
+            let joined = self.joined(hand);
+            let (mut lanes, mut passed) = (self.lanes(hand, &joined), 0u64);
             while let Some(piece) = pieces.next().filter(|_| !turns.is_stopped()) {
                 let done = self.piece(&mut lanes, &mut stage, &piece, &turns, &target);
                 done.inspect_err(|_| turns.stop())?;
@@ -291,10 +297,15 @@ impl Job<'_> {
         }
     }
 
-    fn lanes<'h>(&'h self, hand: &'h Hand<'h>) -> Vec<Lane<'h>> {
+    /// Files as lanes see them: zeroes that will be found among the data are not worth a call of their own.
+    fn joined<'h>(&self, hand: &'h Hand<'h>) -> Joined<'h> {
+        Joined::new(hand.drive, self.request.sparse)
+    }
+
+    fn lanes<'h>(&'h self, hand: &'h Hand<'h>, joined: &'h Joined<'h>) -> Vec<Lane<'h>> {
         let lane = |part: &'h Part<'h>| Lane {
             part,
-            walk: Walk::new(part.chain, hand.drive, 0, 0),
+            walk: Walk::new(part.chain, joined, 0, 0),
             holes: Holes::new(hand.drive),
             reader: Reader::new(part.chain, hand.drive),
             hand,
@@ -308,20 +319,6 @@ impl Job<'_> {
     fn tell_passed(&self, len: u64, hand: &Hand<'_>) -> Result<()> {
         if self.request.progress == Progress::Moved { Ok(()) } else { (hand.emit)(&encode(&Event::Done(len))) }
     }
-}
-
-/// A lane at work on one source.
-struct Lane<'c> {
-    part: &'c Part<'c>,
-    walk: Walk<'c>,
-    holes: Holes<'c>,
-    reader: Reader<'c>,
-    hand: &'c Hand<'c>,
-    request: &'c Request,
-    /// All that is to be moved, by all lanes.
-    work: Option<u64>,
-    /// What has been moved and not yet been told.
-    moved: u64,
 }
 
 impl Part<'_> {
@@ -397,104 +394,5 @@ impl Moves for Request {
             Share::Above(layers) => wide(found.depth).saturating_add(u64::from(!found.present)) >= layers,
             Share::Below => found.present && found.depth == 0,
         }
-    }
-}
-
-impl Lane<'_> {
-    /// Copies what of this source lies in `at..end` of all that is copied.
-    fn stripe(&mut self, carrier: &mut dyn Carrier, at: u64, end: u64) -> Result<()> {
-        let (at, end) = self.part.within(at, end);
-        self.walk.aim(at, end);
-        let done = self.copy(carrier);
-        done.inspect_err(|error| _ = (self.hand.emit)(&encode(&Event::Stopped(self.trouble(0, error)))))?;
-        self.tell_moved(0, 0)
-    }
-
-    /// Tells what went wrong with bytes that are copied from `at` on, if something did.
-    fn told_at(&self, at: u64, done: Result<()>) -> Result<()> {
-        done.inspect_err(|error| {
-            let trouble = Trouble { at: self.part.within(at, at).0, to: at, ..self.trouble(0, error) };
-            _ = (self.hand.emit)(&encode(&Event::Stopped(trouble)));
-        })
-    }
-
-    /// What went wrong here.
-    fn trouble(&self, len: u64, error: &Error) -> Trouble {
-        let at = self.walk.at();
-        Trouble { at, to: self.part.to(at), len, in_map: false, error: error.clone() }
-    }
-
-    /// Tells what has been moved if it is a share of some size.
-    fn tell_moved(&mut self, len: u64, share: u64) -> Result<()> {
-        self.moved = self.moved.saturating_add(len);
-        let worth = self.work.is_some_and(|work| self.moved.saturating_mul(share.max(1)) >= work || share == 0);
-        if self.moved == 0 || !worth {
-            return Ok(());
-        }
-        (self.hand.emit)(&encode(&Event::Done(core::mem::take(&mut self.moved))))
-    }
-
-    /// Where the walk has come to in the target.
-    fn to(&self) -> u64 {
-        self.part.to(self.walk.at()).saturating_add(self.request.target.at)
-    }
-
-    fn copy(&mut self, carrier: &mut dyn Carrier) -> Result<()> {
-        loop {
-            let (len, found) = match self.walk.peek() {
-                Ok(None) => return carrier.flush(),
-                Ok(Some(run)) => run,
-                Err(error) if self.request.salvage => {
-                    self.pass(carrier, &error)?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let to = self.to();
-            if self.request.passes(&found) {
-                carrier.pass(to, len);
-                self.walk.advance(len);
-                continue;
-            }
-            let len = if self.work.is_some() { len.min(PIECE) } else { len };
-            let len = match carrier.carry(&mut self.reader, &found, len, to) {
-                Err(error) if self.request.salvage => self.salvage(carrier, &found, len, &error)?,
-                moved => moved?,
-            };
-            self.walk.advance(len);
-            if self.request.moves(&found, len) {
-                self.tell_moved(len, SHARES)?;
-            }
-        }
-    }
-
-    /// Takes what can be had of a run, sector after sector; what cannot be had becomes zeroes.
-    fn salvage(&mut self, carrier: &mut dyn Carrier, found: &Found, len: u64, error: &Error) -> Result<u64> {
-        if len > SECTOR {
-            let to = self.to();
-            let carried = carrier.carry(&mut self.reader, found, SECTOR, to);
-            return carried.or_else(|error| self.lose(carrier, SECTOR, &error));
-        }
-        self.lose(carrier, len, error)
-    }
-
-    fn lose(&mut self, carrier: &mut dyn Carrier, len: u64, error: &Error) -> Result<u64> {
-        (self.hand.emit)(&encode(&Event::Salvaged(self.trouble(len, error))))?;
-        carrier.flush()?;
-        carrier.blank(self.to(), len)?;
-        Ok(len)
-    }
-
-    /// Passes over what the images do not tell of, up to where they tell something again, or something else is wrong.
-    fn pass(&mut self, carrier: &mut dyn Carrier, error: &Error) -> Result<()> {
-        let (at, to) = (self.walk.at(), self.to());
-        let told = told(self.part.chain);
-        let in_map = Walk::new(&told, self.hand.drive, at, at.saturating_add(1)).peek().is_err();
-        let len = untold(self.part.chain, self.hand.drive, (at, self.walk.end()), error);
-        (self.hand.emit)(&encode(&Event::Salvaged(Trouble { in_map, ..self.trouble(len, error) })))?;
-        self.walk.advance(len);
-        carrier.flush()?;
-        carrier.blank(to, len)?;
-        self.tell_moved(len, SHARES)
     }
 }

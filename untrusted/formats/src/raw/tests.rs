@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use instar_image::Result as Done;
 use instar_image::file::Hole;
+use instar_image::holes::Joined;
 use instar_image::probe::Claim;
 use instar_image::{File, FileId, Format, Granted, Io, Options, Role, Source, info};
 use instar_testkit::build::mutate::{patched, storm};
@@ -173,4 +174,22 @@ fn holes_are_found_wherever_one_looks_and_asked_for_rarely_by_who_goes_on() {
         let at = dice.below(len);
         look(at, at + 1 + dice.below(len - at));
     }
+}
+
+/// The runs of a file of such blocks, zeroes or not, as whoever leaves out that many zeroes sees them.
+fn joined(blocks: &[(u64, u8)], sparse: u32) -> Vec<(u64, bool)> {
+    let bytes: Vec<u8> = blocks.iter().flat_map(|(count, byte)| vec![*byte; *count as usize * 4096]).collect();
+    let (len, io) = (bytes.len() as u64, MemIo::new(bytes));
+    let runs = Joined::new(&io, sparse).holes(io.top().id, 0, len).unwrap();
+    runs.iter().map(|run| (run.len / 4096, run.is_hole)).collect()
+}
+
+#[test]
+fn short_holes_between_data_are_data_for_who_moves_them() {
+    let blocks = [(2, 0), (1, 7), (1, 0), (3, 7), (4, 0), (1, 7), (5, 0), (1, 7), (1, 0)];
+    let all = |head: &[(u64, bool)]| [head, &[(5, true), (1, false), (1, true)]].concat();
+    assert_eq!(joined(&blocks, 4096), all(&[(2, true), (10, false)]));
+    assert_eq!(joined(&blocks, 0), all(&[(2, true), (10, false)]));
+    assert_eq!(joined(&blocks, 8192), all(&[(2, true), (1, false), (1, true), (8, false)]));
+    assert_eq!(joined(&blocks, 65536), blocks.map(|(len, byte)| (len, byte == 0)));
 }
