@@ -297,9 +297,11 @@ impl Job<'_> {
         }
     }
 
-    /// Files as lanes see them: zeroes that will be found among the data are not worth a call of their own.
+    /// Files as lanes see them: zeroes that will be found among the data are not worth a call of their own, unless what is
+    /// moved is counted.
     fn joined<'h>(&self, hand: &'h Hand<'h>) -> Joined<'h> {
-        Joined::new(hand.drive, self.request.sparse)
+        let counts = self.request.progress == Progress::Moved;
+        Joined::new(hand.drive, if counts { u32::MAX } else { self.request.sparse })
     }
 
     fn lanes<'h>(&'h self, hand: &'h Hand<'h>, joined: &'h Joined<'h>) -> Vec<Lane<'h>> {
