@@ -224,6 +224,10 @@ impl Run {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
+        if !self.narrow {
+            // What is asked for its memory is started the slow way, as a copy: else it is told to have had all of ours.
+            command.gid(rustix::process::getgid().as_raw());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
