@@ -2,7 +2,7 @@
 
 use instar_image::file::Hole;
 use instar_image::{Bytes, FileId, Granted, Io, Kind, Result, Role};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 /// Files by number, and which names lead to which.
@@ -12,6 +12,8 @@ pub struct MemIo {
     names: HashMap<Vec<u8>, Vec<u8>>,
     /// Names that were asked for, in order.
     pub asked: RefCell<Vec<Vec<u8>>>,
+    /// How often holes were asked for.
+    pub looks: Cell<u32>,
 }
 
 impl MemIo {
@@ -61,6 +63,7 @@ impl Io for MemIo {
     }
 
     fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {
+        self.looks.set(self.looks.get() + 1);
         // As a file system would: whole blocks of zeroes are holes.
         const BLOCK: usize = 4096;
         let mut bytes = vec![0; len as usize];

@@ -31,6 +31,7 @@ pub struct Run {
     env: Vec<(OsString, OsString)>,
     limit: Duration,
     narrow: bool,
+    measured: bool,
 }
 
 /// How a program ended.
@@ -53,8 +54,8 @@ pub struct Ran {
     pub stderr: Vec<u8>,
     /// How it ended.
     pub end: End,
-    /// The most memory that it or one of its children had at once, in KiB.
-    pub peak_kib: u64,
+    /// The most memory that it or one of its children had at once, in KiB, if that was to be measured.
+    pub peak: Option<u64>,
 }
 
 impl Ran {
@@ -65,6 +66,11 @@ impl Ran {
             End::Signal(signal) => Some(-signal),
             End::Timeout => None,
         }
+    }
+
+    /// The most memory that it or one of its children had at once, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.peak.expect("a run whose memory is measured")
     }
 
     /// Standard error as text, for messages of tests.
@@ -106,6 +112,7 @@ impl Run {
             env: Vec::new(),
             limit: Duration::from_secs(60),
             narrow: false,
+            measured: false,
         };
         run.env("LC_ALL", "C").env("TZ", "UTC").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
     }
@@ -168,6 +175,14 @@ impl Run {
         self
     }
 
+    /// Measures its memory. It is started as a copy of this program then, which takes longer: else it would be told to
+    /// have had all that this one ever had.
+    #[must_use]
+    pub fn measured(mut self) -> Self {
+        self.measured = true;
+        self
+    }
+
     /// Runs it through another program, such as `prlimit --as=… --`; what it is called is then its path.
     #[must_use]
     pub fn through<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
@@ -224,8 +239,8 @@ impl Run {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        if !self.narrow {
-            // What is asked for its memory is started the slow way, as a copy: else it is told to have had all of ours.
+        if self.measured {
+            // The library has no other way to be asked for a copy than something that nothing else can do.
             command.gid(rustix::process::getgid().as_raw());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -249,7 +264,8 @@ impl Run {
             let _ = kill_process(Pid::from_child(&child), Signal::KILL);
         }
         let (end, peak_kib) = reap(&child);
-        Ran { stdout, stderr, end: if in_time { end } else { End::Timeout }, peak_kib }
+        let peak = self.measured.then_some(peak_kib);
+        Ran { stdout, stderr, end: if in_time { end } else { End::Timeout }, peak }
     }
 
     /// Runs it to its end, which must be a good one.

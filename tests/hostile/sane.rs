@@ -27,7 +27,7 @@ pub fn wrong(ran: &Ran) -> Option<String> {
         End::Timeout => "it hangs".to_owned(),
         End::Signal(signal) => format!("it died of signal {signal}"),
         End::Code(code) if code != 0 && code != 1 => format!("it ended with {code}"),
-        _ if ran.peak_kib > MEMORY_MAX_KIB => format!("it took {} KiB", ran.peak_kib),
+        _ if ran.peak_kib() > MEMORY_MAX_KIB => format!("it took {} KiB", ran.peak_kib()),
         _ if words.any(|word| TROUBLE.contains(&word)) => "it speaks of trouble".to_owned(),
         End::Code(1) if lines != 1 || !ran.stderr.ends_with(b"\n") => format!("{lines} lines of refusal"),
         End::Code(1) if !ran.stdout.is_empty() => "it failed, and printed".to_owned(),
@@ -55,7 +55,7 @@ pub fn check(report: &Report, what: &str, make: impl Fn(Cell) -> Run) -> Vec<Ran
 /// Tries a run.
 pub fn check_one(report: &Report, what: &str, run: &Run) -> Ran {
     report.tried();
-    let ran = run.go();
+    let ran = run.clone().measured().go();
     if let Some(wrong) = wrong(&ran) {
         report.fault(format!("{what}: {wrong}\n  {}", run.line()));
     }

@@ -104,20 +104,20 @@ impl Trial<'_> {
         self.report.tried();
         let ran = run.go();
         let err = ran.err();
-        let has_ended = matches!(ran.end, End::Code(0..=3 | 63)) && ran.peak_kib <= MEMORY_MAX_KIB;
+        let has_ended = matches!(ran.end, End::Code(0..=3 | 63)) && ran.peak_kib() <= MEMORY_MAX_KIB;
         // A count may overflow, and that is a finding.
         let is_word = |word: &str| TROUBLE.contains(&word) && word != "overflow";
         let is_calm = !err.split(|c: char| !c.is_ascii_alphanumeric()).any(is_word);
         if !(has_ended && (is_calm || self.options.is_some())) {
             let last = err.lines().last().unwrap_or_default();
-            self.fault(&format!("{:?}, {} KiB\n  {}\n  {last}", ran.end, ran.peak_kib, run.line()));
+            self.fault(&format!("{:?}, {} KiB\n  {}\n  {last}", ran.end, ran.peak_kib(), run.line()));
         }
         ran
     }
 
     /// A run inside the image's folder.
     pub fn native(&self) -> Run {
-        program().native(self.cell).folder(self.folder).limit(HANGS)
+        program().native(self.cell).folder(self.folder).limit(HANGS).measured()
     }
 
     fn plain(&self) -> Vec<String> {
@@ -164,7 +164,7 @@ impl Trial<'_> {
             End::Timeout => Some("it hangs".to_owned()),
             End::Signal(signal) => Some(format!("it died of signal {signal}")),
             End::Code(code) if code > 4 => Some(format!("it ended with {code}")),
-            _ if ran.peak_kib > MEMORY_MAX_KIB => Some(format!("it took {} KiB", ran.peak_kib)),
+            _ if ran.peak_kib() > MEMORY_MAX_KIB => Some(format!("it took {} KiB", ran.peak_kib())),
             _ if words.any(|word| TROUBLE.contains(&word)) => Some("it speaks of trouble".to_owned()),
             End::Code(1..) if !ran.stdout.is_empty() && !ran.out().contains("mismatch") => {
                 Some("it failed, and printed".to_owned())

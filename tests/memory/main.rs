@@ -23,9 +23,9 @@ const TOLD_KIB: u64 = 200 * MIB_IN_KIB;
 const COPIED_KIB: u64 = 300 * MIB_IN_KIB;
 
 fn bounded(run: &Run, most_kib: u64) {
-    let ran = run.go();
+    let ran = run.clone().measured().go();
     assert_eq!(ran.end, End::Code(0), "{}\n{}", run.line(), ran.err());
-    assert!(ran.peak_kib < most_kib, "{} KiB: {}", ran.peak_kib, run.line());
+    assert!(ran.peak_kib() < most_kib, "{} KiB: {}", ran.peak_kib(), run.line());
 }
 
 /// A disk of 64 TiB in a folder, which is told with what holds it; nothing if there is no place for one.

@@ -167,7 +167,7 @@ impl Baselines {
             Err(_) => End::Timeout,
         };
         let extra = read("extra").map_or(Value::Null, |text| serde_json::from_slice(&text).expect("what was written"));
-        Some(Outcome { ran: Ran { stdout: read("stdout")?, stderr: read("stderr")?, end, peak_kib: 0 }, extra })
+        Some(Outcome { ran: Ran { stdout: read("stdout")?, stderr: read("stderr")?, end, peak: None }, extra })
     }
 
     /// Runs a case, in a folder of its own if it may write, and normalises what it says.

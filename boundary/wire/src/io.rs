@@ -18,23 +18,27 @@ impl Code for FileId {
     }
 }
 
-macro_rules! ops {
-    ($($(#[$meta:meta])* $name:ident = $code:literal,)*) => {
-        /// What a call asks for.
+/// Words of the wall that are codes where they cross it.
+macro_rules! codes {
+    ($(#[$about:meta])* $kind:ident: $($(#[$meta:meta])* $name:ident = $code:literal,)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u32)]
-        pub enum Op { $($(#[$meta])* $name = $code,)* }
-        impl Op {
-            /// Every operation, in order of its code.
-            pub const ALL: &[Op] = &[$(Op::$name,)*];
-            /// The operation with this code.
-            pub fn from_code(code: u32) -> Option<Op> {
-                match code { $($code => Some(Op::$name),)* _ => None }
+        pub enum $kind { $($(#[$meta])* $name = $code,)* }
+        impl $kind {
+            /// Every one, in order of its code.
+            pub const ALL: &[$kind] = &[$($kind::$name,)*];
+            /// The one with this code.
+            pub fn from_code(code: u32) -> Option<$kind> {
+                match code { $($code => Some($kind::$name),)* _ => None }
             }
         }
     };
 }
-ops! {
+
+codes! {
+    /// What a call asks for.
+    Op:
     /// Put the verb's request into the slot; value: its length.
     Start = 1,
     /// `file[at..][..len]` into the slot, from its byte `at2` on; with `arg` = g, a bitmap of all-zero granules of 2^g
@@ -84,23 +88,15 @@ ops! {
     Share = 21,
 }
 
-/// Why nobody needs a range any more; the user may want the space of some back and that of others not.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Freed {
+codes! {
+    /// Why nobody needs a range any more; the user may want the space of some back and that of others not.
+    Freed:
     /// What was there is gone for good, or never was anyone's.
     Lost = 0,
     /// It belonged to a snapshot, or to a layer that is emptied.
     Snapshot = 1,
     /// It lies elsewhere now.
     Other = 2,
-}
-
-impl Freed {
-    /// The reason with this code.
-    pub fn from_code(code: u32) -> Option<Freed> {
-        [Freed::Lost, Freed::Snapshot, Freed::Other].into_iter().find(|freed| *freed as u32 == code)
-    }
 }
 
 /// The event is whole with this piece.

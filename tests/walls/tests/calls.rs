@@ -14,7 +14,7 @@ use instar_walls::{EVENTS_MAX, End, attack_on, budget, for_all, lanes, op, sessi
 use instar_wire::code::{Bytes, encode};
 use instar_wire::error::Kind;
 use instar_wire::fact::Fact;
-use instar_wire::io::{FileId, Op, Part, Related, Role, Status};
+use instar_wire::io::{FileId, Freed, Op, Part, Related, Role, Status};
 use instar_wire::op::Outcome;
 use std::path::PathBuf;
 
@@ -87,7 +87,7 @@ fn model(s: &Step) -> Option<Violation> {
         Park => Some(Lane),
         Write if u128::from(s.at2) + u128::from(s.len) > u128::from(SLOT) => Some(Slot),
         Zero if s.arg > 1 => Some(Leftover),
-        Discard if s.arg > 2 => Some(Leftover),
+        Discard if Freed::from_code(s.arg).is_none() => Some(Leftover),
         Copy if s.file2 != 0 => Some(File),
         Share if s.file != 0 || s.file2 != 0 => Some(File),
         Write | Zero | Discard | Allocate | SetLength | Flush if s.file != 0 => Some(File),

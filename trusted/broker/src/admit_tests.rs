@@ -93,7 +93,7 @@ fn faithful(call: &Call, op: Op) -> Admitted {
         Op::Write => Admitted::Write(range, skip),
         Op::Copy => Admitted::Copy(range, FileId(call.file2), call.at2, (call.arg >> 16, call.arg & 0xffff)),
         Op::Zero => Admitted::Zero(range, call.arg == 1),
-        Op::Discard => Admitted::Discard(range, [Freed::Lost, Freed::Snapshot, Freed::Other][call.arg as usize]),
+        Op::Discard => Admitted::Discard(range, Freed::ALL[call.arg as usize]),
         Op::Allocate => Admitted::Allocate(range),
         Op::SetLength => Admitted::SetLength(FileId(call.file), call.len),
         Op::Holes => Admitted::Holes(range),

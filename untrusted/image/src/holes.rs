@@ -19,13 +19,15 @@ const JOINED_MAX: u64 = 16 << 10;
 /// Files as they are for who moves what they hold: short holes between data are data.
 pub struct Joined<'c> {
     io: &'c dyn Io,
-    lens: RangeInclusive<u64>,
+    /// How long holes are that are data.
+    lens: Option<RangeInclusive<u64>>,
 }
 
 impl<'c> Joined<'c> {
-    /// Of files. Holes that are shorter than runs of zeroes that are left out stay what they are; 0: none are left out.
-    pub fn new(io: &'c dyn Io, sparse: u32) -> Self {
-        Joined { io, lens: sparse.into()..=JOINED_MAX }
+    /// Of files. Holes that are shorter than runs of zeroes that are left out stay what they are; 0: none are left out;
+    /// `None`: so do all.
+    pub fn new(io: &'c dyn Io, sparse: Option<u32>) -> Self {
+        Joined { io, lens: sparse.map(|sparse| sparse.into()..=JOINED_MAX) }
     }
 }
 
@@ -44,6 +46,7 @@ impl Io for Joined<'_> {
 
     fn holes(&self, file: FileId, at: u64, len: u64) -> Result<Vec<Hole>> {
         let runs = self.io.holes(file, at, len)?;
+        let Some(lens) = &self.lens else { return Ok(runs) };
         let last = runs.len().saturating_sub(1);
         // Zeroes are found where granules of that length end: what ends elsewhere would depend on what is joined.
         if !at.is_multiple_of(BLOCK) || runs.iter().take(last).any(|run| !run.len.is_multiple_of(BLOCK)) {
@@ -51,7 +54,7 @@ impl Io for Joined<'_> {
         }
         let mut joined: Vec<Hole> = Vec::new();
         for (number, run) in runs.into_iter().enumerate() {
-            let is_between = number > 0 && number < last && self.lens.contains(&run.len);
+            let is_between = number > 0 && number < last && lens.contains(&run.len);
             let is_hole = run.is_hole && !is_between;
             match joined.last_mut() {
                 Some(before) if !before.is_hole && !is_hole => before.len = before.len.saturating_add(run.len),

@@ -6,6 +6,7 @@ use crate::cx::{Cx, Hand};
 use crate::goal::{self, Goal, WAITING_MAX, row_at};
 use crate::marks::Marks;
 use crate::open::{chain, snapshot, stack};
+use crate::pace::Pace;
 use crate::pieces::{Piece, Pieces, blank};
 use crate::rows::told;
 use crate::stripes::Stripes;
@@ -13,23 +14,18 @@ use crate::turns::Turns;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use instar_image::former::Former;
-use instar_image::holes::{Holes, Joined};
+use instar_image::holes::Joined;
 use instar_image::num::wide;
 use instar_image::pump::{Manner, Pump};
 use instar_image::sector::SECTOR;
 use instar_image::stage::Stage;
 use instar_image::target::Facts;
-use instar_image::{Chain, Error, Found, Io, Place, Reader, Result, Source, Target, Walk};
+use instar_image::{Chain, Error, Found, Io, Place, Result, Source, Target, Walk};
 use instar_wire::code::encode;
 use instar_wire::op::convert::{self, Bitmaps, Event, Progress, Request, Share, Trouble};
 use instar_wire::op::dd;
 use lane::Lane;
 use spinning_top::Spinlock;
-
-/// What is moved at once where it is told how much has been moved.
-const PIECE: u64 = 2 << 20;
-/// It is told whenever a lane has passed, or moved, one of so many parts of the whole.
-const SHARES: u64 = 200;
 
 /// Copies, and tells of it.
 pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
@@ -108,7 +104,7 @@ struct Job<'c> {
     request: &'c Request,
     parts: &'c [Part<'c>],
     total: u64,
-    /// How much of that has to be moved, if it was asked.
+    /// How much of that has to be moved, if that is what is told.
     work: Option<u64>,
 }
 
@@ -135,9 +131,8 @@ impl Job<'_> {
         let work = AtomicU64::new(0);
         let stripes = Stripes::new(self.total, cx);
         cx.crew.run(&|hand| {
-            let joined = self.joined(hand);
             let mut walks: Vec<_> =
-                self.parts.iter().map(|part| (part, Walk::new(part.chain, &joined, 0, 0))).collect();
+                self.parts.iter().map(|part| (part, Walk::new(part.chain, hand.drive, 0, 0))).collect();
             while let Some((at, end)) = stripes.next() {
                 for (part, walk) in &mut walks {
                     let (at, end) = part.within(at, end);
@@ -169,14 +164,15 @@ impl Job<'_> {
         let fixed = |at: u64| row_at(rows, at);
         cx.crew.run(&|hand| {
             let mut pump = Pump::new(&fixed, hand.drive, self.manner());
-            let joined = self.joined(hand);
-            let mut lanes = self.lanes(hand, &joined);
+            let (joined, pace) = (self.joined(hand), self.pace(hand));
+            let mut lanes = self.lanes(&joined, &pace);
             while let Some((at, end)) = stripes.next().filter(|_| !stopped.load(Ordering::Relaxed)) {
                 for lane in &mut lanes {
                     lane.stripe(&mut pump, at, end).inspect_err(|_| stopped.store(true, Ordering::Relaxed))?;
                 }
-                self.tell_passed(end.saturating_sub(at), hand)?;
+                pace.passed(end.saturating_sub(at))?;
             }
+            pace.tell()?;
             let done = pump.share();
             lanes.first().map_or(Ok(()), |lane| lane.told_at(lane.part.to(lane.walk.at()), done))
         })
@@ -199,29 +195,29 @@ impl Job<'_> {
                 return Ok(());
             }
             let mut stage = Stage::new(&facts, former, hand.drive, self.manner());
-            let joined = self.joined(hand);
-            let (mut lanes, mut passed) = (self.lanes(hand, &joined), 0u64);
+            let (joined, pace) = (self.joined(hand), self.pace(hand));
+            let mut lanes = self.lanes(&joined, &pace);
             while let Some(piece) = pieces.next().filter(|_| !turns.is_stopped()) {
                 let done = self.piece(&mut lanes, &mut stage, &piece, &turns, &target);
                 done.inspect_err(|_| turns.stop())?;
-                let skipped =
-                    if stage.is_left_out() { self.skip(&pieces, piece.end, &mut lanes, &mut stage) } else { 0 };
-                passed = passed.saturating_add(piece.end.saturating_sub(piece.at)).saturating_add(skipped);
-                if passed.saturating_mul(SHARES) >= self.total {
-                    self.tell_passed(core::mem::take(&mut passed), hand)?;
-                }
+                let skips = stage.is_left_out();
+                let (skipped, hollow) =
+                    if skips { self.skip(&pieces, piece.end, &mut lanes, &mut stage) } else { (0, 0) };
+                pace.passed(piece.end.saturating_sub(piece.at).saturating_add(skipped))?;
+                // Holes were counted as bytes that are to be moved.
+                pace.moved(skipped.min(hollow))?;
             }
-            self.tell_passed(passed, hand)?;
+            pace.tell()?;
             let tells = self.request.share == Share::Below;
             if tells { (hand.emit)(&encode(&Event::Written(stage.written()))) } else { Ok(()) }
         })
     }
 
     /// Passes over the pieces from `at` on of which it is known that nothing has to be written; answers how many bytes
-    /// they are.
-    fn skip(&self, pieces: &Pieces, at: u64, lanes: &mut [Lane<'_>], stage: &mut Stage<'_>) -> u64 {
+    /// they are, and how many of those it looked at are in holes.
+    fn skip(&self, pieces: &Pieces, at: u64, lanes: &mut [Lane<'_>], stage: &mut Stage<'_>) -> (u64, u64) {
         let ends = |lane: &Lane<'_>| lane.part.to.saturating_add(lane.part.len);
-        let Some(lane) = lanes.iter_mut().find(|lane| ends(lane) > at) else { return 0 };
+        let Some(lane) = lanes.iter_mut().find(|lane| ends(lane) > at) else { return (0, 0) };
         let (from, end) = lane.part.within(at, ends(lane));
         // What cannot be told will be met again by whoever comes there.
         let (part, before) = (lane.part, self.request.target.at);
@@ -242,10 +238,7 @@ impl Job<'_> {
             (len, hollow) = (len.saturating_add(passed), hollow.saturating_add(hollows));
             reach = if passed < reach { 0 } else { reach.saturating_mul(4) };
         }
-        let skipped = pieces.skip(at.saturating_add(len));
-        // Holes were counted as bytes that are to be moved.
-        _ = lane.tell_moved(skipped.min(hollow), SHARES);
-        skipped
+        (pieces.skip(at.saturating_add(len)), hollow)
     }
 
     /// Copies a piece: reads it, has its turn, and writes it.
@@ -300,26 +293,15 @@ impl Job<'_> {
     /// Files as lanes see them: zeroes that will be found among the data are not worth a call of their own, unless what is
     /// moved is counted.
     fn joined<'h>(&self, hand: &'h Hand<'h>) -> Joined<'h> {
-        let counts = self.request.progress == Progress::Moved;
-        Joined::new(hand.drive, if counts { u32::MAX } else { self.request.sparse })
+        Joined::new(hand.drive, self.work.is_none().then_some(self.request.sparse))
     }
 
-    fn lanes<'h>(&'h self, hand: &'h Hand<'h>, joined: &'h Joined<'h>) -> Vec<Lane<'h>> {
-        let lane = |part: &'h Part<'h>| Lane {
-            part,
-            walk: Walk::new(part.chain, joined, 0, 0),
-            holes: Holes::new(hand.drive),
-            reader: Reader::new(part.chain, hand.drive),
-            hand,
-            request: self.request,
-            work: self.work,
-            moved: 0,
-        };
-        self.parts.iter().map(lane).collect()
+    fn pace<'h>(&self, hand: &'h Hand<'h>) -> Pace<'h> {
+        Pace::new(hand, self.total, self.work)
     }
 
-    fn tell_passed(&self, len: u64, hand: &Hand<'_>) -> Result<()> {
-        if self.request.progress == Progress::Moved { Ok(()) } else { (hand.emit)(&encode(&Event::Done(len))) }
+    fn lanes<'h>(&'h self, joined: &'h Joined<'h>, pace: &'h Pace<'h>) -> Vec<Lane<'h>> {
+        self.parts.iter().map(|part| Lane::new(part, joined, self.request, pace)).collect()
     }
 }
 

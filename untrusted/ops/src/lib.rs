@@ -22,6 +22,7 @@ pub mod map;
 pub mod marks;
 pub mod measure;
 pub mod open;
+pub mod pace;
 pub mod pieces;
 pub mod rebase;
 pub mod resize;

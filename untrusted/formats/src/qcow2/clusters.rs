@@ -4,12 +4,12 @@ mod back;
 mod blocks;
 mod recount;
 
-pub use back::Runs;
 pub use recount::Tell;
 
 use super::disk::REFCOUNT_TABLE_OFFSET;
 use super::open::{Layout, Table};
 use alloc::vec::Vec;
+use back::Runs;
 use instar_image::draft::Draft;
 use instar_image::num::{bounded, power, wide};
 use instar_image::{Drive, Error, File, FileId, Freed, Kind, Result};
@@ -67,6 +67,8 @@ pub struct Clusters {
     /// Counts of clusters in a row that have yet to be set.
     owed: Vec<(u64, u64, u64)>,
     manner: Manner,
+    /// Clusters without a user as soon as the header says so.
+    gone: Runs,
     /// Why clusters are given back.
     freed: Freed,
     /// No cluster that is in use is counted as a free one, as far as that was seen.
@@ -95,6 +97,7 @@ impl Clusters {
             spare: None,
             owed: Vec::new(),
             manner: Manner::Loose,
+            gone: Runs::default(),
             freed: Freed::Other,
             is_trusted: true,
         };
@@ -137,6 +140,7 @@ impl Clusters {
             spare: None,
             owed: Vec::new(),
             manner: Manner::Loose,
+            gone: Runs::default(),
             freed: Freed::Other,
             is_trusted: true,
         })

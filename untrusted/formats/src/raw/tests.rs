@@ -5,12 +5,9 @@ use super::open::{Table, partitions};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::Cell;
-use instar_image::Result as Done;
-use instar_image::file::Hole;
 use instar_image::holes::Joined;
 use instar_image::probe::Claim;
-use instar_image::{File, FileId, Format, Granted, Io, Options, Role, Source, info};
+use instar_image::{File, Format, Io, Options, Source, info};
 use instar_testkit::build::mutate::{patched, storm};
 use instar_testkit::build::partition::{crc32, gpt, mbr};
 use instar_testkit::mem::MemIo;
@@ -120,41 +117,16 @@ fn no_table_makes_it_panic() {
     });
 }
 
-/// A file, and how often it was asked for its holes.
-struct Asked {
-    io: MemIo,
-    times: Cell<u32>,
-}
-
-impl Io for Asked {
-    fn len(&self, file: FileId) -> u64 {
-        self.io.len(file)
-    }
-
-    fn read(&self, file: FileId, at: u64, buf: &mut [u8]) -> Done<()> {
-        self.io.read(file, at, buf)
-    }
-
-    fn related(&self, from: FileId, role: Role, name: &[u8]) -> Done<Granted> {
-        self.io.related(from, role, name)
-    }
-
-    fn holes(&self, file: FileId, at: u64, len: u64) -> Done<Vec<Hole>> {
-        self.times.set(self.times.get() + 1);
-        self.io.holes(file, at, len)
-    }
-}
-
 #[test]
 fn holes_are_found_wherever_one_looks_and_asked_for_rarely_by_who_goes_on() {
     const BLOCK: usize = 4096;
     let mut dice = Dice::new(7);
     let bytes: Vec<u8> = (0..512).flat_map(|_| vec![u8::from(dice.below(3) == 0); BLOCK]).collect();
     let len = bytes.len() as u64;
-    let asked = Asked { io: MemIo::new(bytes.clone()), times: Cell::new(0) };
-    let image = Raw.open(File::new(&asked, &asked.io.top()), &Options::default()).unwrap();
+    let io = MemIo::new(bytes.clone());
+    let image = Raw.open(File::new(&io, &io.top()), &Options::default()).unwrap();
     let layer = image.layer().unwrap();
-    let mut cursor = layer.cursor(&asked);
+    let mut cursor = layer.cursor(&io);
     let mut look = |at: u64, end: u64| {
         let (found, source) = cursor.find(at, end).unwrap();
         let (first, found) = (at as usize, found.min(len - at) as usize);
@@ -169,7 +141,7 @@ fn holes_are_found_wherever_one_looks_and_asked_for_rarely_by_who_goes_on() {
             at = look(at, piece + (64 << 10)) as u64;
         }
     }
-    assert!(asked.times.get() < 6, "{}", asked.times.get());
+    assert!(io.looks.get() < 6, "{}", io.looks.get());
     for _ in 0..2000 {
         let at = dice.below(len);
         look(at, at + 1 + dice.below(len - at));
@@ -177,7 +149,7 @@ fn holes_are_found_wherever_one_looks_and_asked_for_rarely_by_who_goes_on() {
 }
 
 /// The runs of a file of such blocks, zeroes or not, as whoever leaves out that many zeroes sees them.
-fn joined(blocks: &[(u64, u8)], sparse: u32) -> Vec<(u64, bool)> {
+fn joined(blocks: &[(u64, u8)], sparse: Option<u32>) -> Vec<(u64, bool)> {
     let bytes: Vec<u8> = blocks.iter().flat_map(|(count, byte)| vec![*byte; *count as usize * 4096]).collect();
     let (len, io) = (bytes.len() as u64, MemIo::new(bytes));
     let runs = Joined::new(&io, sparse).holes(io.top().id, 0, len).unwrap();
@@ -188,8 +160,10 @@ fn joined(blocks: &[(u64, u8)], sparse: u32) -> Vec<(u64, bool)> {
 fn short_holes_between_data_are_data_for_who_moves_them() {
     let blocks = [(2, 0), (1, 7), (1, 0), (3, 7), (4, 0), (1, 7), (5, 0), (1, 7), (1, 0)];
     let all = |head: &[(u64, bool)]| [head, &[(5, true), (1, false), (1, true)]].concat();
-    assert_eq!(joined(&blocks, 4096), all(&[(2, true), (10, false)]));
-    assert_eq!(joined(&blocks, 0), all(&[(2, true), (10, false)]));
-    assert_eq!(joined(&blocks, 8192), all(&[(2, true), (1, false), (1, true), (8, false)]));
-    assert_eq!(joined(&blocks, 65536), blocks.map(|(len, byte)| (len, byte == 0)));
+    assert_eq!(joined(&blocks, Some(4096)), all(&[(2, true), (10, false)]));
+    assert_eq!(joined(&blocks, Some(0)), all(&[(2, true), (10, false)]));
+    assert_eq!(joined(&blocks, Some(8192)), all(&[(2, true), (1, false), (1, true), (8, false)]));
+    for all_stay in [Some(65536), None] {
+        assert_eq!(joined(&blocks, all_stay), blocks.map(|(len, byte)| (len, byte == 0)));
+    }
 }

@@ -15,11 +15,11 @@ const RUNS_MAX: usize = 64 << 10;
 
 /// Clusters in a row, noted one by one.
 #[derive(Default)]
-pub struct Runs(Vec<(u64, u64)>);
+pub(super) struct Runs(Vec<(u64, u64)>);
 
 impl Runs {
     /// One more.
-    pub fn add(&mut self, cluster: u64) {
+    pub(super) fn add(&mut self, cluster: u64) {
         match self.0.last_mut() {
             Some((_, end)) if *end == cluster => *end = cluster.saturating_add(1),
             _ => self.0.push((cluster, cluster.saturating_add(1))),
@@ -40,11 +40,14 @@ impl Clusters {
     }
 
     fn give_all_back(&mut self, drive: &dyn Drive) -> Result<()> {
-        let Manner::Shadow { former, copied } = &self.manner else { return Ok(()) };
+        let mut gone = core::mem::take(&mut self.gone);
+        let Manner::Shadow { former, copied } = &self.manner else {
+            self.let_go(drive, gone);
+            return Ok(());
+        };
         let copies = copied.iter().zip(0u64..).filter(|(copied, _)| **copied);
         let numbers: Vec<(u64, u64)> =
             copies.map(|(_, number)| (number, block_of(former, number, 1))).filter(|(_, was)| *was != 0).collect();
-        let mut gone = Runs::default();
         for (number, was) in numbers {
             let now = block_of(&self.blocks, number, 1);
             self.compare(drive, (was, now), number.saturating_mul(self.per_block()), &mut gone)?;
@@ -82,7 +85,7 @@ impl Clusters {
     }
 
     /// Has the space go of these: whether it is wanted back.
-    pub fn let_go(&self, drive: &dyn Drive, gone: Runs) -> bool {
+    pub(super) fn let_go(&self, drive: &dyn Drive, gone: Runs) -> bool {
         self.is_trusted
             && gone.0.into_iter().all(|(first, end)| {
                 let place = Place { file: self.draft.file(), at: self.place(first.saturating_mul(self.len())) };

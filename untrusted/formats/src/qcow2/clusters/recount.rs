@@ -1,7 +1,7 @@
 //! Counts of another width: all of them are written anew beside the old ones, and the header turns over to them.
 
 use super::back::Runs;
-use super::{Clusters, LEN_MAX, TABLE_MAX, blocks, full};
+use super::{Clusters, LEN_MAX, Manner, TABLE_MAX, blocks, full};
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -45,8 +45,8 @@ impl New {
 
 impl Clusters {
     /// Writes all counts with a width of 2 to the power of `order` bits, in place of [`Self::publish`]: the header has to
-    /// say where the table lies then, and how wide counts are. What that leaves without a user.
-    pub fn recount(&mut self, drive: &dyn Drive, order: u32, tell: Tell<'_>) -> Result<Runs> {
+    /// say where the table lies then, and how wide counts are.
+    pub fn recount(&mut self, drive: &dyn Drive, order: u32, tell: Tell<'_>) -> Result<()> {
         let cluster = |at: u64| at >> self.bits;
         let mut gone: Vec<u64> = self.blocks.iter().filter(|at| **at != 0).map(|at| cluster(*at)).collect();
         let first = cluster(self.table_at);
@@ -88,8 +88,9 @@ impl Clusters {
         (self.table_at, self.table_clusters) = (new.table.0 << self.bits, new.table.1);
         self.put_table(drive)?;
         self.draft.flush(drive)?;
-        drive.flush(self.draft.file())?;
-        Ok(new.free)
+        // All counts are new ones, of which nobody knows yet.
+        (self.manner, self.gone) = (Manner::Loose, new.free);
+        drive.flush(self.draft.file())
     }
 
     /// Finds out which new blocks the counts of an old one need, and whether all of them fit.

@@ -1,7 +1,7 @@
 //! A change of many tables and counts that takes effect at one moment: when the header is written, which is one sector.
 
 use super::super::Qcow2Image;
-use super::super::clusters::{Clusters, Runs, Tell};
+use super::super::clusters::{Clusters, Tell};
 use super::super::front::Front;
 use super::super::open::{L1_LEN_MAX, Table};
 use alloc::vec;
@@ -131,22 +131,19 @@ impl<'d> Work<'d> {
 
     /// The same as [`Self::publish`]; counts that become wider or narrower take their time, which is told.
     pub fn publish_telling(mut self, tell: Tell<'_>) -> Result<()> {
-        let old = self.complete(tell)?;
+        self.complete(tell)?;
         self.front.publish(self.drive)?;
-        match old {
-            Some(old) => drop(self.clusters.let_go(self.drive, old)),
-            None => self.clusters.give_back(self.drive),
-        }
+        self.clusters.give_back(self.drive);
         Ok(())
     }
 
-    /// Everything that the front will lead to is there, and durable; the old counts, if none of them stays.
-    fn complete(&mut self, tell: Tell<'_>) -> Result<Option<Runs>> {
+    /// Everything that the front will lead to is there, and durable.
+    fn complete(&mut self, tell: Tell<'_>) -> Result<()> {
         let drive = self.drive;
-        let old = match self.clusters.width() == self.order {
-            true => self.clusters.publish(drive).map(|()| None)?,
-            false => Some(self.clusters.recount(drive, self.order, tell)?),
-        };
+        match self.clusters.width() == self.order {
+            true => self.clusters.publish(drive)?,
+            false => self.clusters.recount(drive, self.order, tell)?,
+        }
         if self.front.header.version.get() >= 3 {
             self.front.header.refcount_order = self.order.into();
         }
@@ -156,7 +153,7 @@ impl<'d> Work<'d> {
             drive.flush(self.start.file)?;
         }
         self.front.set_refcounts(self.clusters.table());
-        Ok(old)
+        Ok(())
     }
 
     /// The disk has this L1 table.
