@@ -22,6 +22,8 @@ pub struct Stack<'f> {
     pub options: Options,
     /// What is new may read as anything.
     pub is_noisy: bool,
+    /// On its way it may have sizes in between.
+    pub has_steps: bool,
 }
 
 /// The first file.
@@ -30,7 +32,7 @@ const TOP: FileId = FileId(0);
 impl<'f> Stack<'f> {
     /// Of these files.
     pub fn new(files: MemFiles, formats: &'f [&'f dyn Format]) -> Self {
-        Stack { files, formats, options: Options::default(), is_noisy: false }
+        Stack { files, formats, options: Options::default(), is_noisy: false, has_steps: false }
     }
 
     fn open<'a>(&self, io: &'a dyn Io, purpose: Purpose) -> Result<Vec<Box<dyn Image + 'a>>, Error> {
@@ -138,7 +140,8 @@ impl<'f> Stack<'f> {
     /// Whether these files have one of two sizes, and the bytes of before.
     fn judge(&self, files: &MemFiles, is_over: bool, before: &[u8], size: usize) -> Result<(), String> {
         let now = self.content_of(files).map_err(|error| format!("it cannot be read: {error:?}"))?;
-        if now.len() != size && (is_over || now.len() != before.len()) {
+        let is_between = self.has_steps && (size..before.len()).contains(&now.len());
+        if now.len() != size && (is_over || !(is_between || now.len() == before.len())) {
             return Err(format!("it has {} bytes, and should have {} or {size}", now.len(), before.len()));
         }
         let both = now.len().min(before.len());

@@ -246,6 +246,16 @@ pub fn resized(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {
     sizes_left.next().is_none().then_some(out)
 }
 
+/// Where the lines begin that name extents.
+pub fn extents(text: &[u8]) -> impl Iterator<Item = usize> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n').scan(0usize, |end, piece| {
+        let at = *end;
+        *end = end.saturating_add(piece.len());
+        Some((at, piece))
+    });
+    lines.filter(|(_, piece)| matches!(line(piece, piece), Line::Extent(_))).map(|(at, _)| at)
+}
+
 /// The same with not a byte in another place, and nothing but the extents changed: those without a size become remarks. Nothing
 /// if a size needs more digits than the old one.
 pub fn remarked(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {

@@ -126,6 +126,30 @@ impl Change<'_, '_> {
         }
     }
 
+    /// Has extents at the end become remarks, those of a sector at a time, so that the rest can be done at once; if it never
+    /// could be, nothing happens. On the way, the disk has sizes in between.
+    fn approach(&self, drive: &dyn Drive, text: &[u8], sizes: &[Option<u64>], why: Error) -> Result<Planned> {
+        let all: Vec<usize> = descriptor::extents(text).collect();
+        let gone: Vec<usize> = all.iter().zip(sizes).filter(|(_, size)| size.is_none()).map(|(at, _)| *at).collect();
+        let sectors: Vec<&[usize]> = gone.chunk_by(|one, next| sector_of(*one) == sector_of(*next)).collect();
+        // What is left out of the first of these sectors can go with the end, or before it.
+        for left in [1, 0] {
+            let early = sectors.get(left..).unwrap_or_default();
+            let kept = all.len().saturating_sub(early.iter().map(|sector| sector.len()).sum());
+            let near = remarked(text.to_vec(), early.concat().iter());
+            let Ok(planned) = self.planned(&near, sizes.get(..kept).unwrap_or_default()) else { continue };
+            let mut old = text.to_vec();
+            for sector in early.iter().rev() {
+                let bytes = remarked(old.clone(), sector.iter());
+                let step = Planned { bytes, old };
+                self.renew(drive, &step)?;
+                old = step.bytes;
+            }
+            return Ok(planned);
+        }
+        Err(why)
+    }
+
     /// Writes a text: what nobody sees yet first.
     fn renew(&self, drive: &dyn Drive, text: &Planned) -> Result<()> {
         if text.bytes == text.old {
@@ -204,7 +228,10 @@ impl Change<'_, '_> {
             left = left.saturating_sub(size);
             sizes.push(Some(size).filter(|size| *size > 0));
         }
-        let planned = self.planned(text, &sizes)?;
+        let planned = match self.planned(text, &sizes) {
+            Err(error) => self.approach(drive, text, &sizes, error)?,
+            planned => planned?,
+        };
         self.renew(drive, &planned)?;
         let mut start = 0u64;
         for (extent, size) in all.iter().zip(&sizes) {
@@ -284,6 +311,14 @@ impl Planned {
         let bytes = descriptor::remarked(text, sizes)?;
         Some(Planned { bytes, old: text.to_vec() }).filter(Planned::is_at_once)
     }
+}
+
+/// The text in which lines that begin at these places have become remarks.
+fn remarked<'p>(mut text: Vec<u8>, places: impl Iterator<Item = &'p usize>) -> Vec<u8> {
+    for at in places {
+        text.iter_mut().skip(*at).take(1).for_each(|first| *first = b'#');
+    }
+    text
 }
 
 /// Remarks that every descriptor has, and nobody needs.

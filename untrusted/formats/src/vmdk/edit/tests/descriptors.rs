@@ -42,11 +42,11 @@ fn disks_of_many_parts_survive_every_crash() {
         let sizes = [all - 512, all - 2048, all - 4096, all / 2, 2048, 512, all + 512, all + (1 << 20)];
         let drawn: Vec<u64> = (0..6).map(|_| (1 + noise.below(all / 512)) * 512).collect();
         for size in sizes.into_iter().chain(drawn) {
-            let mut disk = Stack::new(parts(count), FORMATS);
+            let mut disk = Stack { has_steps: true, ..Stack::new(parts(count), FORMATS) };
             let before = disk.files.clone();
             match disk.resize(size, Preallocation::Off) {
                 Ok(_) => {
-                    let mut disk = Stack::new(before, FORMATS);
+                    let mut disk = Stack { files: before, ..disk };
                     disk.crash(size, Preallocation::Off).unwrap_or_else(|bad| panic!("{count} to {size}: {bad:?}"));
                     let scratch = Scratch::new("vmdk-parts");
                     disk.files.save(scratch.path());
@@ -68,7 +68,7 @@ fn disks_of_many_parts_survive_every_crash() {
             }
         }
     }
-    assert!(done >= 30 && refused < 12, "{done} done, {refused} refused");
+    assert!(done >= 40 && refused <= 1, "{done} done, {refused} refused");
 }
 
 fn stand(drive: &dyn Drive, files: &MemFiles, name: &str) -> instar_image::Result<()> {
