@@ -4,6 +4,7 @@
 //! There is no third choice: where neither wall can stand, nothing runs.
 
 mod choice;
+mod dying;
 mod elf;
 pub mod kvm;
 mod lanes;

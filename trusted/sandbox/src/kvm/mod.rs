@@ -4,6 +4,7 @@
 mod attacks;
 mod layout;
 mod memory;
+mod parting;
 #[cfg(test)]
 mod tests;
 mod vcpu;
@@ -102,6 +103,13 @@ impl KvmCell {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for KvmCell {
+    fn drop(&mut self) {
+        let lock = |vcpu: &Mutex<Vcpu>| vcpu.lock().unwrap_or_else(PoisonError::into_inner).descriptor();
+        parting::leave_to_a_child(self.vcpus.iter().map(lock).collect());
     }
 }
 

@@ -9,7 +9,7 @@ use kvm_bindings::{kvm_cpuid_entry2, kvm_mp_state, kvm_regs, kvm_segment};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use std::arch::x86_64::__cpuid_count;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// Protected, paged, write protection for everybody, floating-point errors as exceptions.
 const CR0: u64 = 0x8005_0033;
@@ -82,6 +82,11 @@ impl Vcpu {
         // All but the first would wait for another to wake them.
         fd.set_mp_state(kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE }).map_err(fail("set up a vCPU"))?;
         Ok(Vcpu { fd, bell_at: layout.bell_at, bell_from: layout.bell_from as u64 })
+    }
+
+    /// The machine goes on as long as this is open somewhere.
+    pub fn descriptor(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     /// Makes this thread the one whose signals stop it.

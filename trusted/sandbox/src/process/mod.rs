@@ -5,6 +5,7 @@ mod filter;
 #[cfg(test)]
 mod tests;
 
+use crate::dying;
 use crate::lanes::{self, Lanes};
 use crate::window::{Turn, Window};
 use crate::{Budget, Cell, Fall, Serve, Wall};
@@ -194,17 +195,10 @@ impl Cell for ProcessCell {
     }
 }
 
-/// Workers that have been killed and not yet been seen to die.
-static DYING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
-
 impl Drop for ProcessCell {
-    /// Kills the worker without waiting for its death, which takes longer than many a command; the next cell's end
-    /// buries it, or the end of this process.
+    /// Kills the worker.
     fn drop(&mut self) {
         let _ = kill_process(self.worker, Signal::KILL);
-        let mut dying = DYING.lock().unwrap_or_else(PoisonError::into_inner);
-        dying.push(self.worker);
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        dying.retain(|worker| matches!(waitid(WaitId::Pid(*worker), options), Ok(None)));
+        dying::leave(self.worker, ());
     }
 }
