@@ -73,7 +73,7 @@ pub struct Puppet<'a> {
 impl<'a> Puppet<'a> {
     /// A cell that makes the calls of that input.
     pub fn new(input: &'a [u8]) -> Option<Puppet<'a>> {
-        Some(Puppet { window: Window::new(SHAPE, 0, false).ok()?, input: Reader(input).into() })
+        Some(Puppet { window: Window::new(SHAPE, 0).ok()?, input: Reader(input).into() })
     }
 }
 

@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use zerocopy::FromBytes;
 
 /// The rogue's programs.
-pub const ROGUE: Program =
-    Program { kvm: include_bytes!(env!("INSTAR_ROGUE_KVM")), process: include_bytes!(env!("INSTAR_ROGUE_PROCESS")) };
+pub const ROGUE: Program = Program {
+    kvm: instar_sandbox::program!("INSTAR_ROGUE_KVM"),
+    process: instar_sandbox::program!("INSTAR_ROGUE_PROCESS"),
+};
 
 /// What a rogue may tell, in bytes.
 pub const EVENTS_MAX: u64 = 1 << 20;

@@ -278,7 +278,7 @@ fn holes_are_found() {
 
 /// The lane of a window of one slot.
 fn window(slot_len: usize) -> Window {
-    Window::new(Shape { lanes: 1, slot_len }, 0, false).expect("memory")
+    Window::new(Shape { lanes: 1, slot_len }, 0).expect("memory")
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl fmt::Display for NoWall {
             write!(f, "; kvm: {fall} (give this user access to /dev/kvm)")?;
         }
         if let Some(fall) = &self.process {
-            write!(f, "; process: {fall} (allow fork, memfd_create and seccomp filters)")?;
+            write!(f, "; process: {fall} (allow fork, mremap and seccomp filters)")?;
         }
         Ok(())
     }

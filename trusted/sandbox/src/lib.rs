@@ -108,9 +108,21 @@ pub struct Program {
     pub process: &'static [u8],
 }
 
+/// Bytes on pages of their own, which can lie somewhere else without being copied.
+#[repr(C, align(4096))]
+pub struct Paged<T: ?Sized>(pub T);
+
+/// The bytes of a program whose file the environment names at compile time.
+#[macro_export]
+macro_rules! program {
+    ($file:literal) => {{
+        static BYTES: &$crate::Paged<[u8]> = &$crate::Paged(*include_bytes!(env!($file)));
+        &BYTES.0
+    }};
+}
+
 /// The worker that this build carries.
-pub const WORKER: Program =
-    Program { kvm: include_bytes!(env!("INSTAR_WORKER_KVM")), process: include_bytes!(env!("INSTAR_WORKER_PROCESS")) };
+pub const WORKER: Program = Program { kvm: program!("INSTAR_WORKER_KVM"), process: program!("INSTAR_WORKER_PROCESS") };
 
 /// How a cell came down before its worker was done.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use crate::Fall;
 use instar_wire::boot::{ANSWER_AT, BELL_AT, Boot, CALL_AT, PAGE, Shape};
 use instar_wire::io::{Answer, Call};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::AtomicU32;
 use zerocopy::IntoBytes;
 
@@ -16,7 +16,6 @@ pub struct Window {
     at: *mut u8,
     len: usize,
     shape: Shape,
-    memory: Option<OwnedFd>,
 }
 
 // SAFETY: the mapping lives as long as the window and is only touched through copies and atomics.
@@ -25,27 +24,15 @@ unsafe impl Send for Window {}
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// New, zeroed shared memory; `named`: with a descriptor that a new program can map.
-    pub fn new(shape: Shape, extra: usize, named: bool) -> Result<Window, Fall> {
-        use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous};
+    /// New, zeroed shared memory.
+    pub fn new(shape: Shape, extra: usize) -> Result<Window, Fall> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
         let len = (shape.len() + extra).next_multiple_of(PAGE);
-        let (read_write, shared) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        let fail = |what| move |e: rustix::io::Errno| Fall::Host(what, e.into());
-        let mut memory = None;
-        let at = if named {
-            let fd = rustix::fs::memfd_create("instar-window", rustix::fs::MemfdFlags::CLOEXEC)
-                .map_err(fail("window memory"))?;
-            rustix::fs::ftruncate(&fd, len as u64).map_err(fail("window memory"))?;
-            // SAFETY: a fresh mapping at an address of the kernel's choosing disturbs nothing.
-            let at = unsafe { mmap(std::ptr::null_mut(), len, read_write, shared, &fd, 0) };
-            memory = Some(fd);
-            at
-        } else {
-            // SAFETY: as above.
-            unsafe { mmap_anonymous(std::ptr::null_mut(), len, read_write, shared) }
-        };
-        let at = at.map_err(fail("window mapping"))?.cast();
-        Ok(Window { at, len, shape, memory })
+        let read_write = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choosing disturbs nothing.
+        let at = unsafe { mmap_anonymous(std::ptr::null_mut(), len, read_write, MapFlags::SHARED) };
+        let at = at.map_err(|e| Fall::Host("window memory", e.into()))?.cast();
+        Ok(Window { at, len, shape })
     }
 
     /// Its lanes and slots.
@@ -66,11 +53,6 @@ impl Window {
     /// Where it is mapped here.
     pub fn address(&self) -> usize {
         self.at as usize
-    }
-
-    /// The memory itself, if it was made with a descriptor.
-    pub fn memory(&self) -> Option<BorrowedFd<'_>> {
-        self.memory.as_ref().map(AsFd::as_fd)
     }
 
     /// Fills in the boot page.

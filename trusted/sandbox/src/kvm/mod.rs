@@ -47,7 +47,7 @@ impl KvmCell {
     /// `native_only`: not where KVM is emulated, which works but is two thousand times slower.
     pub fn start(program: &'static [u8], budget: Budget, native_only: bool) -> Result<KvmCell, Fall> {
         let kvm = Kvm::new().map_err(|e| Fall::Host("/dev/kvm", e.into()))?;
-        let window = Window::new(budget.shape, 0, false)?;
+        let window = Window::new(budget.shape, 0)?;
         let layout = Layout::new(program, &budget, window.len())?;
         // A large page comes as fast as five small ones. Of the tables and of the heap's end only a few are used.
         let large_pages = LARGE..layout.memory_len - LARGE;

@@ -1,8 +1,9 @@
 //! From broker to worker: what happens between the fork and the worker's first instruction.
 //!
-//! Between fork and exec only system calls are made: the broker may have threads, and a fork copies none of them.
+//! The child lays the program out beside its copy of the broker, jumps in, and there the copy is given back. Until then only
+//! system calls are made: the broker may have threads, and a fork copies none of them.
 
-use crate::elf::{self, Segment};
+use crate::elf::{self, PAGE, Segment};
 use crate::window::Window;
 use crate::{Budget, Fall};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -21,16 +22,14 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 const NAME: &CStr = c"instar-worker";
-/// The descriptor under which the worker finds the window.
-const WINDOW_FD: i32 = 3;
+/// Where the worker finds the window: the same place in all of them, from which nothing about the broker's can be told.
+pub const WINDOW_AT: usize = 1 << 32;
 const EXIT_BASE: i32 = 64;
 
 /// What the child needs, made ready before the fork.
 struct Plan<'a> {
-    program: Option<OwnedFd>,
     ruleset: Option<OwnedFd>,
     window: &'a Window,
-    window_fd: i32,
     entry: usize,
     segments: Vec<Segment>,
     bytes: &'static [u8],
@@ -68,10 +67,8 @@ pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<P
     let (entry, segments) =
         elf::parse(bytes).ok_or_else(|| fail("the worker is no program")(io::ErrorKind::InvalidData.into()))?;
     let plan = Plan {
-        program: program_file(bytes).ok(),
         ruleset: ruleset(),
         window,
-        window_fd: window.memory().map_or(-1, |fd| fd.as_raw_fd()),
         entry,
         segments,
         bytes,
@@ -99,19 +96,6 @@ fn see_children_die() {
             libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         }
     }
-}
-
-/// The program as a file without a name.
-fn program_file(bytes: &[u8]) -> io::Result<OwnedFd> {
-    use rustix::fs::{MemfdFlags, memfd_create};
-    let fd = memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::EXEC)
-        .or_else(|_| memfd_create(NAME, MemfdFlags::CLOEXEC))?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let n = rustix::io::write(&fd, rest)?;
-        rest = &rest[n..];
-    }
-    Ok(fd)
 }
 
 /// Rules that allow nothing, where the kernel has Landlock.
@@ -167,14 +151,16 @@ unsafe fn become_worker(plan: &Plan<'_>) -> ! {
         if let Some(ruleset) = &plan.ruleset {
             must(Step::Landlock, libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0));
         }
-        let program = keep_two(plan, &must);
+        must(Step::Descriptors, libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0));
         let both = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         must(Step::Limits, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const both).into());
-        let argv = [NAME.as_ptr(), std::ptr::null()];
-        let envp = [std::ptr::null::<libc::c_char>()];
-        libc::syscall(libc::SYS_execveat, program, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), libc::AT_EMPTY_PATH);
-        // Executing anything but the tool itself is denied here: become the worker in this very memory.
-        load_in_place(plan)
+        libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
+        for segment in &plan.segments {
+            lay_out(segment, plan.bytes);
+        }
+        move_memory(plan.window.address(), plan.window.len(), WINDOW_AT);
+        forget_c_library();
+        enter(plan.entry, WINDOW_AT)
     }
 }
 
@@ -202,71 +188,57 @@ unsafe fn drop_capabilities(must: &dyn Fn(Step, i64)) {
     }
 }
 
-/// Closes all descriptors but the window, which becomes number 3, and the program; tells the program's.
-///
-/// # Safety
-/// Called in a forked child: whoever uses a descriptor afterwards finds it closed.
-unsafe fn keep_two(plan: &Plan<'_>, must: &dyn Fn(Step, i64)) -> i32 {
-    let program = plan.program.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-    // SAFETY: duplicating and closing descriptors of this process.
-    unsafe {
-        // Out of the way first, so that neither is overwritten by the other.
-        let high = libc::fcntl(program, libc::F_DUPFD_CLOEXEC, WINDOW_FD + 1);
-        let window = libc::fcntl(plan.window_fd, libc::F_DUPFD_CLOEXEC, WINDOW_FD + 1);
-        must(Step::Descriptors, window.into());
-        must(Step::Descriptors, libc::dup2(window, WINDOW_FD).into());
-        let close = |from: i32, to: u32| {
-            if from.cast_unsigned() <= to {
-                must(Step::Descriptors, libc::syscall(libc::SYS_close_range, from, to, 0));
-            }
-        };
-        close(0, 2);
-        if high > WINDOW_FD {
-            close(WINDOW_FD + 1, high.cast_unsigned() - 1);
-            close(high + 1, u32::MAX);
-        } else {
-            close(WINDOW_FD + 1, u32::MAX);
-        }
-        high
-    }
-}
-
-/// Lays the program's segments out beside the broker's copy and jumps in; the worker then unmaps all the rest.
+/// Lays a segment out where it belongs. What is not written to is not copied either.
 ///
 /// # Safety
 /// Called in a forked child that needs nothing of the broker's any more.
-unsafe fn load_in_place(plan: &Plan<'_>) -> ! {
+unsafe fn lay_out(segment: &Segment, bytes: &'static [u8]) {
     const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
-    let fixed = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-    // SAFETY: new mappings that may replace nothing; the copies stay inside them.
+    let from = bytes[segment.bytes.clone()].as_ptr();
+    let to = segment.at as *mut libc::c_void;
+    // SAFETY: a new mapping that may replace nothing; the copy stays inside it.
     unsafe {
-        for segment in &plan.segments {
-            let start = segment.at - segment.at % 4096;
-            let len = segment.at + segment.len - start;
-            let at = libc::mmap(start as *mut libc::c_void, len, READ_WRITE, fixed, -1, 0);
-            if at as usize != start {
-                give_up(Step::Load);
-            }
-            let bytes = &plan.bytes[segment.bytes.clone()];
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), segment.at as *mut u8, bytes.len());
-            let protection = match (segment.write, segment.execute) {
-                (true, _) => READ_WRITE,
-                (false, true) => libc::PROT_READ | libc::PROT_EXEC,
-                (false, false) => libc::PROT_READ,
-            };
-            if libc::mprotect(at, len, protection) < 0 {
-                give_up(Step::Load);
-            }
+        if segment.write {
+            reserve(segment.at, segment.len, READ_WRITE);
+            std::ptr::copy_nonoverlapping(from, to.cast(), segment.bytes.len());
+            return;
         }
-        libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
-        forget_c_library();
-        std::arch::asm!(
-            "jmp {entry}",
-            entry = in(reg) plan.entry,
-            in("rdi") plan.window.address(),
-            in("rsi") 0,
-            options(noreturn)
-        )
+        let len = segment.len.next_multiple_of(PAGE);
+        move_memory(from as usize, len, segment.at);
+        let protection = if segment.execute { libc::PROT_READ | libc::PROT_EXEC } else { libc::PROT_READ };
+        if libc::mprotect(to, len, protection) < 0 {
+            give_up(Step::Load);
+        }
+    }
+}
+
+/// Memory at an address where there is none yet.
+///
+/// # Safety
+/// Called in a forked child.
+unsafe fn reserve(at: usize, len: usize, protection: i32) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: a new mapping that may replace nothing.
+    unsafe {
+        if libc::mmap(at as *mut libc::c_void, len, protection, flags, -1, 0) as usize != at {
+            give_up(Step::Load);
+        }
+    }
+}
+
+/// Has pages lie at another address, where there are none yet.
+///
+/// # Safety
+/// Called in a forked child that does not look for them any more where they are.
+unsafe fn move_memory(from: usize, len: usize, to: usize) {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: what is replaced has been reserved for that.
+    unsafe {
+        reserve(to, len, libc::PROT_NONE);
+        let from = from as *mut libc::c_void;
+        if libc::mremap(from, len, len, flags, to as *mut libc::c_void) as usize != to {
+            give_up(Step::Load);
+        }
     }
 }
 
@@ -298,6 +270,63 @@ unsafe fn forget_c_library() {
         }
         let none = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
         libc::sigaltstack(&raw const none, std::ptr::null_mut());
+    }
+}
+
+/// What the processor has beside its general registers, as a new program finds it.
+#[repr(C, align(64))]
+struct Blank([u32; 256]);
+
+/// Where the word of floating-point modes lies in it, and what it says at first.
+const MODES: (usize, u32) = (6, 0x1f80);
+
+static BLANK: Blank = {
+    let mut blank = [0; 256];
+    blank[MODES.0] = MODES.1;
+    Blank(blank)
+};
+
+/// Jumps into the program, which finds nothing of the broker's in any register.
+///
+/// # Safety
+/// Called in a forked child, when the program and the window are where they belong.
+unsafe fn enter(entry: usize, window: usize) -> ! {
+    const ARCH_SET_FS: i32 = 0x1002;
+    // SAFETY: nobody comes back. The thread pointer, which all of our own code relies on, goes last.
+    unsafe {
+        std::arch::asm!(
+            "test r14d, r14d",
+            "jz 2f",
+            "mov eax, -1",
+            "mov edx, -1",
+            "xrstor64 [r15]",
+            "2:",
+            "mov eax, {arch_prctl}",
+            "mov edi, {set_fs}",
+            "xor esi, esi",
+            "syscall",
+            "mov rdi, r12",
+            "xor eax, eax",
+            "xor ebx, ebx",
+            "xor ecx, ecx",
+            "xor edx, edx",
+            "xor ebp, ebp",
+            "xor r8d, r8d",
+            "xor r9d, r9d",
+            "xor r10d, r10d",
+            "xor r11d, r11d",
+            "xor r12d, r12d",
+            "xor r14d, r14d",
+            "xor r15d, r15d",
+            "jmp r13",
+            arch_prctl = const libc::SYS_arch_prctl,
+            set_fs = const ARCH_SET_FS,
+            in("r12") window,
+            in("r13") entry,
+            in("r14") u32::from(std::arch::is_x86_feature_detected!("xsave")),
+            in("r15") &raw const BLANK,
+            options(noreturn)
+        )
     }
 }
 

@@ -52,7 +52,7 @@ impl ProcessCell {
     }
 
     fn start_behind(program: &'static [u8], budget: Budget, filter: &[u8]) -> Result<ProcessCell, Fall> {
-        let window = Window::new(budget.shape, filter.len(), true)?;
+        let window = Window::new(budget.shape, filter.len())?;
         // Asked of the scheduler alone: the standard library would go through the control groups' files.
         let many = rustix::thread::sched_getaffinity(None).is_ok_and(|set| set.count() > 1);
         // Who looks on takes a processor away from the lanes that have something to do.

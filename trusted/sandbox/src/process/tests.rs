@@ -3,7 +3,8 @@
 use super::ProcessCell;
 use super::filter::{RULES, Rule, program_of};
 use crate::window::Turn;
-use crate::{Budget, Cell, Fall, Next, Serve, WORKER};
+use crate::{Budget, Cell, Fall, Next, Paged, Serve, WORKER};
+use instar_wire::boot::PAGE;
 use instar_wire::code::{Bytes, encode};
 use instar_wire::io::{Answer, FileId, Granted, Op, Status};
 use instar_wire::op::{Request, Rules, Source, info};
@@ -49,6 +50,61 @@ fn request() -> Request {
         open_data_file: false,
         extra: false,
     })
+}
+
+/// Where a program of the next kind lies, and where in the window it leaves its registers: sixteen, and sixteen for vectors.
+const PROGRAM_AT: usize = 0x20_0000;
+const LEFT_AT: usize = 2 * PAGE;
+const STACK_POINTER: usize = 4;
+const FIRST_ARGUMENT: usize = 7;
+const ENTRY: usize = 13;
+
+/// A program that leaves its registers in the window and dies.
+fn teller() -> &'static [u8] {
+    let mut code = Vec::new();
+    // A register goes to the window, whose address is in `rdi`, so many bytes behind its beginning.
+    let mut store = |before: &[u8], number: usize, at: usize| {
+        code.extend(before);
+        code.push(0x87 | u8::try_from(number % 8).expect("three bits") << 3);
+        code.extend(u32::try_from(LEFT_AT + at).expect("a place in a slot").to_le_bytes());
+    };
+    for number in 0..16 {
+        store(if number < 8 { &[0x48, 0x89] } else { &[0x4c, 0x89] }, number, number * 8);
+        store(if number < 8 { &[0x40, 0x0f, 0x11] } else { &[0x44, 0x0f, 0x11] }, number, 128 + number * 16);
+    }
+    code.extend([0x0f, 0x0b]);
+    let mut file = Box::new(Paged([0; 2 * PAGE]));
+    let mut put = |at: usize, bytes: &[u8]| file.0[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02");
+    // Entry, program headers, their size and number; then the one header: readable, executable.
+    let word = |number: usize| number.to_le_bytes();
+    put(24, &[word(PROGRAM_AT), word(64)].concat());
+    put(54, &[56, 0, 1, 0]);
+    put(64, &[1, 0, 0, 0, 5, 0, 0, 0]);
+    let (place, len) = ([word(PAGE), word(PROGRAM_AT), word(PROGRAM_AT)], word(code.len()));
+    put(72, &[&place[..], &[len, len]].concat().concat());
+    put(PAGE, &code);
+    &Box::leak(file).0
+}
+
+#[test]
+fn no_register_tells_a_worker_of_its_broker() {
+    let mut cell = ProcessCell::start(teller(), Budget::default()).expect("a cell");
+    let fall = cell.run(&Slow).expect_err("it dies");
+    assert!(matches!(fall, Fall::Signal(libc::SIGILL)), "{fall:?}");
+    let mut left = [0; 128 + 256];
+    cell.window().get(LEFT_AT, &mut left);
+    let (general, vectors) = left.split_at(128);
+    for (number, register) in general.as_chunks().0.iter().enumerate() {
+        let value = usize::from_le_bytes(*register);
+        match number {
+            STACK_POINTER => {}
+            FIRST_ARGUMENT => assert_eq!(value, super::child::WINDOW_AT),
+            ENTRY => assert_eq!(value, PROGRAM_AT),
+            _ => assert_eq!(value, 0, "register {number}"),
+        }
+    }
+    assert_eq!(vectors, [0; 256]);
 }
 
 fn run_behind(allowed: &[Rule]) -> Result<(), Fall> {

@@ -1,4 +1,4 @@
-//! Start-up in a process: map the window, make heap and stacks, let go of everything else, put up the filter.
+//! Start-up in a process: make heap and stacks, let go of everything else, put up the filter.
 //!
 //! Every system call of the worker's life is made here, before it has seen a byte of anyone's image.
 
@@ -10,7 +10,6 @@ use instar_wire::boot::{
     BELL_AT, BELL_BROKER, BELL_BROKER_WORKER_ASLEEP, BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, BOOT_MAGIC, Boot, PAGE,
 };
 
-const SYS_CLOSE: usize = 3;
 const SYS_MMAP: usize = 9;
 const SYS_MPROTECT: usize = 10;
 const SYS_MUNMAP: usize = 11;
@@ -21,8 +20,7 @@ const SYS_PRLIMIT64: usize = 302;
 const SYS_SECCOMP: usize = 317;
 
 const PROT_READ_WRITE: usize = 3;
-const MAP_SHARED: usize = 1;
-const MAP_PRIVATE_ANON_NORESERVE: usize = 0x2 | 0x20 | 0x4000;
+const MAP_ARENA: usize = 0x2 | 0x20 | 0x4000 | 0x10_0000;
 const CLONE_LANE: usize = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000;
 const PR_SET_DUMPABLE: usize = 4;
 const RLIMIT_NPROC: usize = 6;
@@ -30,8 +28,6 @@ const FUTEX_WAIT: usize = 0;
 const FUTEX_WAKE: usize = 1;
 const SECCOMP_SET_MODE_FILTER: usize = 1;
 const SECCOMP_FILTER_FLAG_TSYNC: usize = 1;
-/// The descriptor under which a newly executed worker finds the window.
-const WINDOW_FD: usize = 3;
 /// End of the addresses that a process may map.
 const ADDRESS_END: usize = 0x7fff_ffff_f000;
 
@@ -93,22 +89,23 @@ fn ring(lane: &Lane) {
 /// Where the program begins, on a stack that is not to last.
 ///
 /// # Safety
-/// `window` is 0 in a newly executed program that has the window as descriptor 3, else the window's address.
+/// `window` is the window's address, behind which there is nothing.
 pub unsafe fn start(window: usize, _lane: usize, main: Main) -> ! {
     MAIN.store(main as usize, Ordering::Relaxed);
     // SAFETY: one system call after the other on memory of our own, each checked.
     unsafe {
-        let window = if window == 0 { map_window() } else { window };
         WINDOW.store(window, Ordering::Relaxed);
         let mut boot = (window as *const Boot).read_volatile();
+        if boot.magic != BOOT_MAGIC {
+            die(&"start-up: the window is not one");
+        }
         boot.window_at = window as u64;
         let lanes = boot.lanes as usize;
         let (heap_len, stack_len) = (boot.heap_len as usize, boot.stack_len as usize);
         let arena_len = heap_len + lanes * (stack_len + PAGE);
-        let arena = must(
-            "memory",
-            syscall(SYS_MMAP, [0, arena_len, PROT_READ_WRITE, MAP_PRIVATE_ANON_NORESERVE, usize::MAX, 0]),
-        );
+        // Where the kernel would put it tells where it puts what is the broker's.
+        let arena = window + window_len(&boot) + PAGE;
+        must("memory", syscall(SYS_MMAP, [arena, arena_len, PROT_READ_WRITE, MAP_ARENA, usize::MAX, 0]));
         boot.heap_at = (arena + arena_len - heap_len) as u64;
         for lane in 0..lanes {
             // The lowest page of each stack is a wall, so that an overflow is a fault and not a write elsewhere.
@@ -134,38 +131,29 @@ static mut BOOT: Boot = Boot {
 };
 static mut ARENA: (usize, usize) = (0, 0);
 
-/// Maps the window, whose length its own first page tells.
-///
-/// # Safety
-/// Descriptor 3 is the window.
-unsafe fn map_window() -> usize {
-    // SAFETY: mapping a descriptor at an address of the kernel's choosing; the first page is there by contract.
-    unsafe {
-        let map = |len| must("window", syscall(SYS_MMAP, [0, len, PROT_READ_WRITE, MAP_SHARED, WINDOW_FD, 0]));
-        let first = map(PAGE);
-        let boot = (first as *const Boot).read_volatile();
-        if boot.magic != BOOT_MAGIC {
-            die(&"start-up: the window is not one");
-        }
-        syscall(SYS_MUNMAP, [first, PAGE, 0, 0, 0, 0]);
-        let window = map(window_len(&boot));
-        syscall(SYS_CLOSE, [WINDOW_FD, 0, 0, 0, 0, 0]);
-        window
-    }
-}
-
 /// The filter lies behind the slots, in the window as well.
 fn window_len(boot: &Boot) -> usize {
     (shape(boot).len() + boot.wall_len as usize * 8).next_multiple_of(PAGE)
 }
 
-/// Goes on in [`settle`] on another stack.
+/// Goes on in [`settle`] on another stack, with nothing in hand that tells where the first one was.
 ///
 /// # Safety
 /// The stack ends at the address given and is used by nobody else.
 #[unsafe(naked)]
 unsafe extern "C" fn switch(_stack: usize) -> ! {
-    naked_asm!("mov rsp, rdi", "xor ebp, ebp", "call {settle}", "ud2", settle = sym settle)
+    naked_asm!(
+        "mov rsp, rdi",
+        "xor ebp, ebp",
+        "xor ebx, ebx",
+        "xor r12d, r12d",
+        "xor r13d, r13d",
+        "xor r14d, r14d",
+        "xor r15d, r15d",
+        "call {settle}",
+        "ud2",
+        settle = sym settle,
+    )
 }
 
 /// Lets go of everything that is not ours, starts the other lanes, puts up the filter, and begins.
