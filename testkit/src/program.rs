@@ -75,7 +75,8 @@ impl Program {
         if !folder.is_dir() {
             let making = folder.with_extension(std::process::id().to_string());
             std::fs::create_dir_all(&making).expect("a folder for the program");
-            std::fs::copy(path, making.join("instar")).expect("a copy of the program");
+            // Not by us: what another thread starts at that moment would have it open, and then it is busy.
+            Run::new("cp").arg(path).arg(making.join("instar")).must();
             std::os::unix::fs::symlink("instar", making.join("qemu-img")).expect("its other name");
             // Another test program may have been faster; its copy is as good.
             if std::fs::rename(&making, &folder).is_err() {

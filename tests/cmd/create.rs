@@ -161,8 +161,17 @@ fn the_instar_face_tells_what_it_made() {
     assert_eq!(info(&scratch, "c")["format-specific"]["data"]["compat"], "0.10");
     native(&scratch, "-f qcow2 --lazy-refcounts l 1M");
     assert_eq!(info(&scratch, "l")["format-specific"]["data"]["lazy-refcounts"], true);
-    let told = native(&scratch, "-f vmdk --grain-size 128k m 1M");
-    assert_eq!((told.code(), told.out().as_str()), (Some(1), ""));
+    native(&scratch, "-f vmdk --grain-size 128k m 1M");
+    assert_eq!(info(&scratch, "m")["format-specific"]["data"]["extents"][0]["cluster-size"], 128 << 10);
+    let noise: Vec<u8> = (0..5_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(scratch.path().join("noise"), noise).expect("a file");
+    let stream = "-f raw -O vmdk -o subformat=streamOptimized,grain_size=2M noise stream";
+    program().native(Cell::all()[0]).folder(scratch.path()).arg("convert").args(stream.split(' ')).must();
+    maker().img().folder(scratch.path()).args(["compare", "-f", "raw", "-F", "vmdk", "noise", "stream"]).must();
+    for line in ["-f vmdk --grain-size 100k n 1M", "-f vmdk --subformat monolithicFlat --grain-size 64k n 1M"] {
+        let told = native(&scratch, line);
+        assert_eq!((told.code(), told.out().as_str()), (Some(1), ""), "{line}");
+    }
     let told = native(&scratch, "--output=json -f qcow2 -b nope -F raw n");
     assert!(told.code() == Some(1) && told.out().is_empty() && told.err().lines().count() == 1, "{}", told.err());
 }

@@ -93,8 +93,7 @@ impl<'a> Asked<'a> {
         let schema = Schema::on(format, self.ground(&plain.path), profile);
         let schema = schema
             .ok_or_else(|| self.say(&[b"Format driver '", format, b"' does not support image creation"].concat()))?;
-        let schema = if self.is_native() { schema.with_ours() } else { schema };
-        recipe::check_grain(parsed, settings).map_err(|complaint| self.complain(complaint))?;
+        let schema = schema.of_face(settings.face);
         let mut entries = recipe::entries(parsed);
         schema.facts(&entries, profile).0.map_err(|complaint| self.complain(complaint))?;
         if let Some(size) = parsed.number("size") {

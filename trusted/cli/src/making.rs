@@ -9,7 +9,7 @@ use crate::args::{Complaint, Parsed};
 use crate::asking::{Asking, Heard};
 use crate::opening::{self, Plain};
 use crate::recipe::{self, Files, PLAIN};
-use crate::settings::{Face, Settings};
+use crate::settings::Settings;
 use crate::setup::system_words;
 use crate::{Told, stderr_text};
 use instar_broker::publish::{FileType, Hints, Refused, Target, Wish};
@@ -236,7 +236,7 @@ impl<'a> Making<'a> {
         let aim = self.named()?;
         let ground = if is_device(&aim.path) { Ground::Device } else { Ground::File };
         let schema = Schema::on(format, ground, profile).ok_or_else(|| self.say(b"Unknown file format"))?;
-        let schema = if self.settings.face == Face::Native { schema.with_ours() } else { schema };
+        let schema = schema.of_face(self.settings.face);
         let mut entries = recipe::entries(self.parsed);
         let refuse = |complaint: Complaint| opening::complain(&complaint, self.settings);
         entries.extend(recipe::below(self.parsed, Some(&schema), format).map_err(refuse)?);

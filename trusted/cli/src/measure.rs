@@ -99,7 +99,7 @@ impl Wanted<'_> {
         if driver(self.format, profile).is_none() && !PLAIN.contains(&self.format) {
             return Err(self.say(&[b"Unknown file format '", self.format, b"'"]));
         }
-        let schema = Schema::of(self.format, profile);
+        let schema = Schema::of(self.format, profile).map(|schema| schema.of_face(self.settings.face));
         schema.ok_or_else(|| self.say(&[b"Format driver '", self.format, b"' does not support image creation"]))
     }
 

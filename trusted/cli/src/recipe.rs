@@ -3,7 +3,7 @@
 use crate::Told;
 use crate::args::creation::{Entry, Schema};
 use crate::args::node::{Named, describe};
-use crate::args::{Complaint, Parsed, number};
+use crate::args::{Complaint, Parsed};
 use crate::opening::{self, Plain};
 use crate::settings::{Face, Settings};
 use crate::setup::system_words;
@@ -31,11 +31,10 @@ const SHORT: &[(&str, &str, bool)] = &[
     ("lazy-refcounts", "lazy_refcounts", false),
     ("compat", "compat", true),
     ("subformat", "subformat", true),
+    ("grain-size", "grain_size", true),
     ("block-size", "block_size", true),
     ("preallocation", "preallocation", true),
 ];
-/// Bytes of a grain: what is written has no others.
-const GRAIN: &[u8] = b"65536";
 /// When this is set, the same command is to make the same bytes.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
@@ -79,16 +78,6 @@ pub fn place(name: &[u8], settings: &Settings) -> Result<Option<Plain>, Complain
         Complaint { sentence: sentence.unwrap_or(complaint.sentence.clone()), ..complaint }
     })?;
     Ok(opening::plain_file(&described.node))
-}
-
-/// Refuses a grain that cannot be had.
-pub fn check_grain(parsed: &Parsed, settings: &Settings) -> Result<(), Complaint> {
-    let Some(text) = parsed.bytes("grain-size") else { return Ok(()) };
-    let (asked, _) = number::listed_size(text, b"grain_size", &settings.profile);
-    match asked? {
-        65_536 => Ok(()),
-        _ => Err(Complaint::new(&[b"Invalid parameter 'grain_size': grains of VMDK images have ", GRAIN, b" bytes"])),
-    }
 }
 
 /// What the file system is to be told about the file.

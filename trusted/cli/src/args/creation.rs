@@ -3,6 +3,7 @@ use super::keyval;
 use super::number;
 use super::stop::{Complaint, Note, say};
 use crate::profile::Profile;
+use crate::settings::Face;
 use instar_wire::fact::{Fact, Field};
 
 /// What the value of an option must look like.
@@ -89,6 +90,8 @@ const DEVICE: &[Row] = &[SIZE, text("preallocation", "Preallocation mode (allowe
 
 /// Images below another, where only we can make such.
 const BELOW: &[Row] = &[BACKING_FILE, BACKING_FMT];
+/// Grains that are not those of all others.
+const GRAIN: &[Row] = &[size("grain_size", "Size of a grain, from 4k to 16M").usually("65536")];
 
 /// Every format that can be made, and what can be asked of it, in the order in which it is told what was asked for.
 const FORMATS: &[Format] = &[
@@ -311,10 +314,13 @@ impl Schema {
         self
     }
 
-    /// Together with what only we can make: formats that qemu-img only reads where they stand on another image.
-    pub fn with_ours(mut self) -> Schema {
-        if matches!(&self.name[..], b"vpc" | b"vhdx") {
-            self.rows.extend(BELOW);
+    /// As a face has it: the native one also makes what qemu-img only reads.
+    pub fn of_face(mut self, face: Face) -> Schema {
+        match &self.name[..] {
+            _ if face == Face::Qemu => {}
+            b"vpc" | b"vhdx" => self.rows.extend(BELOW),
+            b"vmdk" => self.rows.extend(GRAIN),
+            _ => {}
         }
         self
     }

@@ -3,7 +3,7 @@
 use crate::Told;
 use crate::args::creation::{Ground, Schema};
 use crate::args::node::drivers;
-use crate::settings::{Face, Settings};
+use crate::settings::Settings;
 
 /// The list for a format; `named`: of a target that is named, so that what its file can do is listed with it.
 pub(crate) fn told(format: &[u8], named: bool, settings: &Settings) -> Result<Told, Told> {
@@ -23,7 +23,7 @@ pub(crate) fn list(format: &[u8], ground: Ground, settings: &Settings) -> Result
         };
         Told::failure(settings, &crate::stderr_text(settings).show(&sentence))
     })?;
-    let schema = if settings.face == Face::Native { schema.with_ours() } else { schema };
+    let schema = schema.of_face(settings.face);
     if ground != Ground::Nowhere {
         return Ok(Told { stdout: schema.help(), ..Told::default() });
     }

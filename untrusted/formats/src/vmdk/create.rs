@@ -7,14 +7,18 @@ use super::disk::{
 };
 use super::edit::identifier;
 use super::open::EXTENTS_MAX;
+use super::stream::GRAINS_AT;
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use instar_image::measure::{Pieces, overlays};
 use instar_image::sector::SECTOR;
 use instar_image::{Content, FileId, Kind, Measured, Preallocation, Recipe, Result, Site};
 
+/// How long grains are when nobody asks, and how long they may be; those of streams are packed as a whole.
 const GRAIN_LEN: u64 = 64 << 10;
-const GRAIN_SECTORS: u64 = GRAIN_LEN / SECTOR;
+const GRAIN_LENS: RangeInclusive<u64> = 4 << 10..=16 << 20;
+const STREAM_LENS: RangeInclusive<u64> = 4 << 10..=2 << 20;
 /// Where a descriptor begins in an image that has one inside, and its space.
 const TEXT_SECTOR: u64 = 1;
 const TEXT_SECTORS: u64 = 20;
@@ -24,14 +28,16 @@ const DIRECTORY_SECTOR: u64 = TEXT_SECTOR + TEXT_SECTORS;
 const TABLE_ENTRIES: u64 = 512;
 const ENTRY_LEN: u64 = 4;
 const TABLE_SECTORS: u64 = TABLE_ENTRIES * ENTRY_LEN / SECTOR;
-/// What a table leads to.
-const REACH: u64 = TABLE_ENTRIES * GRAIN_LEN;
 /// An extent of a disk that is split.
 const SPLIT_LEN: u64 = 2 << 30;
-/// A disk of more grains than this cannot be counted in 32 bits.
-const SIZE_MAX: u64 = (1 << 32) * GRAIN_LEN - SECTOR;
-/// A compressed grain at most: what cannot be compressed grows a little, and has a mark in front.
-const PACKED_LEN: u64 = 129 * SECTOR;
+/// A disk of more grains than this cannot be counted.
+const GRAINS_MAX: u64 = 1 << 32;
+/// What cannot be compressed grows by a little for each of these, and has a mark in front.
+const STORED_LEN: u64 = 32 << 10;
+const STORED_MORE: u64 = 5;
+const MARK_LEN: u64 = 64;
+/// Zeroes become shorter by this at least.
+const PACKED_BY: u64 = 128;
 /// Marks and the footer at the end of a stream.
 const END_LEN: u64 = 4 * SECTOR;
 /// As long as the name of a file can be.
@@ -51,6 +57,7 @@ struct Plan<'r> {
     kind: &'r [u8],
     manner: Manner,
     is_split: bool,
+    grain_len: u64,
     has_zeroes: bool,
     adapter: &'r [u8],
     hardware: &'r [u8],
@@ -98,12 +105,22 @@ impl Plan<'_> {
         if manner == Manner::Flat && has_zeroes {
             return refused("Flat image can't enable zeroed grain");
         }
+        let grain_len = recipe.number("grain_size").unwrap_or(GRAIN_LEN);
+        if manner == Manner::Flat && recipe.number("grain_size").is_some() {
+            return refused("Flat image has no grains");
+        }
+        let lens = if manner == Manner::Stream { STREAM_LENS } else { GRAIN_LENS };
+        if !grain_len.is_power_of_two() || !lens.contains(&grain_len) {
+            let [least, most] = [lens.start(), lens.end()].map(|len| len >> 10);
+            let words = "Grain size must be a power of two between {}k and {}k";
+            return Err(Kind::Unsupported.what(words).arg(least).arg(most));
+        }
         let tools = recipe.text("toolsversion").unwrap_or(b"2147483647");
         let size = recipe.size.next_multiple_of(SECTOR);
         let most = match (manner, is_split) {
             (_, true) => SPLIT_LEN.saturating_mul(EXTENTS_MAX as u64),
             (Manner::Flat, _) => u64::MAX,
-            _ => SIZE_MAX,
+            _ => GRAINS_MAX.saturating_mul(grain_len).saturating_sub(SECTOR),
         };
         if size > most {
             return Err(Kind::TooBig.what("a VMDK of this kind has at most {} bytes").arg(most));
@@ -113,7 +130,7 @@ impl Plan<'_> {
         }
         // Older versions say nothing of the tools.
         let tools = Some(tools).filter(|_| !(1..600).contains(&version));
-        Ok(Plan { size, kind, manner, is_split, has_zeroes, adapter, hardware, tools, parent })
+        Ok(Plan { size, kind, manner, is_split, grain_len, has_zeroes, adapter, hardware, tools, parent })
     }
 
     /// Bytes of the extents, one after the other.
@@ -155,9 +172,24 @@ impl Plan<'_> {
         text.end(self.size / SECTOR, self.adapter, self.hardware, self.tools)
     }
 
+    /// What a table leads to.
+    fn reach(&self) -> u64 {
+        TABLE_ENTRIES.saturating_mul(self.grain_len)
+    }
+
+    /// A packed grain at most.
+    fn packed_len(&self) -> u64 {
+        let more = self.grain_len.div_ceil(STORED_LEN).saturating_mul(STORED_MORE).saturating_add(MARK_LEN);
+        self.grain_len.saturating_add(more).next_multiple_of(SECTOR)
+    }
+
+    fn areas(&self, size: u64) -> Areas {
+        Areas { tables: size.div_ceil(self.reach()), grain_sectors: self.grain_len / SECTOR }
+    }
+
     /// The header of a sparse extent.
     fn header(&self, size: u64) -> Hosted {
-        let areas = Areas::of(size);
+        let areas = self.areas(size);
         let is_stream = self.manner == Manner::Stream;
         let when = |is: bool, flag: u32| if is { flag } else { 0 };
         let flags = FLAG_NEW_LINES
@@ -169,7 +201,7 @@ impl Plan<'_> {
             version: if is_stream { 3 } else { 1u32.saturating_add(self.has_zeroes.into()) }.into(),
             flags: flags.into(),
             capacity: (size / SECTOR).into(),
-            granularity: GRAIN_SECTORS.into(),
+            granularity: areas.grain_sectors.into(),
             desc_offset: TEXT_SECTOR.into(),
             desc_size: TEXT_SECTORS.into(),
             num_gtes_per_gt: u32::try_from(TABLE_ENTRIES).unwrap_or(0).into(),
@@ -187,13 +219,10 @@ impl Plan<'_> {
 /// What is in front of the grains of a sparse extent, in sectors: everything that leads to them, twice.
 struct Areas {
     tables: u64,
+    grain_sectors: u64,
 }
 
 impl Areas {
-    fn of(size: u64) -> Areas {
-        Areas { tables: size.div_ceil(REACH) }
-    }
-
     /// Sectors of a directory.
     fn directory(&self) -> u64 {
         self.tables.saturating_mul(ENTRY_LEN).div_ceil(SECTOR)
@@ -211,7 +240,7 @@ impl Areas {
 
     /// Where the grains begin.
     fn grains(&self) -> u64 {
-        self.first().saturating_add(self.once()).next_multiple_of(GRAIN_SECTORS)
+        self.first().saturating_add(self.once()).next_multiple_of(self.grain_sectors)
     }
 
     fn len(&self) -> u64 {
@@ -231,7 +260,7 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
             plan.text(u32::MAX, plan.parent.map(|name| (u32::MAX, name)), &names).len() as u64
         }
     };
-    let front = extents.iter().fold(text, |sum, len| sum.saturating_add(Areas::of(*len).len()));
+    let front = extents.iter().fold(text, |sum, len| sum.saturating_add(plan.areas(*len).len()));
     let all = overlays(recipe, content);
     match plan.manner {
         Manner::Flat => {
@@ -239,7 +268,8 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
             Ok(Measured { required: all, fully_allocated: all, bitmaps: None })
         }
         Manner::Sparse => {
-            Pieces { size: plan.size, len: GRAIN_LEN, stored: GRAIN_LEN, always: front }.measure(content, all)
+            let len = plan.grain_len;
+            Pieces { size: plan.size, len, stored: len, always: front }.measure(content, all)
         }
         Manner::Stream => stream(&plan, front, content, all),
     }
@@ -247,19 +277,23 @@ pub fn measure(recipe: &Recipe, content: &Content<'_>) -> Result<Measured> {
 
 /// A stream: the tables come when they are full, each behind a mark, and the directory comes last.
 fn stream(plan: &Plan<'_>, empty: u64, content: &Content<'_>, all: bool) -> Result<Measured> {
-    let areas = Areas::of(plan.size);
+    let areas = plan.areas(plan.size);
     let directory = areas.directory().saturating_mul(SECTOR);
-    let always = GRAIN_LEN.saturating_add(directory).saturating_add(END_LEN);
+    let always = GRAINS_AT.saturating_add(directory).saturating_add(END_LEN);
     let table = TABLE_SECTORS.saturating_add(1).saturating_mul(SECTOR);
     let len = |tables: u64, grains: u64| {
         let tables = tables.saturating_mul(table);
-        grains.saturating_mul(PACKED_LEN).saturating_add(tables).saturating_add(always)
+        // Of the last grain, zeroes are packed that lie behind the end of the disk.
+        let end = plan.size.saturating_add(plan.grain_len / PACKED_BY);
+        let held = grains.saturating_mul(plan.grain_len).min(end);
+        let more = grains.saturating_mul(plan.packed_len().saturating_sub(plan.grain_len));
+        held.saturating_add(more).saturating_add(tables).saturating_add(always)
     };
-    let fully_allocated = len(areas.tables, plan.size.div_ceil(GRAIN_LEN)).max(empty);
+    let fully_allocated = len(areas.tables, plan.size.div_ceil(plan.grain_len)).max(empty);
     let required = match (&content.input, all) {
         (None, _) => empty,
         (Some(_), true) => fully_allocated,
-        (Some(_), false) => len(content.pieces(REACH)?, content.pieces(GRAIN_LEN)?),
+        (Some(_), false) => len(content.pieces(plan.reach())?, content.pieces(plan.grain_len)?),
     };
     Ok(Measured { required, fully_allocated, bitmaps: None })
 }
@@ -301,7 +335,7 @@ pub fn create(recipe: &Recipe, site: &Site<'_>) -> Result<()> {
 
 /// A sparse extent without grains.
 fn extent(plan: &Plan<'_>, site: &Site<'_>, file: FileId, size: u64) -> Result<()> {
-    let areas = Areas::of(size);
+    let areas = plan.areas(size);
     site.put_in(file, 0, &plan.header(size))?;
     for directory in [DIRECTORY_SECTOR, areas.first()] {
         let tables = directory.saturating_add(areas.directory());

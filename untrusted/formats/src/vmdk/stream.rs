@@ -16,7 +16,7 @@ use instar_image::{Drive, File, FileId, Kind, Place, Result};
 use zerocopy::IntoBytes;
 
 /// Where the grains of a stream begin: header and descriptor are before.
-const GRAINS_AT: u64 = 64 << 10;
+pub const GRAINS_AT: u64 = 64 << 10;
 /// Bytes that a block of deflate can have which is stored as it is.
 const STORED_MAX: usize = 65535;
 
