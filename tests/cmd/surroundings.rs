@@ -204,3 +204,28 @@ fn where_no_wall_can_stand_nothing_runs() {
         assert!(said.contains(words), "{said}");
     }
 }
+
+/// A container's first process that runs a program three times, and then tells how many children of others it has got.
+const FIRST: &str = "
+import os, subprocess, sys, time
+for _ in range(3):
+    subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+time.sleep(0.1)
+def state(pid):
+    return open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[0]
+print(sum(state(pid) == 'Z' for pid in os.listdir('/proc') if pid.isdigit()))
+";
+
+#[test]
+fn a_container_whose_first_process_buries_nobody_is_not_filled_with_the_dead() {
+    if !rustix::process::geteuid().is_root() {
+        skipped("a container: this is not root");
+        return;
+    }
+    let scratch = disks();
+    for cell in cells() {
+        let container = ["unshare", "--pid", "--fork", "--mount-proc", "/usr/bin/python3", "-c", FIRST];
+        let ran = plain(scratch.path(), cell).through(container).must();
+        assert_eq!(ran.out(), "0\n", "{cell}");
+    }
+}

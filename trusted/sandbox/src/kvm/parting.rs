@@ -18,8 +18,11 @@ struct Stack {
     held: Vec<RawFd>,
 }
 
-/// Has a child let go last of what these descriptors are of. Where there can be no child, we do.
+/// Has a child let go last of what these descriptors are of. Where there can be no child, or nobody would bury it, we do.
 pub fn leave_to_a_child(mut held: Vec<RawFd>) {
+    if !dying::orphans_are_buried() {
+        return;
+    }
     held.sort_unstable();
     let mut stack = Box::new(Stack { bytes: [0; STACK_LEN], held });
     // SAFETY: the child runs on a stack of its own, which lives as long as it does, and makes system calls only. It has
