@@ -223,3 +223,47 @@ fn a_rate_is_kept() {
     assert!(started.elapsed() > Duration::from_millis(300), "{:?}", started.elapsed());
     assert!(fs::read(scratch.path().join("out.raw")).expect("a copy") == bytes(2 * MIB));
 }
+
+/// What a process is called, and its parent.
+fn about(pid: &str) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // What stands in brackets is a name, and may hold anything.
+    let (head, rest) = stat.rsplit_once(')')?;
+    Some((head.split_once('(')?.1.to_owned(), rest.split_whitespace().nth(1)?.to_owned()))
+}
+
+/// Who becomes the parent of those whose own is gone.
+fn heir() -> String {
+    let orphan = run_quietly("sh", &["-c", "sleep 5 >/dev/null 2>&1 & echo $!"]).expect("an orphan");
+    about(&orphan).expect("it sleeps").1
+}
+
+/// Processes of cells whose program is gone.
+fn orphans(heir: &str) -> Vec<String> {
+    let is_orphan = |pid: &String| {
+        about(pid).is_some_and(|(name, parent)| matches!(&name[..], "instar" | "instar-worker") && parent == heir)
+    };
+    names(Path::new("/proc")).into_iter().filter(is_orphan).collect()
+}
+
+#[test]
+fn whenever_it_is_killed_its_cell_goes_with_it() {
+    let scratch = Scratch::new("killed");
+    fs::write(scratch.path().join("in.raw"), bytes(MIB)).expect("a disk");
+    for cell in Cell::all() {
+        for turn in 0..400 {
+            let run = program().native(*cell).folder(scratch.path()).args(["info", "-f", "raw", "in.raw"]);
+            let held = run.hold();
+            thread::sleep(Duration::from_micros(turn * 10));
+            drop(held);
+        }
+    }
+    let (since, heir) = (Instant::now(), heir());
+    let mut left = orphans(&heir);
+    while !left.is_empty() && since.elapsed() < Duration::from_secs(5) {
+        thread::sleep(Duration::from_millis(100));
+        let now = orphans(&heir);
+        left.retain(|pid| now.contains(pid));
+    }
+    assert!(left.is_empty(), "{left:?}");
+}

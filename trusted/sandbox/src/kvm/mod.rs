@@ -18,6 +18,7 @@ use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap, kvm_userspace_memory_r
 use kvm_ioctls::{Kvm, VmFd};
 use layout::{LARGE, Layout, TABLES_AT};
 use memory::Memory;
+use parting::Parting;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,13 +33,14 @@ const NATIVE: Duration = Duration::from_millis(20);
 
 /// A virtual machine and its window.
 ///
-/// The machine is closed before its memory goes away: the fields are dropped in this order.
+/// The machine is closed before its memory goes away, and it ends last: the fields are dropped in this order.
 pub struct KvmCell {
     vcpus: Vec<Mutex<Vcpu>>,
     _memory: Memory,
     window: Window,
     budget: Budget,
     first_call_waits: bool,
+    _parting: Option<Parting>,
 }
 
 impl KvmCell {
@@ -72,9 +74,11 @@ impl KvmCell {
         give_memory(&vm, 0, 0, memory.address(), memory.len())?;
         give_memory(&vm, 1, layout.memory_len, window.address(), window.len())?;
         let features = vcpu::features()?;
-        let vcpus = (0..budget.shape.lanes).map(|lane| Vcpu::new(&vm, &layout, &features, lane).map(Mutex::new));
-        let vcpus = vcpus.collect::<Result<_, _>>()?;
-        let mut cell = KvmCell { vcpus, _memory: memory, window, budget, first_call_waits: false };
+        let vcpus = (0..budget.shape.lanes).map(|lane| Vcpu::new(&vm, &layout, &features, lane));
+        let vcpus = vcpus.collect::<Result<Vec<_>, _>>()?;
+        let parting = Parting::prepare(vcpus.iter().map(Vcpu::descriptor).collect());
+        let vcpus = vcpus.into_iter().map(Mutex::new).collect();
+        let mut cell = KvmCell { vcpus, _memory: memory, window, budget, first_call_waits: false, _parting: parting };
         cell.first_call_waits = cell.come_to_first_call(native_only)?;
         Ok(cell)
     }
@@ -103,13 +107,6 @@ impl KvmCell {
             }
         }
         Ok(())
-    }
-}
-
-impl Drop for KvmCell {
-    fn drop(&mut self) {
-        let lock = |vcpu: &Mutex<Vcpu>| vcpu.lock().unwrap_or_else(PoisonError::into_inner).descriptor();
-        parting::leave_to_a_child(self.vcpus.iter().map(lock).collect());
     }
 }
 

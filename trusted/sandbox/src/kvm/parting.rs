@@ -2,61 +2,96 @@
 //! which lives in our memory and has nothing else in its hands.
 
 use crate::dying;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 use std::arch::asm;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 /// Enough for a few system calls.
 const STACK_LEN: usize = 8 << 10;
-/// How long the child waits, so that it is the last.
-const PATIENCE_NS: i64 = 1_000_000;
+/// How often, and for how long, a child is waited for that still has more in its hands than it is to hold.
+const LOOKS: u32 = 1000;
+const LOOK: Duration = Duration::from_micros(50);
 
-/// A stack, and on it what the child is to hold.
+/// A child that holds a machine until this is dropped, which has to be behind all else that does.
+pub struct Parting {
+    child: Pid,
+    room: Option<Box<Room>>,
+}
+
+/// What the child has of its own: a stack, and what it is told.
 #[repr(C, align(16))]
-struct Stack {
-    bytes: [u8; STACK_LEN],
+struct Room {
+    stack: [u8; STACK_LEN],
+    parent: usize,
+    /// What it holds, in order.
     held: Vec<RawFd>,
+    holds_nothing_else: AtomicBool,
 }
 
-/// Has a child let go last of what these descriptors are of. Where there can be no child, or nobody would bury it, we do.
-pub fn leave_to_a_child(mut held: Vec<RawFd>) {
-    if !dying::orphans_are_buried() {
-        return;
-    }
-    held.sort_unstable();
-    let mut stack = Box::new(Stack { bytes: [0; STACK_LEN], held });
-    // SAFETY: the child runs on a stack of its own, which lives as long as it does, and makes system calls only. It has
-    // copies of our descriptors.
-    // What is done on signals is done by us alone.
-    let child = unsafe {
-        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&raw mut all);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
-        let list = (&raw mut stack.held).cast();
-        let top = stack.bytes.as_mut_ptr().add(STACK_LEN).cast();
-        let child = libc::clone(let_go, top, libc::CLONE_VM | libc::SIGCHLD, list);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        child
-    };
-    if let Some(child) = Pid::from_raw(child).filter(|_| child > 0) {
-        dying::leave(child, stack);
+impl Parting {
+    /// Has a child hold what these descriptors are of. There is none where there can be none, or nobody would bury it.
+    pub fn prepare(mut held: Vec<RawFd>) -> Option<Parting> {
+        if !dying::orphans_are_buried() {
+            return None;
+        }
+        held.sort_unstable();
+        let parent = std::process::id().try_into().ok()?;
+        let holds_nothing_else = AtomicBool::new(false);
+        let mut room = Box::new(Room { stack: [0; STACK_LEN], parent, held, holds_nothing_else });
+        // SAFETY: the child runs on a stack of its own, which lives as long as it does, and makes system calls only. It
+        // has copies of our descriptors. What is done on signals is done by us alone.
+        let child = unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+            let top = room.stack.as_mut_ptr().add(STACK_LEN).cast();
+            let child = libc::clone(hold, top, libc::CLONE_VM | libc::SIGCHLD, (&raw mut *room).cast());
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+            child
+        };
+        let child = Pid::from_raw(child).filter(|_| child > 0)?;
+        Some(Parting { child, room: Some(room) })
     }
 }
 
-/// What the child does: a moment with nothing but the machine in its hands.
-extern "C" fn let_go(held: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: the list is not changed any more; closing descriptors of a process that has nothing to do with them.
+impl Drop for Parting {
+    fn drop(&mut self) {
+        let Some(room) = self.room.take() else { return };
+        // Files that we close are to be closed when we are gone.
+        for _ in 0..LOOKS {
+            if room.holds_nothing_else.load(Ordering::Acquire) {
+                break;
+            }
+            thread::sleep(LOOK);
+        }
+        let _ = kill_process(self.child, Signal::KILL);
+        dying::leave(self.child, room);
+    }
+}
+
+/// What the child does: nothing, with the machine in its hands, until it is killed or its parent dies.
+extern "C" fn hold(room: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: what it is told does not change any more; all else is system calls on what is the child's alone.
     unsafe {
+        let room = &*room.cast::<Room>();
+        syscall(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0]);
+        // Who dies becomes nobody's parent under a lock that this has to wait for.
+        syscall(libc::SYS_wait4, [usize::MAX, 0, libc::WNOHANG as usize, 0]);
         let mut from = 0;
-        for fd in (*held.cast::<Vec<RawFd>>()).iter().map(|fd| fd.cast_unsigned() as usize) {
+        for fd in room.held.iter().map(|fd| fd.cast_unsigned() as usize) {
             if fd > from {
-                syscall(libc::SYS_close_range, [from, fd - 1, 0]);
+                syscall(libc::SYS_close_range, [from, fd - 1, 0, 0]);
             }
             from = fd + 1;
         }
-        syscall(libc::SYS_close_range, [from, u32::MAX as usize, 0]);
-        let time = libc::timespec { tv_sec: 0, tv_nsec: PATIENCE_NS };
-        syscall(libc::SYS_nanosleep, [&raw const time as usize, 0, 0]);
+        syscall(libc::SYS_close_range, [from, u32::MAX as usize, 0, 0]);
+        room.holds_nothing_else.store(true, Ordering::Release);
+        while syscall(libc::SYS_getppid, [0; 4]) == room.parent {
+            syscall(libc::SYS_pause, [0; 4]);
+        }
     }
     0
 }
@@ -65,10 +100,12 @@ extern "C" fn let_go(held: *mut libc::c_void) -> libc::c_int {
 ///
 /// # Safety
 /// As the call demands.
-unsafe fn syscall(number: libc::c_long, a: [usize; 3]) {
+unsafe fn syscall(number: libc::c_long, a: [usize; 4]) -> usize {
+    let result;
     // SAFETY: the kernel keeps all registers but those named.
     unsafe {
-        asm!("syscall", inlateout("rax") number => _, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
-             lateout("rcx") _, lateout("r11") _);
+        asm!("syscall", inlateout("rax") number => result, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
+             in("r10") a[3], lateout("rcx") _, lateout("r11") _);
     }
+    result
 }

@@ -7,7 +7,7 @@ use crate::elf::{self, PAGE, Segment};
 use crate::window::Window;
 use crate::{Budget, Fall};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use std::ffi::CStr;
 use std::io;
 use std::sync::atomic::AtomicU32;
@@ -28,6 +28,8 @@ const EXIT_BASE: i32 = 64;
 
 /// What the child needs, made ready before the fork.
 struct Plan<'a> {
+    /// The broker, as far as it can be looked at.
+    broker: Option<OwnedFd>,
     ruleset: Option<OwnedFd>,
     window: &'a Window,
     entry: usize,
@@ -67,6 +69,7 @@ pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<P
     let (entry, segments) =
         elf::parse(bytes).ok_or_else(|| fail("the worker is no program")(io::ErrorKind::InvalidData.into()))?;
     let plan = Plan {
+        broker: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
         ruleset: ruleset(),
         window,
         entry,
@@ -132,6 +135,7 @@ unsafe fn become_worker(plan: &Plan<'_>) -> ! {
             }
         };
         must(Step::Privileges, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into());
+        leave_with_the_broker(plan);
         must(Step::Privileges, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into());
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
         drop_capabilities(&must);
@@ -161,6 +165,23 @@ unsafe fn become_worker(plan: &Plan<'_>) -> ! {
         move_memory(plan.window.address(), plan.window.len(), WINDOW_AT);
         forget_c_library();
         enter(plan.entry, WINDOW_AT)
+    }
+}
+
+/// Ends a child whose broker died before it could be told of that.
+///
+/// # Safety
+/// Called in a forked child that is told of it from now on.
+unsafe fn leave_with_the_broker(plan: &Plan<'_>) {
+    let Some(broker) = &plan.broker else { return };
+    // SAFETY: system calls on a structure of our own.
+    unsafe {
+        // Whoever dies tells its children and becomes one of the dead under a lock that this has to wait for.
+        libc::syscall(libc::SYS_wait4, -1, 0, libc::WNOHANG, 0);
+        let mut look = libc::pollfd { fd: broker.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        if libc::poll(&raw mut look, 1, 0) > 0 {
+            give_up(Step::Privileges);
+        }
     }
 }
 
