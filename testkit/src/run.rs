@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 static ADD_CHDIR: unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, *const libc::c_char) -> libc::c_int =
     libc::posix_spawn_file_actions_addchdir_np;
 
+/// What other threads may take while a program is started.
+const SLACK_KIB: u64 = 8 << 10;
+
 /// A program about to be run.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -54,7 +57,8 @@ pub struct Ran {
     pub stderr: Vec<u8>,
     /// How it ended.
     pub end: End,
-    /// The most memory that it or one of its children had at once, in KiB, if that was to be measured.
+    /// The most memory that it or one of its children had at once, in KiB, if that was to be measured; 0: no more than we
+    /// had when it was started as a copy of us.
     pub peak: Option<u64>,
 }
 
@@ -258,13 +262,15 @@ impl Run {
 
     /// Runs it to its end.
     pub fn go(&self) -> Ran {
+        let before = own_kib();
         let mut child = self.spawn(&mut self.command());
+        let own = own_kib().max(before) + SLACK_KIB;
         let (stdout, stderr, in_time) = listen(&mut child, Instant::now() + self.limit);
         if !in_time {
             let _ = kill_process(Pid::from_child(&child), Signal::KILL);
         }
         let (end, peak_kib) = reap(&child);
-        let peak = self.measured.then_some(peak_kib);
+        let peak = self.measured.then_some(if peak_kib > own { peak_kib } else { 0 });
         Ran { stdout, stderr, end: if in_time { end } else { End::Timeout }, peak }
     }
 
@@ -280,6 +286,13 @@ impl Run {
         let mut child = self.spawn(self.command().stdin(Stdio::piped()));
         Held { stdin: child.stdin.take(), child }
     }
+}
+
+/// Memory that we have, in KiB.
+fn own_kib() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("our memory");
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.expect("a number of pages") * 4
 }
 
 /// One of these processors, another one for each thread that asks.
