@@ -250,11 +250,13 @@ fn orphans(heir: &str) -> Vec<String> {
 fn whenever_it_is_killed_its_cell_goes_with_it() {
     let scratch = Scratch::new("killed");
     fs::write(scratch.path().join("in.raw"), bytes(MIB)).expect("a disk");
-    for cell in Cell::all() {
-        for turn in 0..400 {
-            let run = program().native(*cell).folder(scratch.path()).args(["info", "-f", "raw", "in.raw"]);
-            let held = run.hold();
-            thread::sleep(Duration::from_micros(turn * 10));
+    // One lane, and as many as there can be.
+    let lines: [&[&str]; 2] =
+        [&["info", "-f", "raw", "in.raw"], &["convert", "-f", "raw", "-O", "qcow2", "in.raw", "out"]];
+    for (cell, line) in Cell::all().iter().flat_map(|cell| lines.map(|line| (cell, line))) {
+        for turn in 0..800 {
+            let held = program().native(*cell).folder(scratch.path()).args(line).hold();
+            thread::sleep(Duration::from_micros(turn * 5));
             drop(held);
         }
     }

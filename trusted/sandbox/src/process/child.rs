@@ -7,9 +7,9 @@ use crate::elf::{self, PAGE, Segment};
 use crate::window::Window;
 use crate::{Budget, Fall};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use rustix::process::Pid;
 use std::ffi::CStr;
-use std::io;
+use std::io::{self, PipeWriter, Read};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -28,8 +28,10 @@ const EXIT_BASE: i32 = 64;
 
 /// What the child needs, made ready before the fork.
 struct Plan<'a> {
-    /// The broker, as far as it can be looked at.
-    broker: Option<OwnedFd>,
+    /// A pipe whose other end the broker has, and the child's copy of that end.
+    pipe: [i32; 2],
+    /// What is closed when the broker's death is that of the child.
+    is_tied: i32,
     ruleset: Option<OwnedFd>,
     window: &'a Window,
     entry: usize,
@@ -62,14 +64,17 @@ pub fn explain(code: i32) -> Fall {
     Fall::Host(what, io::ErrorKind::PermissionDenied.into())
 }
 
-/// Starts the program in a child process.
-pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<Pid, Fall> {
+/// Starts the program in a child process; the broker keeps the end of a pipe for as long as it wants it.
+pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<(Pid, PipeWriter), Fall> {
     let fail = |what: &'static str| move |e: io::Error| Fall::Host(what, e);
+    let (far, near) = io::pipe().map_err(fail("a pipe"))?;
+    let (mut ties, is_tied) = io::pipe().map_err(fail("a pipe"))?;
     see_children_die();
     let (entry, segments) =
         elf::parse(bytes).ok_or_else(|| fail("the worker is no program")(io::ErrorKind::InvalidData.into()))?;
     let plan = Plan {
-        broker: pidfd_open(getpid(), PidfdFlags::empty()).ok(),
+        pipe: [far.as_raw_fd(), near.as_raw_fd()],
+        is_tied: is_tied.as_raw_fd(),
         ruleset: ruleset(),
         window,
         entry,
@@ -84,7 +89,16 @@ pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<P
             // SAFETY: we are the child, alone in our copy of memory.
             0 => unsafe { become_worker(&plan) },
             -1 => error = io::Error::last_os_error(),
-            pid => return i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| fail("fork")(error)),
+            pid => {
+                let child = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| fail("fork")(error))?;
+                drop(is_tied);
+                if budget.shape.lanes > 1 {
+                    // A process of several threads dies by and by, and there is a moment when it tells nobody any more
+                    // and is not known to be dead. So there are no others before the child is tied to this one.
+                    let _ = ties.read(&mut [0]);
+                }
+                return Ok((child, near));
+            }
         }
     }
     Err(fail("fork")(error))
@@ -173,15 +187,17 @@ unsafe fn become_worker(plan: &Plan<'_>) -> ! {
 /// # Safety
 /// Called in a forked child that is told of it from now on.
 unsafe fn leave_with_the_broker(plan: &Plan<'_>) {
-    let Some(broker) = &plan.broker else { return };
-    // SAFETY: system calls on a structure of our own.
+    let [far, near] = plan.pipe;
+    // SAFETY: system calls on a structure of our own, and on descriptors that only we have here.
     unsafe {
-        // Whoever dies tells its children and becomes one of the dead under a lock that this has to wait for.
+        libc::close(near);
+        // Whoever dies tells its children under a lock that this has to wait for, and before that its files are closed.
         libc::syscall(libc::SYS_wait4, -1, 0, libc::WNOHANG, 0);
-        let mut look = libc::pollfd { fd: broker.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut look = libc::pollfd { fd: far, events: 0, revents: 0 };
         if libc::poll(&raw mut look, 1, 0) > 0 {
             give_up(Step::Privileges);
         }
+        libc::close(plan.is_tied);
     }
 }
 

@@ -13,6 +13,7 @@ use instar_wire::boot::{
     BELL_BROKER, BELL_BROKER_WORKER_ASLEEP, BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, BOOT_MAGIC, Boot,
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use std::io::PipeWriter;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -31,6 +32,8 @@ pub struct ProcessCell {
     window: Window,
     budget: Budget,
     worker: Pid,
+    /// By which the worker knows when it starts whether we are still there.
+    _pipe: PipeWriter,
     spin: u32,
     health: Mutex<Health>,
 }
@@ -70,8 +73,8 @@ impl ProcessCell {
             spin: spin.into(),
             ..Boot::default()
         });
-        let worker = child::spawn(program, &window, &budget)?;
-        Ok(ProcessCell { window, budget, worker, spin, health: Mutex::new(Health::new()) })
+        let (worker, pipe) = child::spawn(program, &window, &budget)?;
+        Ok(ProcessCell { window, budget, worker, _pipe: pipe, spin, health: Mutex::new(Health::new()) })
     }
 
     /// Serves one lane until the cell is over.
