@@ -196,6 +196,8 @@ macro_rules! features {
 }
 
 features! {
+    /// `rebase` asks for the length of clusters, and some formats do not tell.
+    rebase_asks_for_clusters: 8 . 2;
     /// A copy looks for broken bitmaps before it begins, and may pass over them.
     skips_broken_bitmaps: 6 . 1;
     /// Objects are checked against the schema while options are read; JSON objects; `--object help`.

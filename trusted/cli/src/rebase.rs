@@ -20,6 +20,8 @@ use instar_wire::op::{Below, Source};
 /// The formats whose images qemu-img can have stand on others than they did, and those that we can.
 const REBASED: &[&[u8]] = &[b"qcow2", b"qed"];
 const REBASED_BY_US: &[&[u8]] = &[b"qcow2", b"qed", b"vmdk", b"vpc", b"vhdx"];
+/// A format that does not tell how long its clusters are.
+const UNTOLD: &[u8] = b"parallels";
 /// The formats that can be compressed.
 const PACKED: &[&[u8]] = &[b"qcow2", b"qcow", b"vmdk"];
 /// Runs of zeroes of this length are looked for.
@@ -176,6 +178,9 @@ impl<'a> Rebase<'a> {
             && drivers::driver(name, &settings.profile).is_none()
         {
             return Err(self.say(&[b"Invalid format name: '", name, b"'"].concat()));
+        }
+        if format == UNTOLD && !is_native && settings.profile.rebase_asks_for_clusters() {
+            return Err(self.say(b"could not get block driver info"));
         }
         match &self.new {
             Some(Err(lines)) => return Err(self.not_opened(lines)),

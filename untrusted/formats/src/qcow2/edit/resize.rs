@@ -30,11 +30,11 @@ impl Editor<'_, '_> {
         let layout = &self.image.checked.layout;
         let refuse = |kind: Kind, words: &'static str| Err(kind.what(words).file(self.image.file.id()));
         let (old, size) = (layout.disk_size(), size.next_multiple_of(512));
-        if size == layout.size {
-            return Ok(size);
-        }
         if layout.version < 3 && layout.snapshots.count > 0 {
             return refuse(Kind::Unsupported, "Can't resize a v2 image which has snapshots");
+        }
+        if size == layout.size {
+            return Ok(size);
         }
         if layout.l1_needed_for(size) > L1_LEN_MAX / 8 {
             return refuse(Kind::TooBig, "Failed to grow the L1 table: File too large");
