@@ -196,8 +196,6 @@ macro_rules! features {
 }
 
 features! {
-    /// `rebase` asks for the length of clusters, and some formats do not tell.
-    rebase_asks_for_clusters: 8 . 2;
     /// A copy looks for broken bitmaps before it begins, and may pass over them.
     skips_broken_bitmaps: 6 . 1;
     /// Objects are checked against the schema while options are read; JSON objects; `--object help`.
@@ -248,6 +246,8 @@ features! {
     parallels_check: 8 . 1;
     /// `map` tells `compressed`.
     map_compressed: 8 . 2;
+    /// `rebase` asks for the length of clusters, and some formats do not tell.
+    rebase_asks_for_clusters: 8 . 2;
     /// luks tells `detached header`.
     detached_header: 9 . 0;
     /// `bench` of an empty image answers.

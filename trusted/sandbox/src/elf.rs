@@ -1,6 +1,5 @@
 //! The parts of a program that have to be in memory, read from an ELF file of our own making.
 
-pub use instar_wire::boot::PAGE;
 use std::ops::Range;
 
 /// A stretch of memory of a program.

@@ -3,13 +3,14 @@
 //! The child lays the program out beside its copy of the broker, jumps in, and there the copy is given back. Until then only
 //! system calls are made: the broker may have threads, and a fork copies none of them.
 
-use crate::elf::{self, PAGE, Segment};
+use crate::elf::{self, Segment};
 use crate::window::Window;
 use crate::{Budget, Fall};
+use instar_wire::boot::PAGE;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::process::Pid;
 use std::ffi::CStr;
-use std::io::{self, PipeWriter, Read};
+use std::io::{self, PipeWriter};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -30,8 +31,6 @@ const EXIT_BASE: i32 = 64;
 struct Plan<'a> {
     /// A pipe whose other end the broker has, and the child's copy of that end.
     pipe: [i32; 2],
-    /// What is closed when the broker's death is that of the child.
-    is_tied: i32,
     ruleset: Option<OwnedFd>,
     window: &'a Window,
     entry: usize,
@@ -68,13 +67,11 @@ pub fn explain(code: i32) -> Fall {
 pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<(Pid, PipeWriter), Fall> {
     let fail = |what: &'static str| move |e: io::Error| Fall::Host(what, e);
     let (far, near) = io::pipe().map_err(fail("a pipe"))?;
-    let (mut ties, is_tied) = io::pipe().map_err(fail("a pipe"))?;
     see_children_die();
     let (entry, segments) =
         elf::parse(bytes).ok_or_else(|| fail("the worker is no program")(io::ErrorKind::InvalidData.into()))?;
     let plan = Plan {
         pipe: [far.as_raw_fd(), near.as_raw_fd()],
-        is_tied: is_tied.as_raw_fd(),
         ruleset: ruleset(),
         window,
         entry,
@@ -91,11 +88,13 @@ pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<(
             -1 => error = io::Error::last_os_error(),
             pid => {
                 let child = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| fail("fork")(error))?;
-                drop(is_tied);
+                drop(far);
                 if budget.shape.lanes > 1 {
                     // A process of several threads dies by and by, and there is a moment when it tells nobody any more
                     // and is not known to be dead. So there are no others before the child is tied to this one.
-                    let _ = ties.read(&mut [0]);
+                    let mut look = libc::pollfd { fd: near.as_raw_fd(), events: 0, revents: 0 };
+                    // SAFETY: waits until nobody has the other end, on a structure of our own.
+                    unsafe { libc::poll(&raw mut look, 1, -1) };
                 }
                 return Ok((child, near));
             }
@@ -197,7 +196,8 @@ unsafe fn leave_with_the_broker(plan: &Plan<'_>) {
         if libc::poll(&raw mut look, 1, 0) > 0 {
             give_up(Step::Privileges);
         }
-        libc::close(plan.is_tied);
+        // The broker sees that.
+        libc::close(far);
     }
 }
 
