@@ -204,13 +204,20 @@ fn tables_that_lead_nowhere_are_emptied() {
 fn whoever_changes_an_image_that_was_not_closed_repairs_it_first() {
     let scratch = Scratch::new("repair-dirty");
     let folder = scratch.path();
-    let mut image = make(folder, "compat=1.1", &mut Dice::new(1));
+    let sound = make(folder, "compat=1.1", &mut Dice::new(1));
+    fs::write(folder.join("image"), sound).expect("an image");
+    maker().img().folder(folder).args(["create", "-q", "-f", "qcow2", "below", "64k"]).must();
+    maker().img().folder(folder).args(["rebase", "-u", "-b", "below", "-F", "qcow2", "image"]).must();
+    let mut image = fs::read(folder.join("image")).expect("an image");
     let block = word(&image, word(&image, 48)) as usize;
     image[79] |= 1;
     image[block + 2 * 5 + 1] = 7;
     fs::write(folder.join("source.raw"), [7; 4096]).expect("a source");
-    let changes: [&[&str]; 2] =
-        [&["resize", "-f", "qcow2"], &["convert", "-n", "-f", "raw", "-O", "qcow2", "source.raw"]];
+    let changes: [&[&str]; 3] = [
+        &["resize", "-f", "qcow2"],
+        &["convert", "-n", "-f", "raw", "-O", "qcow2", "source.raw"],
+        &["commit", "-d", "-f", "qcow2"],
+    ];
     for (oracle, change) in oracles().iter().flat_map(|oracle| changes.map(|change| (oracle, change))) {
         for name in ["ours", "theirs"] {
             fs::write(folder.join(name), &image).expect("an image");

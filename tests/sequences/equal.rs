@@ -35,7 +35,11 @@ fn normal(kind: &str, ran: &Ran, stream: &[u8]) -> Vec<u8> {
     let kept = text.split_inclusive('\n').filter(|line| !(is_timed(line) || kind == "check" && is_placed(line)));
     let kept: String = kept.collect();
     // Nodes are numbered by chance, and clusters lie where there is space.
-    let patterns = [("#block[0-9]+", "#block"), ("Cluster at offset .* has a refcount of [0-9]+", "Some cluster")];
+    let patterns = [
+        ("#block[0-9]+", "#block"),
+        ("Cluster at offset .* has a refcount of [0-9]+", "Some cluster"),
+        ("(ERROR|Repairing) cluster [0-9]+", "$1 some cluster"),
+    ];
     let settle = |text: String, (pattern, name): (&str, &str)| {
         regex_lite::Regex::new(pattern).expect("a pattern").replace_all(&text, name).into_owned()
     };
@@ -74,6 +78,18 @@ impl Course<'_> {
         let title = format!("{} {what}, seed {}, {oracle}, {}", step.kind, self.seed, self.scene.format);
         self.report.fault(format!("{title}\n    made by{made}\n    then{steps}\n{differs}"));
         false
+    }
+
+    /// What a difference may come from.
+    fn past(&self) -> String {
+        let before = &self.story[..self.story.len().saturating_sub(1)];
+        let had = |what: &str| before.iter().any(|step| step.contains(what));
+        let notes = [
+            (self.scene.is_sealed, " of an encrypted disk"),
+            (had("sigraise"), " after a sudden death"),
+            (had("(Code(1), "), " after a refusal"),
+        ];
+        notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note).collect()
     }
 
     /// A repair that only we can do: the real program writes a header without snapshots when it has read bitmaps for one.
@@ -133,13 +149,13 @@ impl Course<'_> {
                 self.report.excuse("the real program leaves an image that is not sound");
                 return None;
             }
-            let sealed = if self.scene.is_sealed { " of an encrypted disk" } else { "" };
-            let died =
-                if self.story.iter().any(|step| step.contains("sigraise")) { " after a sudden death" } else { "" };
-            self.fault(&step, &what, &format!("{differs}{said}  it ended with {:?}{sealed}{died}\n", want.end));
+            let behind = if mine.has_grown_alike(before, &other) { " behind the former end" } else { "" };
+            let stays = if mine.reads_as(before) { " ours as before" } else { "" };
+            let all = format!("{differs}{said}  it ended with {:?}{behind}{stays}{}\n", want.end, self.past());
+            self.fault(&step, &what, &all);
             return None;
         }
-        if !said.is_empty() && !self.fault(&step, "words", &said) {
+        if !said.is_empty() && !self.fault(&step, "words", &format!("{said} {}\n", self.past())) {
             return None;
         }
         Some(other)

@@ -162,6 +162,7 @@ impl<'c> Trial<'c> {
         self.lasts[which] = if was_busy { lasts.mul_f64(1.1) } else { after.mul_f64(0.9).max(lasts / 3) };
         let _ = held.child.kill();
         let _ = held.child.wait();
+        self.let_go(&place);
         let told = |why: String| format!("  {}, after {after:?} of {lasts:?}\n{why}", cell.name());
         // Every fourth one is carried out again.
         self.judge(&place, cell)
@@ -169,6 +170,16 @@ impl<'c> Trial<'c> {
             .map_err(told)?;
         let _ = fs::remove_dir_all(&place);
         Ok(())
+    }
+
+    /// Waits for what dies with the program: a worker that is not one yet has its files, too, until it gets to run.
+    fn let_go(&self, place: &Path) {
+        let since = Instant::now();
+        let ask = |name: &str| maker().img().folder(place).args(["info", name]).go();
+        let is_held = |(name, _): (&str, &str)| ask(name).err().contains(" lock");
+        while since.elapsed() < Duration::from_secs(5) && self.case.images().into_iter().any(is_held) {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// What `check` may say of a repaired image.

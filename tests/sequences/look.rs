@@ -186,6 +186,25 @@ impl Seen {
         Some((what.clone(), difference(what, text.as_bytes(), ours.as_bytes())))
     }
 
+    /// The bytes of the disk, if they could be read.
+    fn bytes(&self) -> Option<&[u8]> {
+        self.disks.first().filter(|(what, _)| what == "the disk").map(|(_, bytes)| &bytes[..])
+    }
+
+    /// Whether the disk reads as another.
+    pub fn reads_as(&self, other: &Seen) -> bool {
+        self.bytes().is_some_and(|bytes| Some(bytes) == other.bytes())
+    }
+
+    /// Whether the disk, longer than the former one, reads as another as far as that one reached.
+    pub fn has_grown_alike(&self, former: &Seen, other: &Seen) -> bool {
+        let (Some(ours), Some(theirs), Some(former)) = (self.bytes(), other.bytes(), former.bytes()) else {
+            return false;
+        };
+        let is_same = ours.iter().zip(theirs).take(former.len()).all(|(a, b)| a == b);
+        ours.len() == theirs.len() && ours.len() > former.len() && is_same
+    }
+
     /// Whether the oracle calls it sound.
     pub fn wrong(&self) -> Option<&str> {
         let (_, text) = self.texts.iter().find(|(what, _)| what == "check")?;

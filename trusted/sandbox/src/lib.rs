@@ -6,6 +6,7 @@
 mod choice;
 mod dying;
 mod elf;
+mod hands;
 pub mod kvm;
 mod lanes;
 pub mod process;

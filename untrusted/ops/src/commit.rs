@@ -17,13 +17,13 @@ pub fn run(request: &Request, cx: &Cx<'_>) -> Result<()> {
     let tell = |event: Event| (cx.emit)(&encode(&event));
     let nothing = || Kind::Unsupported.what("there is no image");
     let Some(image) = copy.sources.first() else { return Err(nothing()) };
-    let purpose = if request.empties { Purpose::Write } else { Purpose::Read };
     if request.looks {
-        let layers = stack_for(cx, image, &copy.rules, purpose, &|step| tell(Event::Step(step)))?;
+        // Whatever becomes of it, an image that was not closed is repaired first.
+        let layers = stack_for(cx, image, &copy.rules, Purpose::Write, &|step| tell(Event::Step(step)))?;
         return tell(Event::Ready(layers.first().map_or(0, |top| top.told.virtual_size)));
     }
     let Goal::There(base) = &copy.target.goal else { return Err(nothing()) };
-    lengthen(image, base, request, cx)?;
+    lengthen(&as_they_are(image, cx)?, base, request, cx)?;
     let cx = &cx.afresh();
     // What is below may have become longer.
     let image = &as_they_are(image, cx)?;

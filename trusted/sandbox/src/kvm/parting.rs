@@ -2,6 +2,7 @@
 //! which lives in our memory and has nothing else in its hands.
 
 use crate::dying;
+use crate::hands::all_but;
 use rustix::process::{Pid, Signal, kill_process};
 use std::arch::asm;
 use std::os::fd::RawFd;
@@ -26,21 +27,20 @@ pub struct Parting {
 struct Room {
     stack: [u8; STACK_LEN],
     parent: usize,
-    /// What it holds, in order.
-    held: Vec<RawFd>,
+    /// The descriptors that it is not to hold.
+    others: Vec<[u32; 2]>,
     holds_nothing_else: AtomicBool,
 }
 
 impl Parting {
     /// Has a child hold what these descriptors are of. There is none where there can be none, or nobody would bury it.
-    pub fn prepare(mut held: Vec<RawFd>) -> Option<Parting> {
+    pub fn prepare(held: Vec<RawFd>) -> Option<Parting> {
         if !dying::orphans_are_buried() {
             return None;
         }
-        held.sort_unstable();
         let parent = std::process::id().try_into().ok()?;
         let holds_nothing_else = AtomicBool::new(false);
-        let mut room = Box::new(Room { stack: [0; STACK_LEN], parent, held, holds_nothing_else });
+        let mut room = Box::new(Room { stack: [0; STACK_LEN], parent, others: all_but(held), holds_nothing_else });
         // SAFETY: the child runs on a stack of its own, which lives as long as it does, and makes system calls only. It
         // has copies of our descriptors. What is done on signals is done by us alone.
         let child = unsafe {
@@ -77,17 +77,12 @@ extern "C" fn hold(room: *mut libc::c_void) -> libc::c_int {
     // SAFETY: what it is told does not change any more; all else is system calls on what is the child's alone.
     unsafe {
         let room = &*room.cast::<Room>();
+        for [first, last] in &room.others {
+            syscall(libc::SYS_close_range, [*first as usize, *last as usize, 0, 0]);
+        }
         syscall(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0]);
         // Who dies becomes nobody's parent under a lock that this has to wait for.
         syscall(libc::SYS_wait4, [usize::MAX, 0, libc::WNOHANG as usize, 0]);
-        let mut from = 0;
-        for fd in room.held.iter().map(|fd| fd.cast_unsigned() as usize) {
-            if fd > from {
-                syscall(libc::SYS_close_range, [from, fd - 1, 0, 0]);
-            }
-            from = fd + 1;
-        }
-        syscall(libc::SYS_close_range, [from, u32::MAX as usize, 0, 0]);
         room.holds_nothing_else.store(true, Ordering::Release);
         while syscall(libc::SYS_getppid, [0; 4]) == room.parent {
             syscall(libc::SYS_pause, [0; 4]);

@@ -4,6 +4,7 @@
 //! system calls are made: the broker may have threads, and a fork copies none of them.
 
 use crate::elf::{self, Segment};
+use crate::hands::all_but;
 use crate::window::Window;
 use crate::{Budget, Fall};
 use instar_wire::boot::PAGE;
@@ -31,6 +32,8 @@ const EXIT_BASE: i32 = 64;
 struct Plan<'a> {
     /// A pipe whose other end the broker has, and the child's copy of that end.
     pipe: [i32; 2],
+    /// The descriptors of which it has no need.
+    others: Vec<[u32; 2]>,
     ruleset: Option<OwnedFd>,
     window: &'a Window,
     entry: usize,
@@ -70,9 +73,11 @@ pub fn spawn(bytes: &'static [u8], window: &Window, budget: &Budget) -> Result<(
     see_children_die();
     let (entry, segments) =
         elf::parse(bytes).ok_or_else(|| fail("the worker is no program")(io::ErrorKind::InvalidData.into()))?;
+    let (pipe, ruleset) = ([far.as_raw_fd(), near.as_raw_fd()], ruleset());
     let plan = Plan {
-        pipe: [far.as_raw_fd(), near.as_raw_fd()],
-        ruleset: ruleset(),
+        pipe,
+        others: all_but(pipe.into_iter().chain(ruleset.as_ref().map(|ruleset| ruleset.as_raw_fd())).collect()),
+        ruleset,
         window,
         entry,
         segments,
@@ -147,6 +152,10 @@ unsafe fn become_worker(plan: &Plan<'_>) -> ! {
                 give_up(step)
             }
         };
+        // Locks last as long as anybody has the file: nobody is to see them when the broker is gone.
+        for [first, last] in &plan.others {
+            must(Step::Descriptors, libc::syscall(libc::SYS_close_range, *first, *last, 0));
+        }
         must(Step::Privileges, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into());
         leave_with_the_broker(plan);
         must(Step::Privileges, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into());

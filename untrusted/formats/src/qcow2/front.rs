@@ -4,7 +4,7 @@
 //! counts is brought into the first sector, but for the name, which goes where nothing has been before. What is only there
 //! to be read by people, the names of features, follows when all else is done.
 
-use super::disk::{BITMAPS, DATA_FILE_RAW, EXT_FEATURE_NAMES, Extension, HEADER2_LEN, Header};
+use super::disk::{BITMAPS, DATA_FILE_RAW, EXT_BITMAPS, EXT_FEATURE_NAMES, Extension, HEADER2_LEN, Header};
 use super::extensions;
 use super::open::Layout;
 use alloc::vec::Vec;
@@ -22,6 +22,8 @@ const LEN_MAX: u64 = 2 << 20;
 pub struct Front {
     /// The header that is to be; where the name of the backing file lies is not its business.
     pub header: Header,
+    /// There were bitmaps that may have been changed by who did not know them: they are not the image's any more.
+    pub had_stale_bitmaps: bool,
     /// Fields of the header that are not known here.
     unknown: Vec<u8>,
     extensions: Vec<(u32, Vec<u8>)>,
@@ -70,9 +72,14 @@ impl Front {
             extensions.push((head.magic.get(), content.to_vec()));
             at = at.saturating_add(len.next_multiple_of(8));
         }
+        let listed = extensions.len();
+        let has_bitmaps = layout.autoclear & BITMAPS != 0;
+        extensions.retain(|(magic, _)| has_bitmaps || *magic != EXT_BITMAPS);
+        let had_stale_bitmaps = extensions.len() < listed;
         let name_at = if name.is_empty() { at } else { name_at };
         let (list_at, name_at) = (own..at.min(bytes.len()), name_at..name_at.saturating_add(name.len()));
-        Ok(Front { header, unknown, extensions, name, bytes, list_at, name_at, start: file.place(0) })
+        let start = file.place(0);
+        Ok(Front { header, had_stale_bitmaps, unknown, extensions, name, bytes, list_at, name_at, start })
     }
 
     /// The extension with that number says this from now on; nothing if there is to be none.

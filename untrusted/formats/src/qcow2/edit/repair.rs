@@ -7,7 +7,7 @@
 use super::super::Qcow2Image;
 use super::super::census::Roll;
 use super::super::clusters::Clusters;
-use super::super::disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY, EXT_BITMAPS};
+use super::super::disk::{BITMAPS, CORRUPT, DATA_FILE_RAW, DIRTY};
 use super::super::front::Front;
 use super::super::open::{self, Checked, Table};
 use super::super::snapshots;
@@ -65,12 +65,8 @@ pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> 
     let layout = &reopened(image, &file, order)?.layout;
     let mut front = Front::read(&file, layout)?;
     let bits = if is_sound { layout.incompatible & !(DIRTY | CORRUPT) } else { layout.incompatible };
-    // Bitmaps that may have been changed by who did not know them are not the image's any more.
-    let are_stale = layout.autoclear & BITMAPS == 0 && front.get(EXT_BITMAPS).is_some();
-    if are_stale {
-        front.set(EXT_BITMAPS, None);
-    }
-    if are_stale || bits != layout.incompatible || layout.autoclear & !(BITMAPS | DATA_FILE_RAW) != 0 {
+    let has_news = front.had_stale_bitmaps || bits != layout.incompatible;
+    if has_news || layout.autoclear & !(BITMAPS | DATA_FILE_RAW) != 0 {
         front.header.incompatible_features = bits.into();
         front.publish(order.drive)?;
     }

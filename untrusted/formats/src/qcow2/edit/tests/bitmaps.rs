@@ -189,3 +189,30 @@ fn bitmaps_that_are_added_while_others_record_are_there_with_what_was_recorded()
         assert!(tried.states > 2, "{list}: {tried:?}");
     }
 }
+
+#[test]
+fn bitmaps_that_may_be_wrong_go_with_the_first_change() {
+    let scratch = Scratch::new("qcow2-bitmaps-stale");
+    let path = scratch.path();
+    let img = |words: &str| maker().img().folder(path).args(words.split(' ')).must();
+    // A program that does not know them either clears the bit or, with the version of the format, all bits.
+    for (list, clears) in [("compat=1.1", true), ("compat=1.1,cluster_size=512", true), ("compat=1.1", false)] {
+        furnished(path, "a.q", list, cluster(list) * 40, 1);
+        img("bitmap --add -g 512 a.q x");
+        if !clears {
+            img("amend -f qcow2 -o compat=0.10 a.q");
+        }
+        let mut files = MemFiles::load(path, &["a.q"]);
+        if clears {
+            files.poke(TOP, 88, &[0; 8]);
+        }
+        let is_stale = |files: &MemFiles| {
+            let image = opened(files, &files.granted(TOP), Purpose::Read).unwrap();
+            !image.describe(true).unwrap().warnings.is_empty()
+        };
+        assert!(is_stale(&files), "{list}");
+        let after = survives(&files, &|edit, drive| edit.take_snapshot(drive, &snapshot("new")), list);
+        assert!(!is_stale(&after), "{list}");
+        assert!(marks(&after).unwrap().is_empty(), "{list}");
+    }
+}
