@@ -63,14 +63,14 @@ pub fn no_kvm() -> bool {
 }
 
 fn budget(lanes: usize) -> Budget {
-    let shape = Shape { lanes, ..Budget::default().shape };
-    Budget { shape, cpu: Duration::from_millis(100), ..Budget::default() }
+    Budget { shape: Shape { lanes, ..Budget::default().shape }, ..Budget::default() }
 }
 
 fn run(code: &[u8], lanes: usize, calls: u32) -> Result<(), Fall> {
     let begin = Instant::now();
-    let outcome = KvmCell::start(program(code), budget(lanes), false)
-        .and_then(|mut cell| cell.run(&Count(AtomicU32::new(calls))));
+    let short = Budget { cpu: Duration::from_millis(100), ..budget(lanes) };
+    let outcome =
+        KvmCell::start(program(code), short, false).and_then(|mut cell| cell.run(&Count(AtomicU32::new(calls))));
     eprintln!("{lanes} lanes: {outcome:x?} after {:?}", begin.elapsed());
     outcome
 }
