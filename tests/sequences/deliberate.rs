@@ -92,10 +92,16 @@ const ALL: &[Deliberate] = &[
         &["compressed-clusters", "it ended with Code(0)", "behind the former end"],
         "a last cluster that is zeroes behind its end stays compressed",
     ),
-    because("rebase", "-c", &["compressed-clusters", "it ended with Code(0)"], "zeroes are said, and not compressed"),
     because(
         "rebase",
         "-c",
+        &["-qemu-img: Error while writing to COW image: Input/output error", "ours as before"],
+        "what has its space already is compressed, too",
+    ),
+    because("rebase", "-c", &["compressed-clusters", "it ended with Code(0)"], "zeroes are said, and not compressed"),
+    because(
+        "rebase",
+        "-b",
         &["the disk differs at", "it ended with Code(0)", "ours as before"],
         "what an image reads stays, where qemu-img lets see what is below now",
     ),
@@ -125,6 +131,18 @@ const ALL: &[Deliberate] = &[
     ),
     because(
         "amend",
+        "encrypt.",
+        &["\\\"active\\\"", "it ended with Code(1)"],
+        "what cannot be amended in full is not begun: keys stay, too",
+    ),
+    because(
+        "amend",
+        ",",
+        &["-qemu-img: ", "+qemu-img: ", "both refuse"],
+        "of several reasons against it, any one is told",
+    ),
+    because(
+        "amend",
         "compat=",
         &["map, line", "it ended with Code(1)"],
         "what cannot be amended in full is not begun: zeroes stay as they are, too",
@@ -150,7 +168,7 @@ const ALL: &[Deliberate] = &[
     because(
         "",
         "",
-        &["+qemu-img: warning: This qcow2 v2 image contains bitmaps", "after a refusal"],
+        &["+qemu-", ": warning: This qcow2 v2 image contains bitmaps", "after a refusal"],
         "what is refused drops no bitmaps first",
     ),
 ];

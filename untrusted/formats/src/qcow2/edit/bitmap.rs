@@ -246,6 +246,14 @@ impl Editor<'_, '_> {
         drive.flush(file)
     }
 
+    /// Refuses another size of the disk where it is not known what bitmaps say.
+    pub fn know_bitmaps(&self) -> Result<()> {
+        let words = "Bitmap '{}' is inconsistent and cannot be used\n\
+                     Try block-dirty-bitmap-remove to delete this bitmap from disk";
+        let broken = self.image.checked.bitmaps.iter().find(|bitmap| bitmap.in_use);
+        broken.map_or(Ok(()), |broken| Err(Kind::Unsupported.what(words).arg(broken.name.as_slice())))
+    }
+
     /// The bitmaps are about a disk of another size.
     pub fn fit_bitmaps(&self, work: &mut Work<'_>, size: u64) -> Result<()> {
         let checked = &self.image.checked;
@@ -254,11 +262,6 @@ impl Editor<'_, '_> {
         }
         let mut all = Vec::new();
         for bitmap in &checked.bitmaps {
-            if bitmap.in_use {
-                let words = "Bitmap '{}' is inconsistent and cannot be used\n\
-                             Try block-dirty-bitmap-remove to delete this bitmap from disk";
-                return Err(Kind::Unsupported.what(words).arg(bitmap.name.as_slice()));
-            }
             let end = size.div_ceil(bitmap.granularity);
             let (table_at, table_count) =
                 work.shelf().put_bits(bits_len(size, bitmap.granularity), &mut |at, bytes| {

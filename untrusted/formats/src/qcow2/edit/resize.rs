@@ -33,6 +33,7 @@ impl Editor<'_, '_> {
         if layout.version < 3 && layout.snapshots.count > 0 {
             return refuse(Kind::Unsupported, "Can't resize a v2 image which has snapshots");
         }
+        self.know_bitmaps()?;
         if size == layout.size {
             return Ok(size);
         }
