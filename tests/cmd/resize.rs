@@ -1,5 +1,6 @@
 //! `resize`: what is said and what becomes of images, held against the real program; the native face by itself.
 
+use crate::against::{against, exact};
 use instar_testkit::oracle::{maker, newest, version};
 use instar_testkit::place::Scratch;
 use instar_testkit::program::{Cell, program};
@@ -186,4 +187,18 @@ fn the_native_face_resizes_what_can_be_written_and_tells_of_it() {
     let ran = run(&["disk", "2M"]);
     assert_eq!((ran.code(), ran.err().lines().count()), (Some(1), 1), "what nobody claims is not raw");
     assert_eq!(fs::metadata(scratch.path().join("disk")).expect("a file").len(), 1 << 20);
+}
+
+#[test]
+fn a_disk_whose_bitmaps_are_in_doubt_keeps_its_size() {
+    let scratch = Scratch::new("resize bitmaps");
+    let folder = scratch.path();
+    maker().img().folder(folder).args(["create", "-q", "-f", "qcow2", "a.q", "1M"]).must();
+    maker().img().folder(folder).args(["bitmap", "--add", "a.q", "x"]).must();
+    // Whoever dies while a bitmap is in use leaves it so.
+    maker().io().folder(folder).args(["-c", "write 0 64k", "-c", "flush", "-c", "sigraise 9", "a.q"]).go();
+    let report = Report::new("cmd resize bitmaps");
+    let lines = ["a.q 1M", "a.q 2M", "--shrink a.q 512k", "a.q 512k", "--preallocation=full a.q 2M"];
+    against(&report, folder, "resize", &lines, exact, |_| true);
+    report.end();
 }

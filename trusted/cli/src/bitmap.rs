@@ -108,12 +108,8 @@ impl Ear<'_> {
         let action = usize::try_from(number).ok().and_then(|number| actions(parsed).nth(number));
         let (action, name) = (action.map_or("", |(key, _)| key).as_bytes(), stderr_text(settings).show(&name.0));
         let words = self.asking.words(&self.placed(error));
-        let mut told =
+        let told =
             Told::failure(settings, &[b"Operation ", action, b" on bitmap ", &name, b" failed: ", &words].concat());
-        if settings.face == Face::Qemu && words.contains(&b'\n') && !settings.profile.skips_broken_bitmaps() {
-            // Its last line has no end.
-            told.stderr.pop();
-        }
         if is_lost { self.lost(told) } else { Err(told) }
     }
 

@@ -263,12 +263,7 @@ impl Copying<'_> {
             return Told::failure(settings, &self.0.words(&error));
         }
         if let (Some(name), false) = (ear.broken.first(), self.0.parsed.has("skip-broken-bitmaps")) {
-            let mut told = Told::failure(settings, &self.broken(name, &error));
-            if !settings.profile.skips_broken_bitmaps() && settings.face == Face::Qemu {
-                // Its last line has no end.
-                told.stderr.pop();
-            }
-            return told;
+            return Told::failure(settings, &self.broken(name, &error));
         }
         if ear.is_unmade {
             return making.unmade(&self.0, &ear.heard, &error);

@@ -83,7 +83,11 @@ impl Told {
     fn failure(settings: &Settings, sentence: &[u8]) -> Told {
         let lines: Vec<&[u8]> = sentence.split(|b| *b == b'\n').collect();
         let joint = if settings.face == Face::Native { b"; ".as_slice() } else { b"\n" };
-        let stderr = [settings.face.prefix().as_bytes(), b": ", &lines.join(joint), b"\n"].concat();
+        let is_endless = settings.face == Face::Qemu
+            && sentence.ends_with(b"block-dirty-bitmap-remove to delete this bitmap from disk")
+            && !settings.profile.ends_bitmap_hint();
+        let end = if is_endless { b"".as_slice() } else { b"\n" };
+        let stderr = [settings.face.prefix().as_bytes(), b": ", &lines.join(joint), end].concat();
         Told { stderr, code: 1, ..Told::default() }
     }
 

@@ -198,6 +198,8 @@ macro_rules! features {
 features! {
     /// A copy looks for broken bitmaps before it begins, and may pass over them.
     skips_broken_bitmaps: 6 . 1;
+    /// What to do about a broken bitmap is told in a line that has an end.
+    ends_bitmap_hint: 6 . 1;
     /// Objects are checked against the schema while options are read; JSON objects; `--object help`.
     schema_objects: 6 . 0;
     /// A wrong enum value is told as `Parameter 'x' does not accept value 'y'`.
