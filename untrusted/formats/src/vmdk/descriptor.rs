@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// The longest type of disk, the longest name of an extent and the longest name of a parent, in bytes.
 const TYPE_MAX: usize = 63;
@@ -226,9 +227,9 @@ pub fn retiring(text: &[u8], cid: u32) -> Option<Vec<u8>> {
     }
 }
 
-/// The text with other sizes of its extents, in their order; those without one are left out, and the geometry follows.
-/// Nothing if it does not have as many extents.
-pub fn resized(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {
+/// The text with other sizes of its extents, in their order; those without one are left out, and the geometry follows if
+/// that is wanted. Nothing if it does not have as many extents.
+pub fn resized(text: &[u8], sizes: &[Option<u64>], with_geometry: bool) -> Option<Vec<u8>> {
     let (mut out, mut sizes_left) = (Vec::new(), sizes.iter());
     let sectors = sizes.iter().flatten().fold(0u64, |sum, size| sum.saturating_add(*size));
     for piece in text.split_inclusive(|byte| *byte == b'\n') {
@@ -239,21 +240,33 @@ pub fn resized(text: &[u8], sizes: &[Option<u64>]) -> Option<Vec<u8>> {
                 let end = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
                 out.extend([before, format!("{size}").as_bytes(), rest.get(end..)?].concat());
             }
-            _ if piece.starts_with(b"ddb.geometry.cylinders") => out.extend(cylinders(text, piece, sectors)),
+            _ if with_geometry && piece.starts_with(b"ddb.geometry.cylinders") => {
+                out.extend(cylinders(text, piece, sectors))
+            }
             _ => out.extend_from_slice(piece),
         }
     }
     sizes_left.next().is_none().then_some(out)
 }
 
-/// Where the lines begin that name extents.
-pub fn extents(text: &[u8]) -> impl Iterator<Item = usize> {
-    let lines = text.split_inclusive(|byte| *byte == b'\n').scan(0usize, |end, piece| {
+/// Lines, and where each begins.
+fn pieces(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    text.split_inclusive(|byte| *byte == b'\n').scan(0usize, |end, piece| {
         let at = *end;
         *end = end.saturating_add(piece.len());
         Some((at, piece))
-    });
-    lines.filter(|(_, piece)| matches!(line(piece, piece), Line::Extent(_))).map(|(at, _)| at)
+    })
+}
+
+/// Where the lines begin that name extents.
+pub fn extents(text: &[u8]) -> impl Iterator<Item = usize> {
+    pieces(text).filter(|(_, piece)| matches!(line(piece, piece), Line::Extent(_))).map(|(at, _)| at)
+}
+
+/// Where the words are of remarks that nobody needs, behind their signs: by the first line a descriptor is known.
+pub fn remarks(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let all = pieces(text).skip(1).filter(|(_, piece)| piece.starts_with(b"#") && !piece.starts_with(b"#DDB"));
+    all.map(|(at, piece)| at.saturating_add(1)..at.saturating_add(piece.trim_ascii_end().len()))
 }
 
 /// The same with not a byte in another place, and nothing but the extents changed: those without a size become remarks. Nothing

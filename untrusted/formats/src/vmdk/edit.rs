@@ -112,18 +112,22 @@ impl Change<'_, '_> {
         if named != sizes.len() && self.checked.text_at > 0 {
             return Ok(Planned { bytes: text.to_vec(), old: text.to_vec() });
         }
-        let bytes = descriptor::resized(text, sizes).filter(|_| named == sizes.len()).ok_or_else(odd)?;
-        let planned = Planned { bytes, old: text.to_vec() };
+        let plan = |bytes| Planned { bytes, old: text.to_vec() };
+        let with = |geometry| descriptor::resized(text, sizes, geometry).filter(|_| named == sizes.len()).map(plan);
+        let planned = with(true).ok_or_else(odd)?;
         let has_room = self.checked.text_at == 0 || planned.bytes.len() <= planned.old.len().next_multiple_of(512);
-        match planned.is_at_once() && has_room {
-            true => Ok(planned),
-            // What it says there of the extent is not what counts.
-            false if self.checked.text_at > 0 => Ok(Planned { bytes: text.to_vec(), old: text.to_vec() }),
-            false => planned.spared().or_else(|| Planned::still(text, sizes)).ok_or_else(|| {
-                let words = "the descriptor is too long to be changed at once: more than one of its sectors would be";
-                Kind::Unsupported.what(words).file(self.file.id())
-            }),
+        if planned.is_at_once() && has_room {
+            return Ok(planned);
         }
+        // What it says there of the extent is not what counts.
+        if self.checked.text_at > 0 {
+            return Ok(plan(text.to_vec()));
+        }
+        let bare = || with(false).and_then(|bare| bare.spared().or(Some(bare).filter(Planned::is_at_once)));
+        planned.spared().or_else(bare).or_else(|| Planned::still(text, sizes)).ok_or_else(|| {
+            let words = "the descriptor is too long to be changed at once: more than one of its sectors would be";
+            Kind::Unsupported.what(words).file(self.file.id())
+        })
     }
 
     /// Has extents at the end become remarks, those of a sector at a time, so that the rest can be done at once; if it never
@@ -291,19 +295,15 @@ impl Planned {
     }
 
     /// The same text, of the same length as before: a remark gives way, or gets blanks.
-    fn spared(self) -> Option<Planned> {
-        REMARKS.iter().find_map(|mark| self.spared_by(mark))
-    }
-
-    fn spared_by(&self, mark: &[u8]) -> Option<Planned> {
+    fn spared(&self) -> Option<Planned> {
         let Planned { bytes, old } = self;
-        let at = bytes.windows(mark.len()).position(|window| window == mark)?;
         let (more, less) = (bytes.len().saturating_sub(old.len()), old.len().saturating_sub(bytes.len()));
-        let end = at.saturating_add(mark.len());
-        let start = end.checked_sub(more).filter(|start| *start > at)?;
-        let mut bytes = bytes.clone();
-        bytes.splice(start..end, core::iter::repeat_n(b' ', less));
-        Some(Planned { bytes, old: old.clone() }).filter(Planned::is_at_once)
+        descriptor::remarks(bytes).filter(|words| words.len() >= more).find_map(|words| {
+            // The end of the remark may be in the next sector.
+            let mut bytes = bytes.clone();
+            bytes.splice(words.start..words.start.checked_add(more)?, core::iter::repeat_n(b' ', less));
+            Some(Planned { bytes, old: old.clone() }).filter(Planned::is_at_once)
+        })
     }
 
     /// The text with other sizes, in which not a byte moves: what is left out becomes a remark. The geometry stays.
@@ -320,9 +320,6 @@ fn remarked<'p>(mut text: Vec<u8>, places: impl Iterator<Item = &'p usize>) -> V
     }
     text
 }
-
-/// Remarks that every descriptor has, and nobody needs.
-const REMARKS: [&[u8]; 2] = [b"# Extent description", b"# The Disk Data Base"];
 
 /// The sector in which a text of this length ends.
 fn sector_of(len: usize) -> usize {

@@ -71,6 +71,24 @@ fn disks_of_many_parts_survive_every_crash() {
     assert!(done >= 40 && refused <= 1, "{done} done, {refused} refused");
 }
 
+/// Its line gets longer, wherever in a sector that is.
+#[test]
+fn the_last_part_gets_a_size_of_more_digits() {
+    let mut refused = Vec::new();
+    for count in 2..=80u32 {
+        let (old, more) = (u64::from(count) * 2048, 1 << 20);
+        let mut disk = Stack { has_steps: true, ..Stack::new(parts(count), FORMATS) };
+        if disk.clone().resize(old + more, Preallocation::Off).is_err() {
+            refused.push(count);
+            continue;
+        }
+        disk.crash(old + more, Preallocation::Off).unwrap_or_else(|bad| panic!("{count}: {bad:?}"));
+        assert_eq!(disk.content().unwrap().len() as u64, old + more, "{count}");
+    }
+    // Where a sector ends within the line itself, nothing can give way.
+    assert!(refused.len() <= 2, "{refused:?}");
+}
+
 fn stand(drive: &dyn Drive, files: &MemFiles, name: &str) -> instar_image::Result<()> {
     let granted = instar_image::Granted { len: drive.length(TOP)?, ..files.granted(TOP) };
     let options = Options { purpose: Purpose::Write, ..Options::default() };
