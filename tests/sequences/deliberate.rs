@@ -156,8 +156,21 @@ const ALL: &[Deliberate] = &[
     because(
         "",
         "",
-        &["-Repairing image was not closed correctly", "it ended with Code(1)"],
+        &["check, line 1", "+Code(2)", "it ended with Code(1)", "ours as before", "as wrong as before"],
         "what is refused is not repaired first",
+    ),
+    because("check", "-r", &["+        \\\"corrupt\\\": false"], "what is sound is not called corrupt any more"),
+    because(
+        "resize",
+        "--preallocation=",
+        &["-qemu-img: Failed to resize underlying file: Cannot use preallocation for shrinking files"],
+        "a file that is longer than its image needs is no reason against a longer disk",
+    ),
+    because(
+        "resize",
+        "--preallocation=",
+        &["the disk differs at", "it ended with Code(0)", "ours as before"],
+        "what a last cluster holds stays, where qemu-img sets space aside in its place",
     ),
     because(
         "commit",

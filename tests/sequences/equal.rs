@@ -28,7 +28,7 @@ fn normal(ran: &Ran, stream: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(stream);
     let is_timed = |line: &str| line.contains(" ops; ") && line.contains("/sec");
     let is_placed = |line: &str| {
-        ["Image end offset", "% allocated", "clusters = ", "epairing ", "Leaked cluster "]
+        ["Image end offset", "% allocated", "clusters = ", "epairing ", "Leaked cluster ", "ERROR cluster "]
             .iter()
             .any(|of| line.contains(of))
     };
@@ -38,7 +38,7 @@ fn normal(ran: &Ran, stream: &[u8]) -> Vec<u8> {
     let patterns = [
         ("#block[0-9]+", "#block"),
         ("Cluster at offset .* has a refcount of [0-9]+", "Some cluster"),
-        ("ERROR cluster [0-9]+", "ERROR some cluster"),
+        ("[0-9]+ leaked clusters", "some leaked clusters"),
     ];
     let settle = |text: String, (pattern, name): (&str, &str)| {
         regex_lite::Regex::new(pattern).expect("a pattern").replace_all(&text, name).into_owned()
@@ -151,8 +151,10 @@ impl Course<'_> {
                 return None;
             }
             let behind = if mine.has_grown_alike(before, &other) { " behind the former end" } else { "" };
-            let stays = if mine.reads_as(before) { " ours as before" } else { "" };
-            let all = format!("{differs}{said}  it ended with {:?}{behind}{stays}{}\n", want.end, self.past());
+            let stays = if mine.keeps(before) { " ours as before" } else { "" };
+            let check = if mine.wrong() == before.wrong() { " as wrong as before" } else { "" };
+            let past = self.past();
+            let all = format!("{differs}{said}  it ended with {:?}{behind}{stays}{check}{past}\n", want.end);
             self.fault(&step, &what, &all);
             return None;
         }

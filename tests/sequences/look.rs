@@ -191,9 +191,11 @@ impl Seen {
         self.disks.first().filter(|(what, _)| what == "the disk").map(|(_, bytes)| &bytes[..])
     }
 
-    /// Whether the disk reads as another.
-    pub fn reads_as(&self, other: &Seen) -> bool {
-        self.bytes().is_some_and(|bytes| Some(bytes) == other.bytes())
+    /// Whether the disk reads as the former one, as far as both reach, and as zeroes behind it.
+    pub fn keeps(&self, former: &Seen) -> bool {
+        let (Some(ours), Some(former)) = (self.bytes(), former.bytes()) else { return false };
+        let rest = ours.get(former.len()..).unwrap_or_default();
+        ours.iter().zip(former).all(|(a, b)| a == b) && rest.iter().all(|byte| *byte == 0)
     }
 
     /// Whether the disk, longer than the former one, reads as another as far as that one reached.

@@ -6,11 +6,12 @@
 #[cfg(test)]
 mod tests;
 
-use super::disk::{BACKING_FILE, BACKING_NO_PROBE, Header, SIZE_AT, ZERO_CLUSTER};
+use super::disk::{BACKING_FILE, BACKING_NO_PROBE, Header, SIZE_AT};
 use super::locate::Map;
 use super::open::{BACKING_NAME_MAX, Checked, size_max};
 use alloc::vec;
 use core::mem::size_of;
+use core::ops::Range;
 use instar_image::blocks::Blocks;
 use instar_image::draft::Draft;
 use instar_image::edit::{Footing, clear};
@@ -177,7 +178,7 @@ impl Tables<'_, '_> {
                 let made = self.claim(self.map.clusters.table_len())?;
                 // It says nothing yet, as if there were none: it does not matter when it can be found.
                 self.put(lead_at, made)?;
-                self.link_ahead(made)?;
+                self.link_ahead()?;
                 made
             }
         };
@@ -185,8 +186,8 @@ impl Tables<'_, '_> {
         Ok(table.saturating_add(index.saturating_mul(ENTRY_LEN)))
     }
 
-    /// The file is as long as a table that is about to be referred to.
-    fn link_ahead(&mut self, _made: u64) -> Result<()> {
+    /// The file has everything that is about to be referred to.
+    fn link_ahead(&mut self) -> Result<()> {
         self.drive.set_length(self.file.id(), self.file.place(self.end).at)?;
         self.drive.flush(self.file.id())
     }
@@ -238,13 +239,36 @@ impl Tables<'_, '_> {
         Ok(())
     }
 
-    /// Where something is below, entries say that clusters are zero.
+    /// Where something is below, clusters have their space, which nothing was ever written to.
     fn hide(&mut self, old: u64, end: u64) -> Result<()> {
-        for number in old.div_ceil(self.cluster_len())..end.div_ceil(self.cluster_len()) {
+        let (mut number, end) = (old.div_ceil(self.cluster_len()), end.div_ceil(self.cluster_len()));
+        while number < end {
+            let (.., left) = split(number, self.entries());
+            let until = number.saturating_add(left).min(end);
+            let mut count = 0u64;
+            self.each_missing(number..until, |_, _| {
+                count = count.saturating_add(1);
+                Ok(())
+            })?;
+            let mut at = self.claim(count.saturating_mul(self.cluster_len()))?;
+            self.link_ahead()?;
+            self.each_missing(number..until, |tables, slot| {
+                tables.put(slot, at)?;
+                at = at.saturating_add(tables.cluster_len());
+                Ok(())
+            })?;
+            number = until;
+        }
+        Ok(())
+    }
+
+    /// Where the entries stand of clusters of which nothing is said.
+    fn each_missing(&mut self, range: Range<u64>, mut found: impl FnMut(&mut Self, u64) -> Result<()>) -> Result<()> {
+        for number in range {
             let slot = self.slot(number)?;
             let entry = self.get(slot)?;
             if self.map.block(number, entry)?.is_none() {
-                self.put(slot, ZERO_CLUSTER)?;
+                found(self, slot)?;
             }
         }
         Ok(())

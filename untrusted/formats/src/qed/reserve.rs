@@ -66,6 +66,8 @@ impl Blocks<8> for Tables {
     }
 }
 
+/// Clusters that hide what is below have their space, although entries could say that they are zeroes: who writes a part of
+/// such a cluster with QEMU finds the rest filled with what is below.
 impl Grow<8> for Tables {
     fn frame(&self) -> Frame {
         let len = self.map.clusters.len;
@@ -74,10 +76,6 @@ impl Grow<8> for Tables {
 
     fn entry(&self, _number: u64, at: u64) -> Result<[u8; 8]> {
         Ok(at.to_le_bytes())
-    }
-
-    fn zeroes(&self) -> Option<[u8; 8]> {
-        Some(ZERO_CLUSTER.to_le_bytes())
     }
 
     fn table_len(&self) -> u64 {

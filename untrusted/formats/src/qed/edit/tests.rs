@@ -38,7 +38,16 @@ fn images_show_zeroes_where_what_is_below_is_longer() {
     disk.wander(2, 12, 500_000);
     let scratch = Scratch::new("qed-resized");
     disk.files.save(scratch.path());
-    holds(&[maker(), newest()], scratch.path(), "qed", "a.qed", &disk.content().unwrap());
+    let mut content = disk.content().unwrap();
+    holds(&[maker(), newest()], scratch.path(), "qed", "a.qed", &content);
+    // Who writes a part of a cluster finds the rest as it was.
+    let mut run = maker().io().folder(scratch.path()).args(["-f", "qed"]);
+    for at in (512..content.len().saturating_sub(512)).step_by(4096) {
+        content[at..at + 512].fill(9);
+        run = run.args(["-c", &format!("write -P 9 {at} 512")]);
+    }
+    run.arg("a.qed").must();
+    holds(&[maker()], scratch.path(), "qed", "a.qed", &content);
 }
 
 #[test]
