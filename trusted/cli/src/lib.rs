@@ -83,6 +83,7 @@ impl Told {
     fn failure(settings: &Settings, sentence: &[u8]) -> Told {
         let lines: Vec<&[u8]> = sentence.split(|b| *b == b'\n').collect();
         let joint = if settings.face == Face::Native { b"; ".as_slice() } else { b"\n" };
+        // In old versions the last line of this one has no end.
         let is_endless = settings.face == Face::Qemu
             && sentence.ends_with(b"block-dirty-bitmap-remove to delete this bitmap from disk")
             && !settings.profile.ends_bitmap_hint();

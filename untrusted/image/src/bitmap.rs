@@ -4,7 +4,7 @@ use crate::num::{narrow, wide};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
-use instar_wire::error::Result;
+use instar_wire::error::{Error, Kind, Result};
 
 /// A bitmap, without its bits.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +17,13 @@ pub struct Bitmap {
     pub is_enabled: bool,
     /// It was not kept properly: its bits say nothing.
     pub is_broken: bool,
+}
+
+/// What is said of a bitmap whose bits mean nothing.
+pub fn broken(name: &[u8]) -> Error {
+    let words =
+        "Bitmap '{}' is inconsistent and cannot be used\nTry block-dirty-bitmap-remove to delete this bitmap from disk";
+    Kind::Unsupported.what(words).arg(name)
 }
 
 /// A bitmap that an image is to have.

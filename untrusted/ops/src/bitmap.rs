@@ -4,7 +4,7 @@ use crate::cx::Cx;
 use crate::open::{Opened, alone};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use instar_image::bitmap::{Bitmap, Wanted, merge};
+use instar_image::bitmap::{Bitmap, Wanted, broken, merge};
 use instar_image::{Drive, Edit, Error, Image, Kind, Purpose, Result};
 use instar_wire::code::encode;
 use instar_wire::op::bitmap::{Action, Event, Request};
@@ -217,7 +217,5 @@ fn missing(name: &[u8]) -> Error {
 
 /// Of bits that mean nothing, nothing can be made but nothing.
 fn refuse_broken(bitmap: &Bitmap) -> Result<()> {
-    let words =
-        "Bitmap '{}' is inconsistent and cannot be used\nTry block-dirty-bitmap-remove to delete this bitmap from disk";
-    if bitmap.is_broken { Err(Kind::Unsupported.what(words).arg(bitmap.name.as_slice())) } else { Ok(()) }
+    if bitmap.is_broken { Err(broken(&bitmap.name)) } else { Ok(()) }
 }

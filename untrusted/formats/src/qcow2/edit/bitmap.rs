@@ -15,7 +15,7 @@ use super::Editor;
 use super::work::Work;
 use alloc::vec;
 use alloc::vec::Vec;
-use instar_image::bitmap::{Bitmap, Wanted};
+use instar_image::bitmap::{Bitmap, Wanted, broken};
 use instar_image::num::{narrow, wide};
 use instar_image::target::ReadBits;
 use instar_image::{Bytes, Drive, Error, Freed, Kind, Result};
@@ -248,10 +248,8 @@ impl Editor<'_, '_> {
 
     /// Refuses another size of the disk where it is not known what bitmaps say.
     pub fn know_bitmaps(&self) -> Result<()> {
-        let words = "Bitmap '{}' is inconsistent and cannot be used\n\
-                     Try block-dirty-bitmap-remove to delete this bitmap from disk";
-        let broken = self.image.checked.bitmaps.iter().find(|bitmap| bitmap.in_use);
-        broken.map_or(Ok(()), |broken| Err(Kind::Unsupported.what(words).arg(broken.name.as_slice())))
+        let mut all = self.image.checked.bitmaps.iter();
+        all.find(|bitmap| bitmap.in_use).map_or(Ok(()), |bitmap| Err(broken(&bitmap.name)))
     }
 
     /// The bitmaps are about a disk of another size.

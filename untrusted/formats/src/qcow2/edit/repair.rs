@@ -65,8 +65,8 @@ pub fn repair(image: &Qcow2Image<'_>, order: &Order<'_>, report: Report<'_>) -> 
     let layout = &reopened(image, &file, order)?.layout;
     let mut front = Front::read(&file, layout)?;
     let bits = if is_sound { layout.incompatible & !(DIRTY | CORRUPT) } else { layout.incompatible };
-    let has_news = front.had_stale_bitmaps || bits != layout.incompatible;
-    if has_news || layout.autoclear & !(BITMAPS | DATA_FILE_RAW) != 0 {
+    let are_unknown = layout.autoclear & !(BITMAPS | DATA_FILE_RAW) != 0;
+    if front.had_stale_bitmaps || bits != layout.incompatible || are_unknown {
         front.header.incompatible_features = bits.into();
         front.publish(order.drive)?;
     }
