@@ -24,8 +24,10 @@ pub const LAST_WORDS_AT: usize = 2048;
 pub const LAST_WORDS_MAX: usize = 1024;
 /// Most lanes a cell can have.
 pub const LANES_MAX: usize = 16;
+/// No processor in particular.
+pub const ANYWHERE: u16 = u16::MAX;
 /// First word of the boot page: what it is, and the version of this crate's promises.
-pub const BOOT_MAGIC: u64 = 0x0004_7261_7473_6e69;
+pub const BOOT_MAGIC: u64 = 0x0005_7261_7473_6e69;
 
 /// Bytes of the stage: the part of a long slot where what is copied lies between being read and being written.
 pub const STAGE_LEN: usize = 2 << 20;
@@ -64,6 +66,8 @@ pub struct Boot {
     pub wall_len: u64,
     /// How often to look at the bell before sleeping on it.
     pub spin: u64,
+    /// Process cell: the processor of each lane, or [`ANYWHERE`].
+    pub processors: [u16; LANES_MAX],
 }
 
 /// Where the parts of a window lie.

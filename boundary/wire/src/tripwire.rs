@@ -11,10 +11,10 @@ const _: () = assert!(size_of::<Call>() == 64 && align_of::<Call>() == 8);
 const _: () = assert!(offset_of!(Call, op) == 8 && offset_of!(Call, at) == 16 && offset_of!(Call, len) == 24);
 const _: () = assert!(offset_of!(Call, file2) == 32 && offset_of!(Call, arg) == 36 && offset_of!(Call, at2) == 40);
 const _: () = assert!(size_of::<Answer>() == 64 && offset_of!(Answer, value) == 16 && offset_of!(Answer, value2) == 24);
-const _: () = assert!(size_of::<Boot>() == 80 && offset_of!(Boot, window_at) == 24 && offset_of!(Boot, wall_at) == 56);
+const _: () = assert!(size_of::<Boot>() == 112 && offset_of!(Boot, window_at) == 24 && offset_of!(Boot, wall_at) == 56);
 const _: () = assert!(LAST_WORDS_AT == 2048 && LAST_WORDS_AT + 8 + LAST_WORDS_MAX <= PAGE);
 const _: () = assert!(BELL_AT == 0 && CALL_AT == 64 && ANSWER_AT == 128 && PAGE == 4096 && LANES_MAX == 16);
-const _: () = assert!(BOOT_MAGIC == 0x0004_7261_7473_6e69);
+const _: () = assert!(BOOT_MAGIC == 0x0005_7261_7473_6e69);
 
 const _: () = assert!(Op::ALL.len() == 21);
 const _: () = {

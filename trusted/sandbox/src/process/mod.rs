@@ -2,6 +2,7 @@
 
 mod child;
 mod filter;
+mod halves;
 #[cfg(test)]
 mod tests;
 
@@ -9,6 +10,7 @@ use crate::dying;
 use crate::lanes::{self, Lanes};
 use crate::window::{Turn, Window};
 use crate::{Budget, Cell, Fall, Serve, Wall};
+use halves::Halves;
 use instar_wire::boot::{
     BELL_BROKER, BELL_BROKER_WORKER_ASLEEP, BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, BOOT_MAGIC, Boot,
 };
@@ -21,9 +23,6 @@ use std::time::{Duration, Instant};
 
 /// How long a bell is slept on before the worker's health is looked at.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// Looks at the bell before sleeping, where another processor can ring it meanwhile.
-const SPIN: u32 = 4000;
-
 /// Time slept through counts so much less than time computed through.
 const SLEEP_SHARE: u32 = 4;
 
@@ -34,7 +33,7 @@ pub struct ProcessCell {
     worker: Pid,
     /// By which the worker knows when it starts whether we are still there.
     _pipe: PipeWriter,
-    spin: u32,
+    halves: Halves,
     health: Mutex<Health>,
 }
 
@@ -56,10 +55,7 @@ impl ProcessCell {
 
     fn start_behind(program: &'static [u8], budget: Budget, filter: &[u8]) -> Result<ProcessCell, Fall> {
         let window = Window::new(budget.shape, filter.len())?;
-        // Asked of the scheduler alone: the standard library would go through the control groups' files.
-        let many = rustix::thread::sched_getaffinity(None).is_ok_and(|set| set.count() > 1);
-        // Who looks on takes a processor away from the lanes that have something to do.
-        let spin = if many && budget.shape.lanes == 1 { SPIN } else { 0 };
+        let halves = Halves::of(budget.shape.lanes);
         let wall_at = budget.shape.len();
         window.put(wall_at, filter);
         window.set_boot(&Boot {
@@ -70,15 +66,17 @@ impl ProcessCell {
             stack_len: budget.stack_len as u64,
             wall_at: wall_at as u64,
             wall_len: (filter.len() / 8) as u64,
-            spin: spin.into(),
+            spin: halves.spin.into(),
+            processors: halves.processors,
             ..Boot::default()
         });
         let (worker, pipe) = child::spawn(program, &window, &budget)?;
-        Ok(ProcessCell { window, budget, worker, _pipe: pipe, spin, health: Mutex::new(Health::new()) })
+        Ok(ProcessCell { window, budget, worker, _pipe: pipe, halves, health: Mutex::new(Health::new()) })
     }
 
     /// Serves one lane until the cell is over.
     fn serve_lane(&self, lane: usize, lanes: &Lanes, serve: &dyn Serve) -> Result<(), Fall> {
+        let _stay = self.halves.stay(lane);
         while self.await_bell(lane, lanes, serve)? {
             let turn = Turn::new(&self.window, lane);
             if !lanes.follow(lane, serve.serve(&turn)) {
@@ -102,7 +100,7 @@ impl ProcessCell {
         if self.health().looked + PATIENCE <= since {
             self.look_after(since, serve)?;
         }
-        for _ in 0..self.spin {
+        for _ in 0..self.halves.spin {
             if rung() {
                 return Ok(true);
             }

@@ -4,10 +4,13 @@ use super::ProcessCell;
 use super::filter::{RULES, Rule, program_of};
 use crate::window::Turn;
 use crate::{Budget, Cell, Fall, Next, Paged, Serve, WORKER};
-use instar_wire::boot::PAGE;
+use instar_wire::boot::{LANES_MAX, PAGE, Shape};
 use instar_wire::code::{Bytes, encode};
 use instar_wire::io::{Answer, FileId, Granted, Op, Status};
 use instar_wire::op::{Request, Rules, Source, info};
+use rustix::process::Pid;
+use std::fs;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -111,7 +114,7 @@ fn run_behind(allowed: &[Rule]) -> Result<(), Fall> {
     let filter = program_of(allowed)?;
     let mut cell = ProcessCell::start_behind(WORKER.process, Budget::default(), &filter)?;
     // Asleep as soon as it can be.
-    cell.spin = 0;
+    cell.halves.spin = 0;
     cell.run(&Slow)
 }
 
@@ -138,6 +141,44 @@ fn every_rule_and_every_value_is_needed() {
             let fall = fall_behind(&[&without[..], &[rule]].concat());
             assert!(matches!(fall, Fall::Signal(libc::SIGSYS)), "{number} {value}: {fall:?}");
         }
+    }
+}
+
+/// A broker that sees where the lanes of a worker may run that has got as far as a call.
+struct Watch {
+    worker: Pid,
+    seen: Mutex<Vec<String>>,
+}
+
+impl Serve for Watch {
+    fn serve(&self, turn: &Turn<'_>) -> Next {
+        if Op::from_code(turn.call().op) != Some(Op::Start) {
+            return Next::Park;
+        }
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.worker.as_raw_nonzero())).expect("tasks");
+        let mut tasks: Vec<u32> = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok()).collect();
+        tasks.sort_unstable();
+        let list = |task: u32| {
+            let status = fs::read_to_string(format!("/proc/{task}/status")).expect("a status");
+            let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            list.expect("a list").trim().to_owned()
+        };
+        *self.seen.lock().expect("a lock") = tasks.into_iter().map(list).collect();
+        Next::End
+    }
+}
+
+#[test]
+fn the_halves_of_a_lane_run_on_one_processor() {
+    let lanes = LANES_MAX;
+    let shape = Shape { lanes, ..Budget::default().shape };
+    let mut cell = ProcessCell::start(WORKER.process, Budget { shape, ..Budget::default() }).expect("a cell");
+    let own = cell.halves.processors.map(|cpu| cpu.to_string());
+    let watch = Watch { worker: cell.worker, seen: Mutex::default() };
+    cell.run(&watch).expect("it ends");
+    match cell.halves.spin {
+        0 => assert_eq!(watch.seen.into_inner().expect("a lock"), own),
+        _ => eprintln!("SKIPPED: there are processors enough for all halves of {lanes} lanes"),
     }
 }
 

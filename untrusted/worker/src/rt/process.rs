@@ -7,7 +7,8 @@ use super::{Main, WINDOW, die, heap, jobs};
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use instar_wire::boot::{
-    BELL_AT, BELL_BROKER, BELL_BROKER_WORKER_ASLEEP, BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, BOOT_MAGIC, Boot, PAGE,
+    ANYWHERE, BELL_AT, BELL_BROKER, BELL_BROKER_WORKER_ASLEEP, BELL_WORKER, BELL_WORKER_BROKER_ASLEEP, BOOT_MAGIC,
+    Boot, LANES_MAX, PAGE,
 };
 
 const SYS_MMAP: usize = 9;
@@ -16,6 +17,7 @@ const SYS_MUNMAP: usize = 11;
 const SYS_CLONE: usize = 56;
 const SYS_PRCTL: usize = 157;
 const SYS_FUTEX: usize = 202;
+const SYS_SCHED_SETAFFINITY: usize = 203;
 const SYS_PRLIMIT64: usize = 302;
 const SYS_SECCOMP: usize = 317;
 
@@ -128,6 +130,7 @@ static mut BOOT: Boot = Boot {
     wall_at: 0,
     wall_len: 0,
     spin: 0,
+    processors: [ANYWHERE; LANES_MAX],
 };
 static mut ARENA: (usize, usize) = (0, 0);
 
@@ -166,8 +169,11 @@ extern "C" fn settle() -> ! {
         must("dumpable", syscall(SYS_PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]));
         for lane in 1..boot.lanes as usize {
             let top = ARENA.0 + (lane + 1) * (boot.stack_len as usize + PAGE);
+            // A thread begins where the one may run that starts it.
+            stay(&boot, lane);
             must("thread", clone_lane(CLONE_LANE, top - 16, lane));
         }
+        stay(&boot, 0);
         while u64::from(UP.load(Ordering::Acquire)) + 1 < boot.lanes {
             core::hint::spin_loop();
         }
@@ -184,6 +190,18 @@ extern "C" fn settle() -> ! {
         main(&lane);
     }
     die(&"the program came to an end without saying so")
+}
+
+/// Has this thread run on the processor of a lane, if that has one of its own and it can be had.
+fn stay(boot: &Boot, lane: usize) {
+    let processor = boot.processors.get(lane).copied().unwrap_or(ANYWHERE);
+    if processor != ANYWHERE {
+        let mut set = [0u8; ANYWHERE as usize / 8 + 1];
+        set[usize::from(processor) / 8] = 1 << (processor % 8);
+        let set = &set[..=usize::from(processor) / 64 * 8 + 7];
+        // SAFETY: the kernel reads this set and nothing else.
+        unsafe { syscall(SYS_SCHED_SETAFFINITY, [0, set.len(), set.as_ptr() as usize, 0, 0, 0]) };
+    }
 }
 
 /// Unmaps all that is neither program nor window nor arena: the first stack, what a fork left, the kernel's pages.
