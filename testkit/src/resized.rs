@@ -76,7 +76,7 @@ impl<'f> Stack<'f> {
     pub fn resize(&mut self, size: u64, space: Preallocation) -> Result<u64, Error> {
         let recorder = Recorder::new(&self.files, Trouble::Never);
         let size = self.resize_on(&recorder, size, space)?;
-        self.files = recorder.files();
+        self.files = recorder.files().settled(self.files.count());
         Ok(size)
     }
 
@@ -168,7 +168,13 @@ impl<'f> Stack<'f> {
         let mut after = self.clone();
         let size_then = after.resize(size, space).unwrap_or_else(|error| panic!("to {size}: {error:?}"));
         let run = |drive: &dyn Drive| between(drive, &|drive| self.resize_on(drive, size, space).map(drop));
-        let judge = |files: &MemFiles, how: &How| self.judge(files, how.is_over(), &before, size_then as usize);
+        let judge = |files: &MemFiles, how: &How| {
+            let files = match how.is_over() {
+                true => files.clone().settled(self.files.count()),
+                false => files.clone(),
+            };
+            self.judge(&files, how.is_over(), &before, size_then as usize)
+        };
         let tried = sweep(&self.files, run, judge)?;
         self.files = after.files;
         Ok(tried)

@@ -6,7 +6,8 @@ use instar_testkit::place::Scratch;
 use instar_testkit::program::{Cell, program};
 use instar_testkit::run::End;
 use instar_tests::report::Report;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 /// How an image is made, and what is done to it.
@@ -201,4 +202,39 @@ fn a_disk_whose_bitmaps_are_in_doubt_keeps_its_size() {
     let lines = ["a.q 1M", "a.q 2M", "--shrink a.q 512k", "a.q 512k", "--preallocation=full a.q 2M"];
     against(&report, folder, "resize", &lines, exact, |_| true);
     report.end();
+}
+
+#[test]
+fn a_descriptor_that_cannot_change_at_once_is_followed_by_another() {
+    for cell in Cell::all() {
+        let scratch = Scratch::new("resize heir");
+        let path = scratch.path().join("a.vmdk");
+        let oracle = |words: &[&str]| maker().img().folder(scratch.path()).args(words).must().out();
+        // A sector ends within the line of its last part.
+        oracle(&["create", "-q", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", "a.vmdk", "25G"]);
+        let write = ["-f", "vmdk", "-c", "write -P 7 25769803776 64k", "a.vmdk"];
+        maker().io().folder(scratch.path()).args(write).must();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
+        symlink("a.vmdk", scratch.path().join("link.vmdk")).expect("a link");
+        let run = |words: &[&str]| program().native(*cell).folder(scratch.path()).arg("resize").args(words).go();
+        // Whoever knows the file by another name would not get to see the new one.
+        fs::hard_link(&path, scratch.path().join("twin")).expect("a name");
+        let (before, bytes) = (fs::metadata(&path).expect("a file"), fs::read(&path).expect("bytes"));
+        let ran = run(&["a.vmdk", "+4G"]);
+        assert!(ran.code() == Some(1) && ran.err().contains("too long to be changed at once"), "{}", ran.err());
+        assert!(ran.err().lines().count() == 1 && fs::read(&path).expect("bytes") == bytes);
+        fs::remove_file(scratch.path().join("twin")).expect("a file");
+        let count = || fs::read_dir(scratch.path()).expect("a folder").count();
+        let files = count();
+        let ran = run(&["--output=json", "link.vmdk", "+4G"]);
+        let told: serde_json::Value = serde_json::from_str(&ran.out()).unwrap_or_else(|_| panic!("{}", ran.err()));
+        let now = fs::metadata(&path).expect("a file");
+        assert_eq!((&told["new_virtual_size"], &told["new_file_size"]), (&(29u64 << 30).into(), &now.len().into()));
+        assert!(now.ino() != before.ino() && now.mode() == before.mode() && count() == files);
+        let info = oracle(&["info", "a.vmdk"]);
+        assert!(info.contains(&format!("({} bytes)", 29u64 << 30)), "{info}");
+        let read = ["-f", "vmdk", "-c", "read -P 7 25769803776 64k", "-c", "read -P 0 27G 1G", "a.vmdk"];
+        let read = maker().io().folder(scratch.path()).args(read).must().out();
+        assert!(!read.contains("failed"), "{read}");
+    }
 }

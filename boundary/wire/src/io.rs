@@ -250,7 +250,7 @@ message! {
     pub struct Part {
         /// The file that the user named for the image.
         pub from: FileId,
-        /// Its name, without a directory: it will stand beside that one.
+        /// Its name, without a directory: it will stand beside that one. Without a name it takes that one's place.
         pub name: Bytes,
     }
 }

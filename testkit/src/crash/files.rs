@@ -145,6 +145,16 @@ impl MemFiles {
         FileId(id)
     }
 
+    /// If there were `before` files, and now there is one more, it takes the place of the first.
+    pub fn settled(mut self, before: usize) -> MemFiles {
+        if let Some(heir) = self.files.get(before).cloned() {
+            self.files[0] = heir;
+            self.files.truncate(before);
+            self.names.retain(|_, id| (*id as usize) < before);
+        }
+        self
+    }
+
     /// Takes in files of a folder, without what their holes would take.
     pub fn load(folder: &Path, names: &[&str]) -> MemFiles {
         use rustix::fs::{SeekFrom, seek};

@@ -8,12 +8,12 @@ use crate::lock::{self, Conflict};
 use crate::{plane, sys};
 pub use rustix::fs::FileType;
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, fchmod, fchown, fdatasync, fstat, ftruncate, linkat, openat,
-    readlinkat, renameat, seek, stat, unlinkat,
+    AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, XattrFlags, fchmod, fchown, fdatasync, fgetxattr, flistxattr,
+    fsetxattr, fstat, ftruncate, linkat, openat, readlinkat, renameat, seek, stat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +26,8 @@ const MODE: Mode = Mode::from_raw_mode(0o644);
 const LINKS_MAX: usize = 40;
 /// Bytes of a name that a working name takes over.
 const NAME_PART: usize = 200;
+/// The longest list of extended attributes, and the longest one.
+const ATTRIBUTE_MAX: usize = 64 << 10;
 /// Names tried for a file that cannot do without one while it is written.
 const NAMES_MAX: u32 = 100;
 
@@ -158,6 +160,18 @@ impl Target {
         };
         wish.hints.tell(&file);
         Ok(Target { file: Arc::new(file), place, is_emptied, _lock: lock })
+    }
+
+    /// Makes ready a file that will take the place of the one at `path`, if that is `standing`, nothing else leads to it,
+    /// and the new one can be made like it in all but its content.
+    pub fn heir(path: &Path, standing: &OwnedFd, wish: &Wish<'_>) -> Result<Target, Refused> {
+        let stat = stat(path)?;
+        if !is_replaceable(&stat) || identity(standing)? != (stat.st_dev, stat.st_ino) {
+            return Err(Errno::MLINK.into());
+        }
+        let made = fresh(path, wish.flags(), Some(&stat))?.filter(|(file, _)| take_attributes(standing, file).is_ok());
+        let (file, place) = made.ok_or(Errno::PERM)?;
+        Ok(Target { file: Arc::new(file), place: Some(place), is_emptied: false, _lock: None })
     }
 
     /// Opens what stands at `path`, to be written over.
@@ -384,4 +398,25 @@ fn take_after(file: &OwnedFd, standing: &Stat) -> bool {
     let owner = (Some(Uid::from_raw(standing.st_uid)), Some(Gid::from_raw(standing.st_gid)));
     (same_owner || fchown(file, owner.0, owner.1).is_ok())
         && fchmod(file, Mode::from_raw_mode(standing.st_mode & 0o7777)).is_ok()
+}
+
+/// Gives a new file what was noted beside the content of another one: labels, and who else may do what with it.
+fn take_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+    let read = |file: &OwnedFd, name: &CStr| {
+        let mut value = vec![0; ATTRIBUTE_MAX];
+        fgetxattr(file, name, &mut value[..]).map(|len| value.get(..len).unwrap_or_default().to_vec())
+    };
+    let mut names = vec![0; ATTRIBUTE_MAX];
+    let len = match flistxattr(from, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        len => len?,
+    };
+    for name in names.get(..len).unwrap_or_default().split_inclusive(|byte| *byte == 0) {
+        let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
+        let value = read(from, name)?;
+        if read(to, name).as_ref() != Ok(&value) {
+            fsetxattr(to, name, &value, XattrFlags::empty())?;
+        }
+    }
+    Ok(())
 }

@@ -8,11 +8,11 @@ use instar_broker::{Mishap, Session};
 use instar_testkit::place::Scratch;
 use instar_wire::code::Bytes;
 use instar_wire::io::{FileId, Granted, Part, Related, Role};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
 use rustix::io::Errno;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// A folder `in` with an image in it, and one `out` beside it.
@@ -396,4 +396,67 @@ fn many_files_can_be_made_and_not_too_many() {
     assert_eq!(parts.len() as u64, count);
     publish_all(parts, false).expect("they appear");
     assert_eq!(fs::read_dir(tree.path("out")).expect("the folder").count() as u64, count + 2);
+}
+
+#[test]
+fn an_heir_is_like_the_file_in_all_but_its_content() {
+    let tree = Tree::new();
+    let other = tree.path("out/other");
+    symlink("../out/other", tree.path("in/link")).expect("a link");
+    fs::set_permissions(&other, Permissions::from_mode(0o640)).expect("a mode");
+    rustix::fs::setxattr(&other, "user.note", b"kept", XattrFlags::empty()).expect("an attribute");
+    let heir = |session: &Session, of: FileId, name: &[u8]| {
+        let made = session.make_part(&Part { from: of, name: Bytes(name.to_vec()) });
+        made.map_err(|number| session.mishap(number).expect("a note").why)
+    };
+    let mut session = Session::new(Policy::default(), true);
+    let read = session.open(tree.path("in/base").as_os_str().as_bytes(), true).expect("a file").id;
+    let id = session.open_to_write(tree.path("in/link").as_os_str().as_bytes(), true).expect("a file").id;
+    assert_eq!(heir(&session, id, b""), Err(Why::Refused(Refusal::Part)), "nobody allowed it");
+    session.allow_heir(id);
+    session.allow_heir(read);
+    assert!(session.has_parts(id) && !session.has_parts(read), "what is only read stays");
+    assert_eq!(heir(&session, id, b"other-2"), Err(Why::Refused(Refusal::Part)));
+    let there = || fs::read_dir(tree.path("out")).expect("a folder").count();
+    let (count, before) = (there(), fs::metadata(&other).expect("it is there"));
+    let granted = heir(&session, id, b"").expect("an heir");
+    assert!(granted.writable && granted.len == 0 && session.is_unseen(granted.id));
+    assert_eq!(heir(&session, id, b""), Err(Why::System(Errno::EXIST)), "there is one");
+    let file = session.file(granted.id).expect("it is open");
+    assert_eq!(rustix::io::pwrite(&*file, b"new", 0), Ok(3));
+    assert!(fs::read(&other).expect("bytes") == b"out/other" && there() == count, "nobody sees it yet");
+    session.inherit(id).expect("its place");
+    let now = fs::metadata(&other).expect("it is there");
+    assert_eq!((fs::read(&other).expect("bytes"), there()), (b"new".to_vec(), count));
+    assert!(now.ino() != before.ino() && now.mode() == before.mode() && now.uid() == before.uid());
+    let mut note = [0; 8];
+    assert_eq!(rustix::fs::getxattr(&other, "user.note", &mut note[..]), Ok(4));
+    assert!(note.starts_with(b"kept") && tree.path("in/link").is_symlink());
+    assert_eq!(session.length(id), Some(3));
+    session.inherit(id).expect("nothing more");
+}
+
+#[test]
+fn a_file_with_other_names_or_without_its_own_has_no_heir() {
+    let tree = Tree::new();
+    let meet = |name: &str, change: &dyn Fn(&Path)| {
+        let path = tree.path(name);
+        let mut session = Session::new(Policy::default(), true);
+        let id = session.open_to_write(path.as_os_str().as_bytes(), true).expect("a file").id;
+        session.allow_heir(id);
+        change(&path);
+        let made = session.make_part(&Part { from: id, name: Bytes(Vec::new()) });
+        let why = session.mishap(made.expect_err("no heir")).expect("a note").why;
+        session.inherit(id).expect("nothing");
+        why
+    };
+    let linked = meet("out/other", &|path| fs::hard_link(path, tree.path("out/twin")).expect("a name"));
+    assert_eq!(linked, Why::System(Errno::MLINK));
+    let replaced = meet("out/base", &|path| {
+        fs::write(tree.path("out/new"), b"another").expect("a file");
+        fs::rename(tree.path("out/new"), path).expect("its name");
+    });
+    assert_eq!(replaced, Why::System(Errno::MLINK));
+    assert_eq!(fs::read(tree.path("out/base")).expect("bytes"), b"another");
+    assert_eq!(meet("in2/x", &|path| fs::remove_file(path).expect("a file")), Why::System(Errno::NOENT));
 }

@@ -5,6 +5,7 @@ use crate::asking::{Asking, End, Heard};
 use crate::opening;
 use crate::render::json;
 use crate::settings::{Face, Settings};
+use crate::setup::system_words;
 use crate::{Told, setup};
 use instar_wire::code::{Malformed, decode};
 use instar_wire::error::{Error, Kind};
@@ -20,6 +21,7 @@ const RESIZED: &[&[u8]] = &[b"raw", b"qcow2", b"qed", b"luks"];
 pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     let mut session = setup::session(settings, true);
     let images = [opening::open_to_change(parsed, 0, &mut session, settings)?];
+    session.allow_heir(images[0].file.id);
     let asking = Asking { session: &session, images: &images, parsed, settings };
     let (amount, space) = (amount(parsed), space(parsed));
     let request = Request { source: images[0].content(), amount, space, rules: setup::rules(settings) };
@@ -31,7 +33,9 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
         (Some(told), _) | (None, Err(End::Fell(told))) => Err(told),
         (None, Err(End::Failed(error))) if ear.heard.is_complete => Err(ear.failed(&error)),
         (None, Err(End::Failed(error))) => Err(asking.refused(&ear.heard, &error)),
-        (None, Ok(())) => Ok(()),
+        (None, Ok(())) => session.inherit(images[0].file.id).map_err(|errno| {
+            Told::failure(settings, &[b"Could not resize image: ", system_words(errno).as_bytes()].concat())
+        }),
     };
     told.map_err(|told| told.after(&notes))?;
     Ok(Told { stdout: ear.show(), stderr: notes, ..Told::default() })

@@ -78,7 +78,8 @@ pub trait Drive: Io {
     fn flush(&self, file: FileId) -> Result<()>;
     /// How long the file is now; it may have been made only since it was granted.
     fn length(&self, file: FileId) -> Result<u64>;
-    /// Makes one more file of the image that `from` is the file of, under a name beside it. It is empty.
+    /// Makes one more file of the image that `from` is the file of, under a name beside it. It is empty. Without a name, it
+    /// is one that takes the place of `from` when everything is done.
     fn part(&self, from: FileId, name: &[u8]) -> Result<FileId>;
     /// Reads `file[at..][..len]` to the stage, `skip` bytes from its beginning, and tells which granules of `1 << granule`
     /// bytes are all zero: the stage is memory on the way out, and what is there can be stored without being touched.

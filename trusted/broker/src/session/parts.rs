@@ -3,7 +3,7 @@
 use super::{Session, beside};
 use crate::mishap::{Mishap, Why};
 use crate::policy::{self, Refusal};
-use crate::publish::{self, Refused, Target, Wish};
+use crate::publish::{self, Hints, Refused, Target, Wish, publish_all};
 use instar_wire::io::{FileId, Granted, Part};
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -26,6 +26,8 @@ pub(super) struct Way {
     path: PathBuf,
     /// What is told to the system of each file; what is read is known here.
     wish: Wish<'static>,
+    /// The file is there, and all that is made is one that takes its place.
+    is_heir: bool,
 }
 
 impl Session {
@@ -33,12 +35,35 @@ impl Session {
     /// made as `wish` says.
     pub fn allow_parts(&self, id: FileId, path: &Path, wish: Wish<'static>) {
         publish::raise_files_limit();
-        let shown = self.name(id);
+        self.allow(Way { of: id, shown: self.name(id), path: path.to_path_buf(), wish, is_heir: false });
+    }
+
+    /// A file that may be changed, and that the user named, may get an heir: a part without a name, which takes the file's place in
+    /// [`Self::inherit`]. That is for changes which no single write makes.
+    pub fn allow_heir(&self, id: FileId) {
+        let Some(entry) = self.entry(id).filter(|_| self.granted(id).is_some_and(|granted| granted.writable)) else {
+            return;
+        };
+        let wish = Wish { locking: false, direct: false, sync: false, hints: Hints::default(), is_source: &|_| false };
+        self.allow(Way { of: id, shown: entry.name, path: entry.path, wish, is_heir: true });
+    }
+
+    fn allow(&self, way: Way) {
         let mut state = self.state();
-        if let Some(grant) = usize::try_from(id.0).ok().and_then(|index| state.grants.get_mut(index)) {
+        if let Some(grant) = usize::try_from(way.of.0).ok().and_then(|index| state.grants.get_mut(index)) {
             grant.has_parts = true;
-            state.ways.push(Way { of: id, shown, path: path.to_path_buf(), wish });
+            state.ways.push(way);
         }
+    }
+
+    /// Has the heir of a file take its place, if it has one, so that this lasts.
+    pub fn inherit(&self, id: FileId) -> Result<(), Errno> {
+        let heirs = self.take_parts(id);
+        let Some(file) = heirs.first().map(Target::file) else { return Ok(()) };
+        publish_all(heirs, true)?;
+        let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+        self.state().entries.get_mut(index).into_iter().for_each(|entry| entry.file = Some(file.clone()));
+        Ok(())
     }
 
     /// Whether the image that is opened by this file may have further ones.
@@ -60,7 +85,13 @@ impl Session {
     fn try_part(&self, part: &Part) -> Result<Granted, Why> {
         let (name, way) = (&part.name.0, self.state().ways.iter().find(|way| way.of == part.from).cloned());
         let way = way.ok_or(Why::Refused(Refusal::Part))?;
-        policy::judge_part(name, way.path.file_name().unwrap_or_default().as_bytes()).map_err(Why::Refused)?;
+        match way.is_heir {
+            true if name.is_empty() => {}
+            true => return Err(Why::Refused(Refusal::Part)),
+            false => {
+                policy::judge_part(name, way.path.file_name().unwrap_or_default().as_bytes()).map_err(Why::Refused)?;
+            }
+        }
         if name.len() > NAME_MAX {
             return Err(Why::System(Errno::NAMETOOLONG));
         }
@@ -73,9 +104,14 @@ impl Session {
                 return Err(Why::System(Errno::EXIST));
             }
         }
-        let path = way.path.with_file_name(OsStr::from_bytes(name));
-        let wish = Wish { is_source: &|identity| self.has_open(identity), ..way.wish };
-        let mut target = Target::create(&path, &wish).map_err(|refused| match refused {
+        let made = match way.is_heir {
+            true => self.heir(&way),
+            false => {
+                let path = way.path.with_file_name(OsStr::from_bytes(name));
+                Target::create(&path, &Wish { is_source: &|identity| self.has_open(identity), ..way.wish })
+            }
+        };
+        let mut target = made.map_err(|refused| match refused {
             Refused::System(errno) => Why::System(errno),
             Refused::InUse(conflict) => Why::InUse(conflict),
             Refused::Source => Why::Source,
@@ -90,7 +126,7 @@ impl Session {
         if let Some((_, first)) = state.parts.first() {
             target.share_directory(first);
         }
-        let shown = beside(&way.shown, name);
+        let shown = if way.is_heir { way.shown } else { beside(&way.shown, name) };
         let granted = state.grant_made(&shown, Some(target.file()), 0);
         if let Some(entry) = usize::try_from(granted.id.0).ok().and_then(|index| state.entries.get_mut(index)) {
             entry.unseen = target.is_unseen();
@@ -98,6 +134,11 @@ impl Session {
         state.part_grants.insert((part.from, name.clone()), granted.id);
         state.parts.push((part.from, target));
         Ok(granted)
+    }
+
+    fn heir(&self, way: &Way) -> Result<Target, Refused> {
+        let standing = self.file(way.of).ok_or(Errno::BADF)?;
+        Target::heir(&way.path, &standing, &way.wish)
     }
 
     /// The further file of an image in the making that goes by this name, as long as it is now.
