@@ -38,8 +38,8 @@ impl Session {
         self.allow(Way { of: id, shown: self.name(id), path: path.to_path_buf(), wish, is_heir: false });
     }
 
-    /// A file that may be changed, and that the user named, may get an heir: a part without a name, which takes the file's place in
-    /// [`Self::inherit`]. That is for changes which no single write makes.
+    /// A file that may be changed, and that the user named, may get an heir: a part without a name, which takes the file's
+    /// place in [`Self::inherit`]. That is for changes which no single write makes.
     pub fn allow_heir(&self, id: FileId) {
         let Some(entry) = self.entry(id).filter(|_| self.granted(id).is_some_and(|granted| granted.writable)) else {
             return;

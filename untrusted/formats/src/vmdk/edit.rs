@@ -9,7 +9,7 @@ mod parent;
 #[cfg(test)]
 mod tests;
 
-use super::descriptor::{self, Line};
+use super::descriptor;
 use super::locate;
 use super::open::{Body, Checked, Extent};
 use alloc::vec::Vec;
@@ -109,14 +109,13 @@ impl Change<'_, '_> {
 
     /// The text with other sizes.
     fn planned(&self, text: &[u8], sizes: &[Option<u64>]) -> Result<Planned> {
-        let named = descriptor::lines(text).filter(|line| matches!(line, Line::Extent(_))).count();
         let odd = || Kind::Unsupported.what("the descriptor does not name the extents one by one").file(self.file.id());
         // In front of the grains it is only told for those who want to read it.
-        if named != sizes.len() && self.checked.text_at > 0 {
+        if descriptor::extents(text).count() != sizes.len() && self.checked.text_at > 0 {
             return Ok(Planned::new(text.to_vec(), text.to_vec()));
         }
         let plan = |bytes| Planned::new(bytes, text.to_vec());
-        let with = |geometry| descriptor::resized(text, sizes, geometry).filter(|_| named == sizes.len()).map(plan);
+        let with = |geometry| descriptor::resized(text, sizes, geometry).map(plan);
         let planned = with(true).ok_or_else(odd)?;
         let has_room = self.checked.text_at == 0 || planned.bytes.len() <= planned.old.len().next_multiple_of(512);
         if planned.is_at_once() && has_room {
