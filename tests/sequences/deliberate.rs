@@ -23,8 +23,14 @@ const ALL: &[Deliberate] = &[
     because(
         "",
         "size",
-        &["the disk differs at", "(0x0 not 0x", "it ended with Code(0)", "behind the former end"],
+        &["differs at", "(0x0 not 0x", "it ended with Code(0)", "behind the former end"],
         "new space reads as zeroes, and not as what was cut off or whatever is there decrypts to",
+    ),
+    because(
+        "",
+        "size",
+        &["map, line", "present false", "it ended with Code(0)", "behind the former end"],
+        "a last cluster of zeroes over another image is zeroes to its end, and not to that of the disk",
     ),
     because(
         "rebase",
