@@ -64,7 +64,6 @@ pub fn budget() -> Budget {
         stack_len: 64 << 10,
         cpu: Duration::from_secs(10),
         earns: false,
-        stays: true,
     }
 }
 

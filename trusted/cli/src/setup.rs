@@ -88,23 +88,17 @@ pub fn moving_cell(
     settings: &Settings,
     lanes: Option<usize>,
 ) -> Result<(Box<dyn Cell>, Vec<u8>), Told> {
-    start_cell(parsed, settings, moving(lanes))
-}
-
-/// The same where what is moved goes to disk meanwhile: then the kernel's own threads want processors, too, and a lane that
-/// is kept on one would wait for them.
-pub fn writing_cell(parsed: &Parsed, settings: &Settings) -> Result<(Box<dyn Cell>, Vec<u8>), Told> {
-    start_cell(parsed, settings, Budget { stays: false, ..moving(None) })
-}
-
-fn moving(lanes: Option<usize>) -> Budget {
     // Several files have to be read for the number of processors.
     let lanes = match lanes {
         Some(1) => 1,
         wanted => std::thread::available_parallelism().map_or(1, usize::from).min(wanted.unwrap_or(LANES)),
     };
     let lanes = lanes.clamp(1, LANES_MAX);
-    Budget { shape: Shape { lanes, slot_len: SLOT_LEN }, earns: true, ..Budget::default() }
+    start_cell(
+        parsed,
+        settings,
+        Budget { shape: Shape { lanes, slot_len: SLOT_LEN }, earns: true, ..Budget::default() },
+    )
 }
 
 /// The snapshot that a word of the command line means.

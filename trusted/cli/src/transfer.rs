@@ -47,7 +47,7 @@ impl Transfer {
         judge: Judge<'_>,
         progress: &mut Progress,
     ) -> Result<Vec<u8>, Failed> {
-        let (cell, wall) = setup::writing_cell(asking.parsed, asking.settings).map_err(Failed::Told)?;
+        let (cell, wall) = setup::moving_cell(asking.parsed, asking.settings, None).map_err(Failed::Told)?;
         let mut refused = None;
         let mut hear = |event: &[u8]| {
             let event = decode(event)?;

@@ -58,8 +58,6 @@ pub struct Budget {
     pub cpu: Duration,
     /// It grows by what [`Serve::earned`] says.
     pub earns: bool,
-    /// Each lane may be kept on one processor.
-    pub stays: bool,
 }
 
 impl Default for Budget {
@@ -70,7 +68,6 @@ impl Default for Budget {
             stack_len: 256 << 10,
             cpu: Duration::from_secs(30),
             earns: false,
-            stays: true,
         }
     }
 }

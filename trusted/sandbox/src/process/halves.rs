@@ -20,9 +20,8 @@ pub struct Halves {
 }
 
 impl Halves {
-    /// For so many lanes, on the processors that this thread may use. `may_stay`: where there are too few of them, each
-    /// lane may be kept on one.
-    pub fn of(lanes: usize, may_stay: bool) -> Halves {
+    /// For so many lanes, on the processors that this thread may use.
+    pub fn of(lanes: usize) -> Halves {
         let mut halves = Halves { spin: 0, processors: [ANYWHERE; LANES_MAX] };
         let Ok(allowed) = sched_getaffinity(None) else { return halves };
         let count = usize::try_from(allowed.count()).unwrap_or(0);
@@ -30,7 +29,7 @@ impl Halves {
         let free = if lanes == 1 { count } else { available_parallelism().map_or(1, usize::from).min(count) };
         if free >= 2 * lanes {
             halves.spin = SPIN;
-        } else if lanes > 1 && may_stay {
+        } else if lanes > 1 {
             // From where this one runs on, so that several programs do not all meet on the first ones.
             let all = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
             let (before, behind): (Vec<_>, Vec<_>) = all.partition(|cpu| *cpu < sched_getcpu());
@@ -76,7 +75,7 @@ mod tests {
     fn halves_spin_where_each_has_a_processor_and_share_one_where_not() {
         let free = available_parallelism().map_or(1, usize::from);
         for lanes in 2..=LANES_MAX {
-            let halves = Halves::of(lanes, true);
+            let halves = Halves::of(lanes);
             let (own, rest) = halves.processors.split_at(lanes);
             assert!(rest.iter().all(|cpu| *cpu == ANYWHERE));
             if 2 * lanes <= free {
@@ -84,7 +83,6 @@ mod tests {
                 continue;
             }
             assert_eq!(halves.spin, 0, "{lanes} lanes");
-            assert_eq!(Halves::of(lanes, false).processors, [ANYWHERE; LANES_MAX]);
             // All processors that may be used get as many, but for one.
             let counts: Vec<_> = allowed().iter().map(|cpu| own.iter().filter(|one| *one == cpu).count()).collect();
             let (least, most) = (counts.iter().min().expect("one"), counts.iter().max().expect("one"));

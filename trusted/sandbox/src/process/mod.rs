@@ -55,7 +55,7 @@ impl ProcessCell {
 
     fn start_behind(program: &'static [u8], budget: Budget, filter: &[u8]) -> Result<ProcessCell, Fall> {
         let window = Window::new(budget.shape, filter.len())?;
-        let halves = Halves::of(budget.shape.lanes, budget.stays);
+        let halves = Halves::of(budget.shape.lanes);
         let wall_at = budget.shape.len();
         window.put(wall_at, filter);
         window.set_boot(&Boot {
