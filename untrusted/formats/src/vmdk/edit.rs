@@ -18,7 +18,7 @@ use instar_image::edit::Footing;
 use instar_image::num::{narrow, wide};
 use instar_image::sector::{SECTOR, SECTORS_MAX, TOO_LARGE};
 use instar_image::stretch::stretch;
-use instar_image::{Chain, Drive, Edit, Error, File, FileId, Kind, Place, Preallocation, Result};
+use instar_image::{Chain, Drive, Edit, Error, File, Kind, Place, Preallocation, Result};
 pub use parent::identifier;
 
 /// A disk that is changed.
@@ -92,8 +92,6 @@ struct Planned {
     bytes: Vec<u8>,
     /// Bytes of the file that were the text before.
     old: Vec<u8>,
-    /// The file that holds it, if it is another one: that takes the name of the first at the very end.
-    heir: Option<FileId>,
 }
 
 impl Change<'_, '_> {
@@ -112,9 +110,9 @@ impl Change<'_, '_> {
         let odd = || Kind::Unsupported.what("the descriptor does not name the extents one by one").file(self.file.id());
         // In front of the grains it is only told for those who want to read it.
         if descriptor::extents(text).count() != sizes.len() && self.checked.text_at > 0 {
-            return Ok(Planned::new(text.to_vec(), text.to_vec()));
+            return Ok(Planned { bytes: text.to_vec(), old: text.to_vec() });
         }
-        let plan = |bytes| Planned::new(bytes, text.to_vec());
+        let plan = |bytes| Planned { bytes, old: text.to_vec() };
         let with = |geometry| descriptor::resized(text, sizes, geometry).map(plan);
         let planned = with(true).ok_or_else(odd)?;
         let has_room = self.checked.text_at == 0 || planned.bytes.len() <= planned.old.len().next_multiple_of(512);
@@ -132,7 +130,8 @@ impl Change<'_, '_> {
         })
     }
 
-    /// The text with other sizes in a file of its own, where that can be; nobody sees it before all is done.
+    /// The text with other sizes goes to a file of its own, where that can be: nobody sees it before all is done, and in this
+    /// one nothing changes.
     fn bequeathed(&self, drive: &dyn Drive, text: &[u8], sizes: &[Option<u64>], why: Error) -> Result<Planned> {
         let own = self.file.place(0);
         let is_all = self.checked.text_at == 0 && own.at == 0 && self.file.len() == drive.length(own.file)?;
@@ -140,7 +139,7 @@ impl Change<'_, '_> {
         let Ok(heir) = drive.part(own.file, b"") else { return Err(why) };
         drive.write(Place { file: heir, at: 0 }, &bytes)?;
         drive.flush(heir)?;
-        Ok(Planned { heir: Some(heir), ..Planned::new(bytes, text.to_vec()) })
+        Ok(Planned { bytes: text.to_vec(), old: text.to_vec() })
     }
 
     /// Has extents at the end become remarks, those of a sector at a time, so that the rest can be done at once; if it never
@@ -158,7 +157,7 @@ impl Change<'_, '_> {
             let mut old = text.to_vec();
             for sector in early.iter().rev() {
                 let bytes = remarked(old.clone(), sector.iter());
-                let step = Planned::new(bytes, old);
+                let step = Planned { bytes, old };
                 self.renew(drive, &step)?;
                 old = step.bytes;
             }
@@ -169,7 +168,7 @@ impl Change<'_, '_> {
 
     /// Writes a text: what nobody sees yet first.
     fn renew(&self, drive: &dyn Drive, text: &Planned) -> Result<()> {
-        if text.is_done() {
+        if text.bytes == text.old {
             return Ok(());
         }
         let place = self.file.place(self.checked.text_at);
@@ -193,7 +192,7 @@ impl Change<'_, '_> {
     /// A file that is nothing but a descriptor ends with its text.
     fn trim(&self, drive: &dyn Drive, text: &Planned) -> Result<()> {
         let (file, end) = (self.file.id(), self.file.place(wide(text.bytes.len())).at);
-        if self.checked.text_at > 0 || text.is_done() || drive.length(file)? <= end {
+        if self.checked.text_at > 0 || text.bytes == text.old || drive.length(file)? <= end {
             return Ok(());
         }
         drive.set_length(file, end)?;
@@ -291,15 +290,6 @@ impl Change<'_, '_> {
 const TEXT_MAX: u64 = (1 << 20) - 1;
 
 impl Planned {
-    fn new(bytes: Vec<u8>, old: Vec<u8>) -> Planned {
-        Planned { bytes, old, heir: None }
-    }
-
-    /// Whether the file stays as it is.
-    fn is_done(&self) -> bool {
-        self.heir.is_some() || self.bytes == self.old
-    }
-
     /// The last sector of which a reader sees something in either text.
     fn seen(&self) -> usize {
         sector_of(self.old.len().min(self.bytes.len()))
@@ -318,20 +308,20 @@ impl Planned {
 
     /// The same text, of the same length as before: a remark gives way, or gets blanks.
     fn spared(&self) -> Option<Planned> {
-        let Planned { bytes, old, .. } = self;
+        let Planned { bytes, old } = self;
         let (more, less) = (bytes.len().saturating_sub(old.len()), old.len().saturating_sub(bytes.len()));
         descriptor::remarks(bytes).filter(|words| words.len() >= more).find_map(|words| {
             // The end of the remark may be in the next sector.
             let mut bytes = bytes.clone();
             bytes.splice(words.start..words.start.checked_add(more)?, core::iter::repeat_n(b' ', less));
-            Some(Planned::new(bytes, old.clone())).filter(Planned::is_at_once)
+            Some(Planned { bytes, old: old.clone() }).filter(Planned::is_at_once)
         })
     }
 
     /// The text with other sizes, in which not a byte moves: what is left out becomes a remark. The geometry stays.
     fn still(text: &[u8], sizes: &[Option<u64>]) -> Option<Planned> {
         let bytes = descriptor::remarked(text, sizes)?;
-        Some(Planned::new(bytes, text.to_vec())).filter(Planned::is_at_once)
+        Some(Planned { bytes, old: text.to_vec() }).filter(Planned::is_at_once)
     }
 }
 

@@ -57,7 +57,7 @@ impl Change<'_, '_> {
                 name.is_none() || descriptor::parent(head).flatten() == name
             }
         };
-        let planned = |bytes: Vec<u8>, old: &[u8]| Planned::new(bytes, old.to_vec());
+        let planned = |bytes: Vec<u8>, old: &[u8]| Planned { bytes, old: old.to_vec() };
         let direct = descriptor::standing(&old, cid, name).filter(|text| is_right(text));
         if let Some(direct) = direct {
             if planned(direct.clone(), &old).is_at_once() {
