@@ -9,11 +9,12 @@ use crate::{plane, sys};
 pub use rustix::fs::FileType;
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, XattrFlags, fchmod, fchown, fdatasync, fgetxattr, flistxattr,
-    fsetxattr, fstat, ftruncate, linkat, openat, readlinkat, renameat, seek, stat, unlinkat,
+    fremovexattr, fsetxattr, fstat, ftruncate, linkat, openat, readlinkat, renameat, seek, stat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::ffi::{CStr, OsStr, OsString};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -400,23 +401,30 @@ fn take_after(file: &OwnedFd, standing: &Stat) -> bool {
         && fchmod(file, Mode::from_raw_mode(standing.st_mode & 0o7777)).is_ok()
 }
 
-/// Gives a new file what was noted beside the content of another one: labels, and who else may do what with it.
+/// Gives a new file what was noted beside the content of another one, and nothing else: labels, and who else may do what
+/// with it. Its directory may have given it something of the kind already.
 fn take_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
-    let read = |file: &OwnedFd, name: &CStr| {
-        let mut value = vec![0; ATTRIBUTE_MAX];
-        fgetxattr(file, name, &mut value[..]).map(|len| value.get(..len).unwrap_or_default().to_vec())
-    };
-    let mut names = vec![0; ATTRIBUTE_MAX];
-    let len = match flistxattr(from, &mut names[..]) {
+    let (old, new) = (attributes(from)?, attributes(to)?);
+    for (name, value) in &old {
+        if new.get(name) != Some(value) {
+            fsetxattr(to, &**name, value, XattrFlags::empty())?;
+        }
+    }
+    new.keys().filter(|name| !old.contains_key(*name)).try_for_each(|name| fremovexattr(to, &**name))
+}
+
+/// The extended attributes of a file.
+fn attributes(file: &OwnedFd) -> Result<BTreeMap<CString, Vec<u8>>, Errno> {
+    let mut buffer = vec![0; ATTRIBUTE_MAX];
+    let len = match flistxattr(file, &mut buffer[..]) {
         Err(Errno::OPNOTSUPP) => 0,
         len => len?,
     };
-    for name in names.get(..len).unwrap_or_default().split_inclusive(|byte| *byte == 0) {
-        let name = CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
-        let value = read(from, name)?;
-        if read(to, name).as_ref() != Ok(&value) {
-            fsetxattr(to, name, &value, XattrFlags::empty())?;
-        }
-    }
-    Ok(())
+    let names = buffer.get(..len).unwrap_or_default().to_vec();
+    let each = |name: &[u8]| {
+        let name = CString::from_vec_with_nul(name.to_vec()).map_err(|_| Errno::INVAL)?;
+        let len = fgetxattr(file, &*name, &mut buffer[..])?;
+        Ok((name, buffer.get(..len).unwrap_or_default().to_vec()))
+    };
+    names.split_inclusive(|byte| *byte == 0).map(each).collect()
 }

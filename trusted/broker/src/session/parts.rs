@@ -30,6 +30,16 @@ pub(super) struct Way {
     is_heir: bool,
 }
 
+impl Way {
+    fn judge(&self, name: &[u8]) -> Result<(), Refusal> {
+        match self.is_heir {
+            true if name.is_empty() => Ok(()),
+            true => Err(Refusal::Part),
+            false => policy::judge_part(name, self.path.file_name().unwrap_or_default().as_bytes()),
+        }
+    }
+}
+
 impl Session {
     /// The image in the making that is opened by this file, which will stand at `path`, may have further files; they are
     /// made as `wish` says.
@@ -85,13 +95,7 @@ impl Session {
     fn try_part(&self, part: &Part) -> Result<Granted, Why> {
         let (name, way) = (&part.name.0, self.state().ways.iter().find(|way| way.of == part.from).cloned());
         let way = way.ok_or(Why::Refused(Refusal::Part))?;
-        match way.is_heir {
-            true if name.is_empty() => {}
-            true => return Err(Why::Refused(Refusal::Part)),
-            false => {
-                policy::judge_part(name, way.path.file_name().unwrap_or_default().as_bytes()).map_err(Why::Refused)?;
-            }
-        }
+        way.judge(name).map_err(Why::Refused)?;
         if name.len() > NAME_MAX {
             return Err(Why::System(Errno::NAMETOOLONG));
         }
@@ -104,14 +108,7 @@ impl Session {
                 return Err(Why::System(Errno::EXIST));
             }
         }
-        let made = match way.is_heir {
-            true => self.heir(&way),
-            false => {
-                let path = way.path.with_file_name(OsStr::from_bytes(name));
-                Target::create(&path, &Wish { is_source: &|identity| self.has_open(identity), ..way.wish })
-            }
-        };
-        let mut target = made.map_err(|refused| match refused {
+        let mut target = self.made(&way, name).map_err(|refused| match refused {
             Refused::System(errno) => Why::System(errno),
             Refused::InUse(conflict) => Why::InUse(conflict),
             Refused::Source => Why::Source,
@@ -136,9 +133,13 @@ impl Session {
         Ok(granted)
     }
 
-    fn heir(&self, way: &Way) -> Result<Target, Refused> {
-        let standing = self.file(way.of).ok_or(Errno::BADF)?;
-        Target::heir(&way.path, &standing, &way.wish)
+    fn made(&self, way: &Way, name: &[u8]) -> Result<Target, Refused> {
+        if way.is_heir {
+            let standing = self.file(way.of).ok_or(Errno::BADF)?;
+            return Target::heir(&way.path, &standing, &way.wish);
+        }
+        let path = way.path.with_file_name(OsStr::from_bytes(name));
+        Target::create(&path, &Wish { is_source: &|identity| self.has_open(identity), ..way.wish })
     }
 
     /// The further file of an image in the making that goes by this name, as long as it is now.
