@@ -1,20 +1,21 @@
 //! Publishing: a new file appears under its name when it is whole, and until then what stood there stays.
 
+mod likeness;
 mod together;
 
 pub use together::publish_all;
 
 use crate::lock::{self, Conflict};
 use crate::{plane, sys};
+use likeness::take_after;
 pub use rustix::fs::FileType;
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Stat, Uid, XattrFlags, fchmod, fchown, fdatasync, fgetxattr, flistxattr,
-    fremovexattr, fsetxattr, fstat, ftruncate, linkat, openat, readlinkat, renameat, seek, stat, unlinkat,
+    AtFlags, CWD, Mode, OFlags, SeekFrom, Stat, fdatasync, fstat, ftruncate, linkat, openat, readlinkat, renameat,
+    seek, stat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -23,12 +24,12 @@ use std::sync::Arc;
 
 /// Mode of a new file, before the user's mask.
 const MODE: Mode = Mode::from_raw_mode(0o644);
+/// Mode of one that becomes like another: until it is, nobody else may have it open.
+const MODE_OF_OWNER: Mode = Mode::from_raw_mode(0o600);
 /// Symbolic links followed before giving up, as the kernel does.
 const LINKS_MAX: usize = 40;
 /// Bytes of a name that a working name takes over.
 const NAME_PART: usize = 200;
-/// The longest list of extended attributes, and the longest one.
-const ATTRIBUTE_MAX: usize = 64 << 10;
 /// Names tried for a file that cannot do without one while it is written.
 const NAMES_MAX: u32 = 100;
 
@@ -136,6 +137,7 @@ impl Target {
         };
         let mut lock = None;
         let mut old = None;
+        let mut is_replaceable = true;
         if let Some(stat) = &standing {
             if (wish.is_source)((stat.st_dev, stat.st_ino)) {
                 return Err(Refused::Source);
@@ -143,10 +145,10 @@ impl Target {
             // Who may not write it may not replace it.
             let file = openat(CWD, path, flags, Mode::empty())?;
             lock = if wish.locking { claim(&file, lock::CREATE)? } else { None };
+            is_replaceable = stands_alone(&fstat(&file)?);
             old = Some(file);
         }
-        let replaceable = standing.is_none_or(|stat| is_replaceable(&stat));
-        let made = if replaceable { fresh(path, flags, standing.as_ref())? } else { None };
+        let made = if is_replaceable { fresh(path, flags, old.as_ref())? } else { None };
         let mut is_emptied = false;
         let (file, place) = match (made, old) {
             (Some((file, place)), _) => (file, Some(place)),
@@ -167,11 +169,10 @@ impl Target {
     /// and the new one can be made like it in all but its content.
     pub fn heir(path: &Path, standing: &OwnedFd, wish: &Wish<'_>) -> Result<Target, Refused> {
         let stat = stat(path)?;
-        if !is_replaceable(&stat) || identity(standing)? != (stat.st_dev, stat.st_ino) {
+        if !stands_alone(&stat) || identity(standing)? != (stat.st_dev, stat.st_ino) {
             return Err(Errno::MLINK.into());
         }
-        let made = fresh(path, wish.flags(), Some(&stat))?.filter(|(file, _)| take_attributes(standing, file).is_ok());
-        let (file, place) = made.ok_or(Errno::PERM)?;
+        let (file, place) = fresh(path, wish.flags(), Some(standing))?.ok_or(Errno::PERM)?;
         Ok(Target { file: Arc::new(file), place: Some(place), is_emptied: false, _lock: None })
     }
 
@@ -300,7 +301,7 @@ fn is_regular(stat: &Stat) -> bool {
 }
 
 /// A file of which nobody relies on that it stays the same one.
-fn is_replaceable(stat: &Stat) -> bool {
+fn stands_alone(stat: &Stat) -> bool {
     is_regular(stat) && stat.st_nlink == 1
 }
 
@@ -312,8 +313,9 @@ fn claim(file: &OwnedFd, claim: lock::Claim) -> Result<Option<lock::Held>, Refus
     }
 }
 
-/// A file without a name, or with one of its own, in the directory where it will stand; none if that cannot be had.
-fn fresh(path: &Path, flags: OFlags, standing: Option<&Stat>) -> Result<Option<(OwnedFd, Place)>, Refused> {
+/// A file without a name, or with one of its own, in the directory where it will stand, and like the one that stands there;
+/// none if that cannot be had.
+fn fresh(path: &Path, flags: OFlags, standing: Option<&OwnedFd>) -> Result<Option<(OwnedFd, Place)>, Refused> {
     let place = destination(path)?;
     if place.as_os_str().is_empty() {
         return Err(Errno::NOENT.into());
@@ -321,7 +323,8 @@ fn fresh(path: &Path, flags: OFlags, standing: Option<&Stat>) -> Result<Option<(
     let Some(name) = place.file_name().map(OsStr::to_os_string) else { return Err(Errno::ISDIR.into()) };
     let parent = place.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = openat(CWD, parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let made = directory.and_then(|directory| Ok((make(&directory, &name, flags)?, directory)));
+    let mode = if standing.is_some() { MODE_OF_OWNER } else { MODE };
+    let made = directory.and_then(|directory| Ok((make(&directory, &name, flags, mode)?, directory)));
     let ((file, working), directory) = match made {
         Ok(made) => made,
         // What stands there may be written although nothing can be put beside it.
@@ -329,7 +332,8 @@ fn fresh(path: &Path, flags: OFlags, standing: Option<&Stat>) -> Result<Option<(
         Err(errno) => return Err(errno.into()),
     };
     let place = Place { directory: Arc::new(directory), name, working, replaces: standing.is_some() };
-    Ok(standing.is_none_or(|standing| take_after(&file, standing)).then_some((file, place)))
+    let is_alike = standing.map_or(Ok(true), |standing| take_after(&file, standing))?;
+    Ok(is_alike.then_some((file, place)))
 }
 
 /// Where a path leads in the end: a link is not replaced by a file, what it points at is.
@@ -349,9 +353,9 @@ fn destination(path: &Path) -> Result<PathBuf, Errno> {
 }
 
 /// A new file in a directory, if possible without a name, which not even a sudden death leaves behind.
-fn make(directory: &OwnedFd, name: &OsStr, flags: OFlags) -> Result<(OwnedFd, Option<OsString>), Errno> {
+fn make(directory: &OwnedFd, name: &OsStr, flags: OFlags, mode: Mode) -> Result<(OwnedFd, Option<OsString>), Errno> {
     if Path::new("/proc/self/fd").exists() {
-        match openat(directory, c".", flags | OFlags::TMPFILE, MODE) {
+        match openat(directory, c".", flags | OFlags::TMPFILE, mode) {
             Ok(file) => return Ok((file, None)),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {}
             Err(errno) => return Err(errno),
@@ -359,7 +363,7 @@ fn make(directory: &OwnedFd, name: &OsStr, flags: OFlags) -> Result<(OwnedFd, Op
     }
     let mut file = None;
     let working = working_name(name, &mut |working| {
-        file = Some(openat(directory, working, flags | OFlags::CREATE | OFlags::EXCL, MODE)?);
+        file = Some(openat(directory, working, flags | OFlags::CREATE | OFlags::EXCL, mode)?);
         Ok(())
     })?;
     file.map(|file| (file, Some(working))).ok_or(Errno::EXIST)
@@ -390,41 +394,4 @@ fn link(file: &OwnedFd, directory: &OwnedFd, name: &OsStr) -> Result<bool, Errno
         Err(Errno::EXIST) => Ok(false),
         Err(errno) => Err(errno),
     }
-}
-
-/// Gives a new file the mode and the owner of the one it will replace; false if that is not allowed.
-fn take_after(file: &OwnedFd, standing: &Stat) -> bool {
-    let Ok(own) = fstat(file) else { return false };
-    let same_owner = (own.st_uid, own.st_gid) == (standing.st_uid, standing.st_gid);
-    let owner = (Some(Uid::from_raw(standing.st_uid)), Some(Gid::from_raw(standing.st_gid)));
-    (same_owner || fchown(file, owner.0, owner.1).is_ok())
-        && fchmod(file, Mode::from_raw_mode(standing.st_mode & 0o7777)).is_ok()
-}
-
-/// Gives a new file what was noted beside the content of another one, and nothing else: labels, and who else may do what
-/// with it. Its directory may have given it something of the kind already.
-fn take_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
-    let (old, new) = (attributes(from)?, attributes(to)?);
-    for (name, value) in &old {
-        if new.get(name) != Some(value) {
-            fsetxattr(to, &**name, value, XattrFlags::empty())?;
-        }
-    }
-    new.keys().filter(|name| !old.contains_key(*name)).try_for_each(|name| fremovexattr(to, &**name))
-}
-
-/// The extended attributes of a file.
-fn attributes(file: &OwnedFd) -> Result<BTreeMap<CString, Vec<u8>>, Errno> {
-    let mut buffer = vec![0; ATTRIBUTE_MAX];
-    let len = match flistxattr(file, &mut buffer[..]) {
-        Err(Errno::OPNOTSUPP) => 0,
-        len => len?,
-    };
-    let names = buffer.get(..len).unwrap_or_default().to_vec();
-    let each = |name: &[u8]| {
-        let name = CString::from_vec_with_nul(name.to_vec()).map_err(|_| Errno::INVAL)?;
-        let len = fgetxattr(file, &*name, &mut buffer[..])?;
-        Ok((name, buffer.get(..len).unwrap_or_default().to_vec()))
-    };
-    names.split_inclusive(|byte| *byte == 0).map(each).collect()
 }

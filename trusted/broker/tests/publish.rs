@@ -2,9 +2,11 @@
 #![allow(missing_docs)]
 
 use instar_broker::publish::{FileType, Hints, Refused, Target, Wish, publish_all};
-use instar_testkit::place::Scratch;
-use rustix::fs::ftruncate;
+use instar_testkit::place::{Scratch, admit_somebody, admits_somebody, skipped};
+use rustix::fs::{XattrFlags, ftruncate, getxattr, setxattr};
 use rustix::io::{Errno, pwrite};
+use rustix::process::geteuid;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -62,6 +64,61 @@ fn what_stands_there_stays_until_the_new_one_is_whole() {
     assert_eq!((fs::read(&path).expect("a file"), names(scratch.path()).len()), (NEW.to_vec(), 1));
     assert_eq!(about.mode() & 0o7777, 0o604);
     assert!(owner.is_none_or(|owner| owner == (about.uid(), about.gid())));
+}
+
+#[test]
+fn what_is_replaced_bequeaths_its_labels_and_its_readers() {
+    let scratch = Scratch::new("publish");
+    let path = |name: &str| scratch.path().join(name);
+    let note = |path: &Path| {
+        let mut note = [0; 64];
+        getxattr(path, "user.note", &mut note[..]).map(|len| note[..len].to_vec())
+    };
+    fs::write(path("private"), OLD).expect("a file");
+    setxattr(path("private"), "user.note", b"kept", XattrFlags::empty()).expect("an attribute");
+    admit_somebody(scratch.path());
+    fs::write(path("shown"), OLD).expect("a file");
+    fs::set_permissions(path("shown"), Permissions::from_mode(0o660)).expect("a mode");
+    assert!(admits_somebody(&path("shown")) && !admits_somebody(&path("private")));
+    for name in ["private", "shown", "new"] {
+        let is_admitted = !path(name).exists() || admits_somebody(&path(name));
+        let before = fs::metadata(path(name)).map(|about| about.mode());
+        make(&path(name)).publish(false).expect("it appears");
+        assert_eq!(fs::read(path(name)).expect("a file"), NEW);
+        assert_eq!(admits_somebody(&path(name)), is_admitted, "{name}");
+        assert!(before.is_err() || before.ok() == fs::metadata(path(name)).map(|about| about.mode()).ok(), "{name}");
+    }
+    assert_eq!(note(&path("private")).as_deref(), Ok(&b"kept"[..]));
+    assert_eq!(note(&path("shown")), Err(Errno::NODATA));
+}
+
+/// Another user's program, or one in a container, may not say everything of a new file that is said of the former one.
+#[test]
+fn what_cannot_be_made_alike_is_written_where_it_stands() {
+    if !geteuid().is_root() {
+        return skipped("a label that may not be given: that takes a file with a label, made by root");
+    }
+    let scratch = Scratch::new("publish");
+    let path = scratch.path().join("file");
+    fs::write(&path, OLD).expect("a file");
+    setxattr(&path, "security.label", b"secret", XattrFlags::empty()).expect("an attribute");
+    let before = fs::metadata(&path).expect("a file").ino();
+    let without = |path: &Path| {
+        let own = capabilities(None).expect("what this thread may do");
+        let less = CapabilitySets { effective: own.effective - CapabilitySet::SYS_ADMIN, ..own };
+        set_capabilities(None, less).expect("less");
+        let target = make(path);
+        assert!(!target.is_unseen());
+        target.publish(false).expect("it is there");
+    };
+    std::thread::scope(|scope| scope.spawn(|| without(&path)).join()).expect("it ran");
+    assert_eq!((fs::metadata(&path).expect("a file").ino(), fs::read(&path).expect("a file")), (before, NEW.to_vec()));
+    let target = make(&path);
+    assert!(target.is_unseen(), "root may say it");
+    target.publish(false).expect("it appears");
+    assert_ne!(fs::metadata(&path).expect("a file").ino(), before);
+    let mut label = [0; 6];
+    assert_eq!((getxattr(&path, "security.label", &mut label[..]), &label), (Ok(6), b"secret"));
 }
 
 #[test]

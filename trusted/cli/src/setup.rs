@@ -7,7 +7,7 @@ use crate::{Told, stderr_text};
 use instar_broker::policy::Policy;
 use instar_broker::session::Why;
 use instar_broker::{Mishap, Session};
-use instar_sandbox::{Budget, Cell, WORKER, start};
+use instar_sandbox::{Budget, Cell, WORKER, processors, start};
 use instar_wire::boot::{LANES_MAX, STAGE_LEN, STAGE_MARKS, Shape};
 use instar_wire::op::Rules;
 use instar_wire::op::convert::{Named, Pick};
@@ -88,10 +88,9 @@ pub fn moving_cell(
     settings: &Settings,
     lanes: Option<usize>,
 ) -> Result<(Box<dyn Cell>, Vec<u8>), Told> {
-    // Several files have to be read for the number of processors.
     let lanes = match lanes {
         Some(1) => 1,
-        wanted => std::thread::available_parallelism().map_or(1, usize::from).min(wanted.unwrap_or(LANES)),
+        wanted => processors().min(wanted.unwrap_or(LANES)),
     };
     let lanes = lanes.clamp(1, LANES_MAX);
     start_cell(

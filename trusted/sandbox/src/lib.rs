@@ -16,8 +16,16 @@ pub use choice::{Choice, NoWall, start};
 use instar_wire::boot::Shape;
 use std::fmt;
 use std::io;
+use std::sync::OnceLock;
+use std::thread::available_parallelism;
 use std::time::Duration;
 use window::{Turn, Window};
+
+/// How many processors there are for this program; for that several files are read, the first time.
+pub fn processors() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| available_parallelism().map_or(1, usize::from))
+}
 
 /// Serves the calls of a cell's lanes.
 pub trait Serve: Sync {

@@ -4,9 +4,9 @@
 //! sleeps. So both look at the bell for a while where there is a processor for each; where there is none to spare they stay
 //! on one, where waking is a matter of putting the other one first.
 
+use crate::processors;
 use instar_wire::boot::{ANYWHERE, LANES_MAX};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use std::thread::available_parallelism;
 
 /// Looks at the bell before sleeping on it.
 const SPIN: u32 = 4000;
@@ -25,8 +25,8 @@ impl Halves {
         let mut halves = Halves { spin: 0, processors: [ANYWHERE; LANES_MAX] };
         let Ok(allowed) = sched_getaffinity(None) else { return halves };
         let count = usize::try_from(allowed.count()).unwrap_or(0);
-        // A single lane's work is short: it is not worth reading the files that tell of a smaller share of the processors.
-        let free = if lanes == 1 { count } else { available_parallelism().map_or(1, usize::from).min(count) };
+        // A single lane's work is short: not worth reading the files that tell of a smaller share of the processors.
+        let free = if lanes == 1 { count } else { processors().min(count) };
         if free >= 2 * lanes {
             halves.spin = SPIN;
         } else if lanes > 1 {
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn halves_spin_where_each_has_a_processor_and_share_one_where_not() {
-        let free = available_parallelism().map_or(1, usize::from);
+        let free = processors();
         for lanes in 2..=LANES_MAX {
             let halves = Halves::of(lanes);
             let (own, rest) = halves.processors.split_at(lanes);
