@@ -89,13 +89,23 @@ impl Small {
         mount.output().is_ok_and(|done| done.status.success()).then_some(Small(at))
     }
 
-    /// One whose files can share what they hold, on a disk that is a file beside it; only root can.
+    /// One whose files can share what they hold; only root can.
     pub fn sharing(at: PathBuf) -> Option<Small> {
+        Self::made(at, 1 << 30, &["mkfs.xfs", "-q", "-m", "reflink=1"])
+    }
+
+    /// One that looks for space when something is written, and has what is given back at once; only root can.
+    pub fn ext4(at: PathBuf, len: u64) -> Option<Small> {
+        Self::made(at, len, &["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal"])
+    }
+
+    /// One on a disk that is a file beside it.
+    fn made(at: PathBuf, len: u64, mkfs: &[&str]) -> Option<Small> {
         std::fs::create_dir_all(&at).expect("a folder");
         let disk = at.with_extension("disk");
-        std::fs::File::create(&disk).and_then(|file| file.set_len(1 << 30)).expect("a disk");
+        std::fs::File::create(&disk).and_then(|file| file.set_len(len)).expect("a disk");
         let done = |command: &mut Command| command.output().is_ok_and(|done| done.status.success());
-        let is_made = done(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&disk));
+        let is_made = done(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&disk));
         (is_made && done(Command::new("mount").args(["-o", "loop"]).arg(&disk).arg(&at))).then_some(Small(at))
     }
 

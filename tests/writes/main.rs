@@ -2,6 +2,7 @@
 //! on it; and whatever goes wrong on the way leaves the user's files as they were.
 #![allow(missing_docs)]
 
+mod ahead;
 mod broken;
 mod clashes;
 mod devices;

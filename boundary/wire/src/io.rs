@@ -54,7 +54,8 @@ codes! {
     /// The space of `file[at..][..len]` may be given up; what it then reads is not promised. `arg`: why nobody needs it,
     /// a [`Freed`].
     Discard = 6,
-    /// Space for `file[at..][..len]` is set aside; content and length stay.
+    /// Space for `file[at..][..len]` is set aside; content and length stay. `arg` 1: all of it is about to be written, so only
+    /// where that is the quicker for it, and what was not needed goes back when the worker has finished.
     Allocate = 7,
     /// `file` is `len` bytes long afterwards.
     SetLength = 8,

@@ -115,7 +115,7 @@ mod target {
                 assert!(grant(range.file).writable && inside(range.at, range.len, all));
                 assert!(inside(skip as u64, range.len, SHAPE.slot_len as u64));
             }
-            Admitted::Zero(range, _) | Admitted::Discard(range, _) | Admitted::Allocate(range) => {
+            Admitted::Zero(range, _) | Admitted::Discard(range, _) | Admitted::Allocate(range, _) => {
                 assert!(grant(range.file).writable && inside(range.at, range.len, all));
             }
             Admitted::Copy(range, to, at, _) => {

@@ -58,9 +58,9 @@ fn model(s: &Step) -> Option<Violation> {
     let Some(op) = Op::from_code(s.op) else { return Some(Operation) };
     let uses: &[&str] = match op {
         Read => &["file", "at", "len", "at2", "arg"],
-        Zero | Discard => &["file", "at", "len", "arg"],
+        Zero | Discard | Allocate => &["file", "at", "len", "arg"],
         Write => &["file", "at", "len", "at2"],
-        Allocate | Holes => &["file", "at", "len"],
+        Holes => &["file", "at", "len"],
         Copy => &["file", "at", "len", "file2", "at2", "arg"],
         Share => &["file", "file2", "len"],
         SetLength => &["file", "len"],
@@ -86,7 +86,7 @@ fn model(s: &Step) -> Option<Violation> {
         Start | Wake | Join | Pause | Clock => None,
         Park => Some(Lane),
         Write if u128::from(s.at2) + u128::from(s.len) > u128::from(SLOT) => Some(Slot),
-        Zero if s.arg > 1 => Some(Leftover),
+        Zero | Allocate if s.arg > 1 => Some(Leftover),
         Discard if Freed::from_code(s.arg).is_none() => Some(Leftover),
         Copy if s.file2 != 0 => Some(File),
         Share if s.file != 0 || s.file2 != 0 => Some(File),

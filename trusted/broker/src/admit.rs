@@ -70,8 +70,8 @@ pub enum Admitted {
     Zero(Range, bool),
     /// Give up a range, for that reason.
     Discard(Range, Freed),
-    /// Set space aside for a range.
-    Allocate(Range),
+    /// Set space aside for a range; `true`: if that makes writing to it quicker.
+    Allocate(Range, bool),
     /// Set a file's length.
     SetLength(FileId, u64),
     /// Tell the hole or data run at a range's beginning.
@@ -183,10 +183,10 @@ pub fn admit(call: &Call, past: &mut Past, frame: &Frame<'_>) -> Result<Admitted
             let zeroes = copy_manner(call.arg).ok_or(Violation::Granule)?;
             Admitted::Copy(readable(call, frame)?, FileId(call.file2), call.at2, zeroes)
         }
-        Op::Zero if call.arg > 1 => return Err(Violation::Leftover),
+        Op::Zero | Op::Allocate if call.arg > 1 => return Err(Violation::Leftover),
         Op::Zero => Admitted::Zero(writable(call, frame)?, call.arg == 1),
         Op::Discard => discarded(call, frame)?,
-        Op::Allocate => Admitted::Allocate(writable(call, frame)?),
+        Op::Allocate => Admitted::Allocate(writable(call, frame)?, call.arg == 1),
         Op::SetLength => Admitted::SetLength(writable(call, frame)?.file, call.len),
         Op::Holes => Admitted::Holes(readable(call, frame)?),
         Op::Flush if !grant(call.file, frame)?.writable => return Err(Violation::ReadOnly),
@@ -235,10 +235,10 @@ impl Leftover {
             Op::Related | Op::Part | Op::Emit | Op::Finish => (true, true, false, true, true, true),
             Op::Flush | Op::Length => (false, true, true, true, true, true),
             Op::SetLength => (false, true, false, true, true, true),
-            Op::Allocate | Op::Holes => (false, false, false, true, true, true),
+            Op::Holes => (false, false, false, true, true, true),
             Op::Write => (false, false, false, true, false, true),
             Op::Read => (false, false, false, true, false, false),
-            Op::Zero | Op::Discard => (false, false, false, true, true, false),
+            Op::Zero | Op::Discard | Op::Allocate => (false, false, false, true, true, false),
             Op::Copy => (false, false, false, false, false, false),
             Op::Share => (false, true, false, false, true, true),
         };

@@ -26,10 +26,10 @@ fn used(op: Op) -> [bool; 6] {
         Op::Related | Op::Part | Op::Emit | Op::Finish => [false, false, true, false, false, false],
         Op::Flush | Op::Length => [true, false, false, false, false, false],
         Op::SetLength => [true, false, true, false, false, false],
-        Op::Allocate | Op::Holes => [true, true, true, false, false, false],
+        Op::Holes => [true, true, true, false, false, false],
         Op::Write => [true, true, true, false, true, false],
         Op::Read => [true, true, true, false, true, true],
-        Op::Zero | Op::Discard => [true, true, true, false, false, true],
+        Op::Zero | Op::Discard | Op::Allocate => [true, true, true, false, false, true],
         Op::Copy => [true; 6],
         Op::Share => [true, false, true, true, false, false],
     }
@@ -65,9 +65,9 @@ fn may(call: &Call, op: Op, lane: usize) -> bool {
             readable && granule && wide(call.at2) + wide(call.len) + bits.div_ceil(8) <= wide(SLOT)
         }
         Op::Write => writable && ends(call.at) && wide(call.at2) + wide(call.len) <= wide(SLOT),
-        Op::Zero => writable && ends(call.at) && call.arg <= 1,
+        Op::Zero | Op::Allocate => writable && ends(call.at) && call.arg <= 1,
         Op::Discard => writable && ends(call.at) && call.arg <= 2,
-        Op::Allocate | Op::SetLength => writable && ends(call.at),
+        Op::SetLength => writable && ends(call.at),
         Op::Flush => writable,
         Op::Length => known,
         Op::Holes => readable,
@@ -94,7 +94,7 @@ fn faithful(call: &Call, op: Op) -> Admitted {
         Op::Copy => Admitted::Copy(range, FileId(call.file2), call.at2, (call.arg >> 16, call.arg & 0xffff)),
         Op::Zero => Admitted::Zero(range, call.arg == 1),
         Op::Discard => Admitted::Discard(range, Freed::ALL[call.arg as usize]),
-        Op::Allocate => Admitted::Allocate(range),
+        Op::Allocate => Admitted::Allocate(range, call.arg == 1),
         Op::SetLength => Admitted::SetLength(FileId(call.file), call.len),
         Op::Holes => Admitted::Holes(range),
         Op::Flush => Admitted::Flush(FileId(call.file)),

@@ -18,7 +18,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,8 +74,10 @@ pub fn run(
             outcome: None,
             violation: None,
         }),
+        space: RwLock::new(()),
     };
     let ran = cell.run(&desk);
+    session.give_back();
     let talk = desk.talk.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(violation) = talk.violation {
         return Err(Collapse::Violated(violation));
@@ -112,6 +114,8 @@ struct Desk<'a> {
     /// Clocks begin at nothing, so that they tell nothing else.
     started: Instant,
     talk: Mutex<Talk<'a>>,
+    /// Lanes that use the space of files, or one that gives some back.
+    space: RwLock<()>,
 }
 
 /// What a served call answers: two values, or the number of a note of what went wrong.
@@ -125,6 +129,25 @@ impl<'a> Desk<'a> {
     fn violate(&self, violation: Violation) -> Next {
         self.talk().violation.get_or_insert(violation);
         Next::End
+    }
+
+    /// Serves a call; where there is no space for it, after giving back what has been set aside for others.
+    fn serve_with_space(&self, admitted: Admitted, turn: &Turn<'_>) -> Result<Served, Violation> {
+        let serve = || {
+            let _use = self.space.read().unwrap_or_else(PoisonError::into_inner);
+            self.serve_admitted(admitted, turn)
+        };
+        // Giving back is setting the length that a file has, which nobody may change meanwhile.
+        let give_back = || {
+            let _alone = self.space.write().unwrap_or_else(PoisonError::into_inner);
+            self.session.give_back()
+        };
+        let full = |why| matches!(why, Why::System(Errno::NOSPC | Errno::DQUOT));
+        let is_full = |note| self.session.mishap(note).is_some_and(|mishap| full(mishap.why));
+        match serve()? {
+            Err((_, note)) if is_full(note) && give_back() => serve(),
+            served => Ok(served),
+        }
     }
 
     fn serve_admitted(&self, admitted: Admitted, turn: &Turn<'_>) -> Result<Served, Violation> {
@@ -159,7 +182,11 @@ impl<'a> Desk<'a> {
                 let result = plane::discard(&*self.file(r)?, r.at, r.len);
                 self.outcome(r.file, result.map(|()| (1, 0)))
             }
-            Admitted::Allocate(r) => done(plane::allocate(&*self.file(r)?, r.at, r.len), r.file),
+            Admitted::Allocate(r, true) => {
+                self.session.set_aside(r.file, r.at, r.len);
+                Ok((0, 0))
+            }
+            Admitted::Allocate(r, false) => done(plane::allocate(&*self.file(r)?, r.at, r.len), r.file),
             Admitted::SetLength(id, len) => {
                 let file = self.session.file(id).ok_or(Violation::File)?;
                 done(plane::set_length(&file, len), id)
@@ -328,7 +355,7 @@ impl Serve for Desk<'_> {
             if let Admitted::Write(range, _) | Admitted::Copy(range, ..) = &admitted {
                 self.session.pace(range.len);
             }
-            Ok((admitted, self.serve_admitted(admitted, turn)?))
+            Ok((admitted, self.serve_with_space(admitted, turn)?))
         });
         let (admitted, served) = match served {
             Ok(served) => served,

@@ -106,6 +106,7 @@ struct State {
     /// The further files made so far.
     parts: Vec<(FileId, Target)>,
     part_grants: BTreeMap<(FileId, Vec<u8>), FileId>,
+    ahead: space::Ahead,
 }
 
 impl State {

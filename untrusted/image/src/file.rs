@@ -72,6 +72,11 @@ pub trait Drive: Io {
     fn discard(&self, place: Place, len: u64, freed: Freed) -> Result<bool>;
     /// Sets space aside for `len` bytes from `place`.
     fn allocate(&self, place: Place, len: u64) -> Result<()>;
+    /// All of `len` bytes from `place` is about to be written: space may be set aside where that makes it quicker.
+    fn prepare(&self, place: Place, len: u64) -> Result<()> {
+        let _ = (place, len);
+        Ok(())
+    }
     /// The file is `len` bytes long afterwards.
     fn set_length(&self, file: FileId, len: u64) -> Result<()>;
     /// Everything written to the file is durable afterwards.

@@ -114,6 +114,8 @@ pub struct Stage<'c> {
     written: u64,
     /// Files in which the piece was given places.
     files: BTreeSet<u32>,
+    /// Where the bytes of the piece end that go where nothing was.
+    fresh: Option<Place>,
 }
 
 impl<'c> Stage<'c> {
@@ -139,6 +141,7 @@ impl<'c> Stage<'c> {
             buffer: Vec::new(),
             written: 0,
             files: BTreeSet::new(),
+            fresh: None,
         }
     }
 
@@ -157,6 +160,7 @@ impl<'c> Stage<'c> {
         self.jobs.clear();
         self.loaded.clear();
         self.files.clear();
+        self.fresh = None;
     }
 
     fn add(&mut self, at: u64, len: u64, hold: Hold) {
@@ -236,6 +240,11 @@ impl<'c> Stage<'c> {
     /// The numbers of the files in which the piece has been given places.
     pub fn files(&self) -> &BTreeSet<u32> {
         &self.files
+    }
+
+    /// Where the bytes of the piece end that go where nothing has ever been written, if some do.
+    pub fn fresh(&self) -> Option<Place> {
+        self.fresh
     }
 
     /// Whether more is to be written than what lies on the stage: nobody else may touch the units of the piece meanwhile.
@@ -369,6 +378,9 @@ impl<'c> Stage<'c> {
         }
         let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
         self.files.insert(spot.place.file.0);
+        if spot.is_fresh && what == What::Data {
+            self.fresh = Some(spot.place.ahead(unit.end.saturating_sub(at)));
+        }
         let is_old = spot.rest == Rest::There;
         let is_blank = if is_old { self.manner.is_zero } else { spot.is_fresh && self.manner.is_clean };
         let skips = is_blank && spot.tweak.is_none();

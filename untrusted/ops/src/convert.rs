@@ -2,6 +2,7 @@
 
 mod lane;
 
+use crate::ahead::Ahead;
 use crate::cx::{Cx, Hand};
 use crate::goal::{self, Goal, WAITING_MAX, row_at};
 use crate::marks::Marks;
@@ -99,6 +100,13 @@ fn parts<'c>(sources: &'c [Chain<'static>], part: Option<&dd::Part>) -> Vec<Part
     sources.iter().map(cut).collect()
 }
 
+/// What lanes share that write to an image which gives its places out.
+struct Shared<'t> {
+    target: Spinlock<&'t mut dyn Target>,
+    turns: Turns,
+    ahead: Ahead,
+}
+
 /// What all lanes do together.
 struct Job<'c> {
     request: &'c Request,
@@ -188,8 +196,8 @@ impl Job<'_> {
         if self.request.share == Share::Whole && !self.request.target.is_zero {
             target.mark(cx.drive, self.request.target.at, self.total)?;
         }
-        let target = Spinlock::new(target);
-        let turns = Turns::default();
+        let file = if let convert::Goal::New(new) = &self.request.target.goal { Some(new.file.id) } else { None };
+        let shared = Shared { target: Spinlock::new(target), turns: Turns::default(), ahead: Ahead::of(file) };
         cx.crew.run(&|hand| {
             if is_shared && hand.lane > 0 {
                 return Ok(());
@@ -197,9 +205,9 @@ impl Job<'_> {
             let mut stage = Stage::new(&facts, former, hand.drive, self.manner());
             let (joined, pace) = (self.joined(hand), self.pace(hand));
             let mut lanes = self.lanes(&joined, &pace);
-            while let Some(piece) = pieces.next().filter(|_| !turns.is_stopped()) {
-                let done = self.piece(&mut lanes, &mut stage, &piece, &turns, &target);
-                done.inspect_err(|_| turns.stop())?;
+            while let Some(piece) = pieces.next().filter(|_| !shared.turns.is_stopped()) {
+                let done = self.piece(&mut lanes, &mut stage, &piece, &shared);
+                done.inspect_err(|_| shared.turns.stop())?;
                 let skips = stage.is_left_out();
                 let (skipped, hollow) =
                     if skips { self.skip(&pieces, piece.end, &mut lanes, &mut stage) } else { (0, 0) };
@@ -242,14 +250,8 @@ impl Job<'_> {
     }
 
     /// Copies a piece: reads it, has its turn, and writes it.
-    fn piece(
-        &self,
-        lanes: &mut [Lane<'_>],
-        stage: &mut Stage<'_>,
-        piece: &Piece,
-        turns: &Turns,
-        target: &Spinlock<&mut dyn Target>,
-    ) -> Result<()> {
+    fn piece(&self, lanes: &mut [Lane<'_>], stage: &mut Stage<'_>, piece: &Piece, shared: &Shared<'_>) -> Result<()> {
+        let Shared { target, turns, ahead } = shared;
         stage.begin(piece.at.saturating_add(self.request.target.at));
         for lane in lanes.iter_mut() {
             lane.stripe(stage, piece.at, piece.end)?;
@@ -274,7 +276,9 @@ impl Job<'_> {
         if reserved.is_ok() {
             turns.pass();
         }
-        lane.told_at(piece.at, reserved.and_then(|()| stage.write()))?;
+        let left = self.total.saturating_sub(piece.end);
+        let aside = reserved.and_then(|()| stage.fresh().map_or(Ok(()), |end| ahead.reach(drive, end, left)));
+        lane.told_at(piece.at, aside.and_then(|()| stage.write()))?;
         turns.done();
         Ok(())
     }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+mod ahead;
 pub mod amend;
 pub mod bench;
 pub mod bitmap;

@@ -217,6 +217,10 @@ impl Drive for Port<'_> {
         self.act(Op::Allocate, change(place, len))
     }
 
+    fn prepare(&self, place: Place, len: u64) -> Result<()> {
+        self.act(Op::Allocate, Call { arg: 1, ..change(place, len) })
+    }
+
     fn set_length(&self, file: FileId, len: u64) -> Result<()> {
         self.act(Op::SetLength, Call { file: file.0, len, ..Call::default() })?;
         self.lens.borrow_mut().insert(file, len);

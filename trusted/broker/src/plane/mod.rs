@@ -7,7 +7,8 @@ use instar_sandbox::window::{Turn, is_zero};
 use instar_wire::boot::PAGE;
 use place::Place;
 use rustix::fs::{
-    FallocateFlags, FileType, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, fstat, ftruncate, seek,
+    FallocateFlags, FileType, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, fstat, fstatfs,
+    ftruncate, seek,
 };
 use rustix::io::Errno;
 use std::io;
@@ -150,6 +151,16 @@ pub fn discard(file: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
 /// Sets space aside for a range; content and length stay.
 pub fn allocate(file: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
     Ok(fallocate(file, FallocateFlags::KEEP_SIZE, at, len)?)
+}
+
+/// The file systems of the ext family, by their magic number.
+const EXT: i64 = 0xef53;
+
+/// Whether the file system looks for space in each write, block by block and while no other write to the file goes on,
+/// unless some has been set aside. Past the page cache, using that takes longer than finding some.
+pub fn finds_space_late(file: &OwnedFd) -> bool {
+    let is_cached = fcntl_getfl(file).is_ok_and(|flags| !flags.intersects(OFlags::DIRECT | OFlags::DSYNC));
+    is_cached && fstatfs(file).is_ok_and(|facts| facts.f_type == EXT)
 }
 
 /// Sets the file's length. A device has the length it has, which must be enough.

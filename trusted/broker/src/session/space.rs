@@ -1,7 +1,20 @@
-//! Space that images give back, and the files that let go of it.
+//! Space that files are given before they need it, and that images give back.
 
 use super::Session;
+use crate::plane;
 use instar_wire::io::{FileId, Freed};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Space that has been set aside before it is needed.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// The files it was set aside for.
+    files: BTreeMap<FileId, Arc<OwnedFd>>,
+    /// No more is.
+    is_over: bool,
+}
 
 /// Which space of a file goes back to the file system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +43,32 @@ impl Session {
     pub fn set_spares(&self, id: FileId, spares: Spares) {
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);
         self.state().entries.get_mut(index).into_iter().for_each(|entry| entry.spares = spares);
+    }
+
+    /// Sets space aside for what is about to be written to a file that nobody sees, where that makes writing quicker.
+    pub fn set_aside(&self, id: FileId, at: u64, len: u64) {
+        let Some(file) = self.file(id).filter(|file| self.is_unseen(id) && plane::finds_space_late(file)) else {
+            return;
+        };
+        let ahead = &mut self.state().ahead;
+        if !ahead.is_over {
+            // Whether there is enough will be seen when it is written to.
+            let _ = plane::allocate(&file, at, len);
+            ahead.files.insert(id, file);
+        }
+    }
+
+    /// Gives back what has been set aside and is not in use, and sets no more aside; whether there ever was some. Nobody may
+    /// write to a new file meanwhile.
+    pub fn give_back(&self) -> bool {
+        let ahead = &mut self.state().ahead;
+        if !ahead.is_over {
+            ahead.is_over = true;
+            // The same length again: what is behind it goes.
+            let cut = |file: &Arc<OwnedFd>| plane::length(file).and_then(|len| plane::set_length(file, len));
+            ahead.files.values().for_each(|file| _ = cut(file));
+        }
+        !ahead.files.is_empty()
     }
 
     /// Whether space that is not needed for this reason goes back.
