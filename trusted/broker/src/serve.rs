@@ -77,7 +77,7 @@ pub fn run(
         space: RwLock::new(()),
     };
     let ran = cell.run(&desk);
-    session.give_back();
+    session.give_all_back();
     let talk = desk.talk.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(violation) = talk.violation {
         return Err(Collapse::Violated(violation));

@@ -44,6 +44,11 @@ fn space_is_set_aside_for_new_files_and_what_is_not_used_goes_back() {
     assert_eq!((kib(&file), target.len()), (1 << 10, 2 << 20));
     session.set_aside(id, 2 << 20, 8 << 20);
     assert!(session.give_back() && kib(&file) == 1 << 10, "there is no more after that");
+    session.give_all_back();
+    session.set_aside(id, 2 << 20, 8 << 20);
+    assert_eq!(kib(&file), 9 << 10);
+    session.give_all_back();
+    assert_eq!((kib(&file), target.len()), (1 << 10, 2 << 20));
     // Not where it makes nothing quicker, and not for a file that others see.
     let (session, id, target) = make(memory.path());
     session.set_aside(id, 0, 8 << 20);

@@ -50,16 +50,18 @@ impl Session {
         let Some(file) = self.file(id).filter(|file| self.is_unseen(id) && plane::finds_space_late(file)) else {
             return;
         };
-        let ahead = &mut self.state().ahead;
-        if !ahead.is_over {
-            // Whether there is enough will be seen when it is written to.
-            let _ = plane::allocate(&file, at, len);
-            ahead.files.insert(id, file);
+        let mut state = self.state();
+        if state.ahead.is_over {
+            return;
         }
+        state.ahead.files.insert(id, file.clone());
+        drop(state);
+        // Whether there is enough will be seen when it is written to.
+        let _ = plane::allocate(&file, at, len);
     }
 
     /// Gives back what has been set aside and is not in use, and sets no more aside; whether there ever was some. Nobody may
-    /// write to a new file meanwhile.
+    /// write to new files meanwhile, or set space aside for them.
     pub fn give_back(&self) -> bool {
         let ahead = &mut self.state().ahead;
         if !ahead.is_over {
@@ -69,6 +71,12 @@ impl Session {
             ahead.files.values().for_each(|file| _ = cut(file));
         }
         !ahead.files.is_empty()
+    }
+
+    /// The same when the worker has ended; the next one has some set aside again.
+    pub fn give_all_back(&self) {
+        self.give_back();
+        self.state().ahead = Ahead::default();
     }
 
     /// Whether space that is not needed for this reason goes back.
