@@ -115,3 +115,21 @@ fn a_disk_that_is_nearly_full_takes_what_it_has_room_for() {
         }
     });
 }
+
+#[test]
+fn what_is_not_filled_has_no_space_set_aside() {
+    let scratch = Scratch::new("writes-ahead-gaps");
+    let Some(ext) = Small::ext4(scratch.path().join("ext"), DISK) else {
+        return skipped("space that is not filled: this user cannot mount a file system");
+    };
+    let source = scratch.path().join("in.raw");
+    let mut bytes = vec![0; 64 << 20];
+    bytes.chunks_mut(16 * PAGE as usize).for_each(|cluster| cluster[..PAGE as usize].fill(7));
+    put(&source, &bytes);
+    for cell in Cell::all() {
+        quietly(&copy(*cell, format("qcow2"), &source, ext.path())).expect("a copy");
+        let about = fs::metadata(ext.path().join("out")).expect("the copy");
+        assert!(about.len() > 64 << 20 && about.blocks() * 512 < 5 << 20, "{} blocks", about.blocks());
+    }
+    accepted(ext.path(), format("qcow2"), "out", &bytes, 0).expect("what was copied");
+}

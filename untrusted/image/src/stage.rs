@@ -114,8 +114,8 @@ pub struct Stage<'c> {
     written: u64,
     /// Files in which the piece was given places.
     files: BTreeSet<u32>,
-    /// Where the bytes of the piece end that go where nothing was.
-    fresh: Option<Place>,
+    /// Where the space ends that the piece was given where nothing was, and how much of that it could fill.
+    fresh: Option<(Place, u64)>,
 }
 
 impl<'c> Stage<'c> {
@@ -242,9 +242,14 @@ impl<'c> Stage<'c> {
         &self.files
     }
 
-    /// Where the bytes of the piece end that go where nothing has ever been written, if some do.
-    pub fn fresh(&self) -> Option<Place> {
-        self.fresh
+    /// Where the space ends that the piece was given where nothing was, if nearly all of that will be filled.
+    pub fn filled(&self) -> Option<Place> {
+        let stored = self.jobs.iter().fold(0u64, |sum, job| match job {
+            Job::Store { len, .. } => sum.saturating_add(wide(*len)),
+            Job::Seal { parts, .. } => parts.iter().fold(sum, |sum, (_, len, _)| sum.saturating_add(*len)),
+            _ => sum,
+        });
+        self.fresh.filter(|(_, room)| stored >= room.saturating_sub(room / 8)).map(|(end, _)| end)
     }
 
     /// Whether more is to be written than what lies on the stage: nobody else may touch the units of the piece meanwhile.
@@ -379,7 +384,10 @@ impl<'c> Stage<'c> {
         let Some(spot) = target.reserve(self.drive, at, end.saturating_sub(at), what)? else { return Ok(()) };
         self.files.insert(spot.place.file.0);
         if spot.is_fresh && what == What::Data {
-            self.fresh = Some(spot.place.ahead(unit.end.saturating_sub(at)));
+            let room = unit.end.min(self.at.saturating_add(wide(self.drive.stage_len())));
+            let before = self.fresh.map_or(0, |(_, room)| room);
+            let room = room.saturating_sub(unit.start.max(self.at)).saturating_add(before);
+            self.fresh = Some((spot.place.ahead(unit.end.saturating_sub(at)), room));
         }
         let is_old = spot.rest == Rest::There;
         let is_blank = if is_old { self.manner.is_zero } else { spot.is_fresh && self.manner.is_clean };

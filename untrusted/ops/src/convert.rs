@@ -277,7 +277,7 @@ impl Job<'_> {
             turns.pass();
         }
         let left = self.total.saturating_sub(piece.end);
-        let aside = reserved.and_then(|()| stage.fresh().map_or(Ok(()), |end| ahead.reach(drive, end, left)));
+        let aside = reserved.and_then(|()| stage.filled().map_or(Ok(()), |end| ahead.reach(drive, end, left)));
         lane.told_at(piece.at, aside.and_then(|()| stage.write()))?;
         turns.done();
         Ok(())
