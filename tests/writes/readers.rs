@@ -54,8 +54,7 @@ impl Reader {
         let (is_zstd, is_extended) = (options.contains("zstd"), options.contains("extended_l2"));
         match format {
             "qcow2" if is_zstd || is_extended => vec![],
-            // To 7-Zip, the mark of a cluster that is zero belongs to its place, if it has one.
-            "qcow" | "qcow2" if packed || options.contains("prealloc") => vec![Reader::Libyal("pyqcow")],
+            "qcow" | "qcow2" if packed => vec![Reader::Libyal("pyqcow")],
             "qcow" | "qcow2" => vec![Reader::Libyal("pyqcow"), Reader::Zip("qcow")],
             "vmdk" => vec![Reader::Libyal("pyvmdk"), Reader::Zip("vmdk")],
             "vpc" => vec![Reader::Libyal("pyvhdi"), Reader::Zip("vhd")],
