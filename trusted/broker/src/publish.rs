@@ -130,24 +130,19 @@ impl Target {
     /// Makes ready to write the file at `path`; nothing is there to be seen of it yet.
     pub fn create(path: &Path, wish: &Wish<'_>) -> Result<Target, Refused> {
         let flags = wish.flags();
-        let standing = match stat(path) {
-            Ok(stat) => Some(stat),
-            Err(Errno::NOENT) => None,
-            Err(errno) => return Err(errno.into()),
-        };
-        let mut lock = None;
-        let mut old = None;
-        let mut is_replaceable = true;
-        if let Some(stat) = &standing {
-            if (wish.is_source)((stat.st_dev, stat.st_ino)) {
-                return Err(Refused::Source);
+        let (mut old, mut lock) = (None, None);
+        match stat(path) {
+            Ok(stat) if (wish.is_source)((stat.st_dev, stat.st_ino)) => return Err(Refused::Source),
+            Ok(_) => {
+                // Who may not write it may not replace it.
+                let file = openat(CWD, path, flags, Mode::empty())?;
+                lock = if wish.locking { claim(&file, lock::CREATE)? } else { None };
+                old = Some(file);
             }
-            // Who may not write it may not replace it.
-            let file = openat(CWD, path, flags, Mode::empty())?;
-            lock = if wish.locking { claim(&file, lock::CREATE)? } else { None };
-            is_replaceable = stands_alone(&fstat(&file)?);
-            old = Some(file);
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
         }
+        let is_replaceable = old.as_ref().map_or(Ok(true), |old| fstat(old).map(|stat| stands_alone(&stat)))?;
         let made = if is_replaceable { fresh(path, flags, old.as_ref())? } else { None };
         let mut is_emptied = false;
         let (file, place) = match (made, old) {

@@ -1,11 +1,11 @@
 //! Copying between files: by the file system where it can, through a buffer that fits the cache where it cannot.
 
 use super::place::Place;
-use super::{ZEROES, buffered, is_direct, write_all, zero};
+use super::{ZEROES, buffered, is_direct, lies_on, write_all, zero};
 use crate::sys::{self, Mapped};
 use instar_sandbox::window::is_zero;
 use instar_wire::io::{Link, ZEROES_HOLES, ZEROES_SKIPPED};
-use rustix::fs::{copy_file_range, fstatfs};
+use rustix::fs::copy_file_range;
 use rustix::io::{Errno, pread};
 use std::cell::RefCell;
 use std::io;
@@ -140,7 +140,7 @@ impl Way {
             return Way::File { _place: place };
         }
         let len = usize::try_from(len).ok().filter(|len| *len >= PIECE);
-        let len = len.filter(|_| fstatfs(route.to).is_ok_and(|facts| facts.f_type == TMPFS));
+        let len = len.filter(|_| lies_on(route.to, TMPFS));
         let pages = len.and_then(|len| Mapped::new(route.to.as_fd(), route.to_at, len));
         pages.map_or_else(|| Way::File { _place: Place::take() }, Way::Pages)
     }

@@ -156,11 +156,16 @@ pub fn allocate(file: &OwnedFd, at: u64, len: u64) -> io::Result<()> {
 /// The file systems of the ext family, by their magic number.
 const EXT: i64 = 0xef53;
 
+/// Whether a file lies on a file system with that magic number.
+fn lies_on(file: &OwnedFd, magic: i64) -> bool {
+    fstatfs(file).is_ok_and(|facts| facts.f_type == magic)
+}
+
 /// Whether the file system looks for space in each write, block by block and while no other write to the file goes on,
 /// unless some has been set aside. Past the page cache, using that takes longer than finding some.
 pub fn finds_space_late(file: &OwnedFd) -> bool {
     let is_cached = fcntl_getfl(file).is_ok_and(|flags| !flags.intersects(OFlags::DIRECT | OFlags::DSYNC));
-    is_cached && fstatfs(file).is_ok_and(|facts| facts.f_type == EXT)
+    is_cached && lies_on(file, EXT)
 }
 
 /// Sets the file's length. A device has the length it has, which must be enough.
