@@ -26,13 +26,24 @@ const LINES: &[(&str, bool)] = &[
     ("check -r leaks leaks", true),
     ("rebase -u -b other open", true),
     ("check -r leaks --image-opts driver=qcow2,file.filename=leaks,file.discard=ignore", false),
+    ("convert -n -f raw -O qcow2 zeroes full", true),
+    ("convert -n -f raw -O qcow2 zeroes former", true),
+    ("convert -n -f raw -O qcow2 zeroes fine", true),
+    ("convert -n -S 0 -f raw -O qcow2 zeroes full", false),
+    ("convert -n -f raw --target-image-opts zeroes driver=qcow2,file.filename=full,discard=ignore", false),
+    ("convert -n -f raw --target-image-opts zeroes driver=qcow2,file.filename=full,file.discard=ignore", false),
+    ("convert -n -f raw --target-image-opts zeroes driver=qcow2,file.filename=full,pass-discard-request=off", false),
+    ("commit zeroed", true),
 ];
 
 /// Tables are laid out otherwise by us, so that much may differ.
 const SLACK: u64 = 512 << 10;
 
-/// An image on another one, with a snapshot of which the disk keeps little; and one that leaks most of what it has, with and
-/// without a word about it.
+/// Images that are filled by half, of the ways to say what a cluster has.
+const FILLED: [(&str, &str); 3] = [("full", "compat=1.1"), ("former", "compat=0.10"), ("fine", "extended_l2=on")];
+
+/// An image on another one, with a snapshot of which the disk keeps little; one that leaks most of what it has, with and
+/// without a word about it; and zeroes, which go over images that are filled.
 fn make(folder: &Path) {
     let img = |line: &str| maker().img().folder(folder).args(line.split(' ')).must();
     let write = |name: &str, commands: &[&str]| {
@@ -44,6 +55,13 @@ fn make(folder: &Path) {
     write("top", &["write -P 1 0 8M"]);
     img("snapshot -c s top");
     write("top", &["write -P 2 0 6M", "write -z 7M 1M"]);
+    img("create -q -f raw zeroes 16M");
+    for (name, options) in FILLED {
+        img(&format!("create -q -f qcow2 -o {options} {name} 16M"));
+        write(name, &["write -P 1 0 8M"]);
+    }
+    img("create -q -f qcow2 -b full -F qcow2 zeroed");
+    write("zeroed", &["write -z 0 8M"]);
     img("create -q -f qcow2 leaks 16M");
     write("leaks", &["write -P 1 0 8M"]);
     let mut bytes = fs::read(folder.join("leaks")).expect("an image");
@@ -58,10 +76,8 @@ fn make(folder: &Path) {
 
 /// What the images take that are changed.
 fn taken(folder: &Path) -> u64 {
-    ["top", "leaks", "open"]
-        .map(|name| fs::metadata(folder.join(name)).expect("an image").blocks() * 512)
-        .into_iter()
-        .sum()
+    let images = ["top", "leaks", "open"].into_iter().chain(FILLED.map(|(name, _)| name));
+    images.map(|name| fs::metadata(folder.join(name)).expect("an image").blocks() * 512).sum()
 }
 
 /// What a line leaves of these images: what they take before, and afterwards.

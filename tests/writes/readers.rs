@@ -54,6 +54,8 @@ impl Reader {
         let (is_zstd, is_extended) = (options.contains("zstd"), options.contains("extended_l2"));
         match format {
             "qcow2" if is_zstd || is_extended => vec![],
+            // To libyal, the mark of a cluster that is zero is a place, in the real program's images as well.
+            "qcow2" if options.contains("prealloc") => vec![Reader::Zip("qcow")],
             "qcow" | "qcow2" if packed => vec![Reader::Libyal("pyqcow")],
             "qcow" | "qcow2" => vec![Reader::Libyal("pyqcow"), Reader::Zip("qcow")],
             "vmdk" => vec![Reader::Libyal("pyvmdk"), Reader::Zip("vmdk")],

@@ -98,6 +98,8 @@ codes! {
     Snapshot = 1,
     /// It lies elsewhere now.
     Other = 2,
+    /// Zeroes came over it.
+    Zeroed = 3,
 }
 
 /// The event is whole with this piece.

@@ -17,6 +17,8 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("partx", "util-linux", "finds the partitions of what we write"),
     ("cryptsetup", "cryptsetup-bin", "opens the containers that we make"),
     ("nbdkit", "nbdkit", "reads them"),
+    ("mkfs.xfs", "xfsprogs", "makes file systems whose files share what they hold"),
+    ("mkfs.ext4", "e2fsprogs", "makes others, which look for space when something is written"),
     ("7zz", "7zip", "reads our VMDK, VDI, VHD, VHDX and qcow"),
 ];
 

@@ -25,17 +25,19 @@ pub struct Spares {
     pub snapshot: bool,
     /// That of what lies elsewhere now.
     pub other: bool,
+    /// That of what zeroes came over.
+    pub zeroed: bool,
 }
 
 impl Default for Spares {
     fn default() -> Spares {
-        Spares { lost: true, snapshot: true, other: false }
+        Spares { lost: true, snapshot: true, other: false, zeroed: true }
     }
 }
 
 impl Spares {
     /// No space at all.
-    pub const NONE: Spares = Spares { lost: false, snapshot: false, other: false };
+    pub const NONE: Spares = Spares { lost: false, snapshot: false, other: false, zeroed: false };
 }
 
 impl Session {
@@ -86,6 +88,7 @@ impl Session {
             Freed::Lost => entry.spares.lost,
             Freed::Snapshot => entry.spares.snapshot,
             Freed::Other => entry.spares.other,
+            Freed::Zeroed => entry.spares.zeroed,
         })
     }
 }

@@ -39,7 +39,8 @@ impl Stack<'_> {
 
     /// Which space goes back to the file system that the image gives back.
     pub fn spares(&self) -> Spares {
-        if matches!(self.leaf.text("discard").as_deref(), Some(b"ignore" | b"off")) {
+        let keeps = |node: &Node| matches!(node.text("discard").as_deref(), Some(b"ignore" | b"off"));
+        if keeps(self.leaf) {
             return Spares::NONE;
         }
         let said = |key: &str| {
@@ -50,6 +51,7 @@ impl Stack<'_> {
         Spares {
             snapshot: said("pass-discard-snapshot").unwrap_or(usual.snapshot),
             other: said("pass-discard-other").unwrap_or(usual.other),
+            zeroed: !self.format.is_some_and(keeps) && said("pass-discard-request").unwrap_or(usual.zeroed),
             ..usual
         }
     }

@@ -29,8 +29,8 @@ enum Manner {
     Loose,
     /// Where they are: more users at any time, fewer only when references have been turned over.
     Ordered {
-        /// Clusters that will have a user less, as ranges of their numbers.
-        released: Vec<(u64, u64)>,
+        /// Clusters that will have a user less, as ranges of their numbers, and why.
+        released: Vec<(u64, u64, Freed)>,
         /// What makes new blocks known, which must be true before any reference relies on them.
         ties: Vec<(u64, Vec<u8>)>,
     },
@@ -327,20 +327,25 @@ impl Clusters {
 
     /// One user less of the clusters that have bytes in this range.
     pub fn release(&mut self, drive: &dyn Drive, at: u64, len: u64) -> Result<()> {
+        self.release_as(drive, at, len, self.freed)
+    }
+
+    /// The same, and why.
+    pub fn release_as(&mut self, drive: &dyn Drive, at: u64, len: u64, freed: Freed) -> Result<()> {
         let (first, end) =
             (at >> self.bits, (at.saturating_add(len.max(1)).saturating_sub(1) >> self.bits).saturating_add(1));
         if let Manner::Ordered { released, .. } = &mut self.manner {
             match released.last_mut() {
-                Some((_, last)) if *last == first => *last = end,
-                _ => released.push((first, end)),
+                Some((_, last, why)) if *last == first && *why == freed => *last = end,
+                _ => released.push((first, end, freed)),
             }
             return Ok(());
         }
-        self.uncount(drive, (first, end), &mut Runs::default())
+        self.uncount(drive, (first, end), freed, &mut Runs::default())
     }
 
-    /// One user less of these clusters, which tells of those that have none any more.
-    fn uncount(&mut self, drive: &dyn Drive, (first, end): (u64, u64), gone: &mut Runs) -> Result<()> {
+    /// One user less of these clusters; those that have none any more are noted.
+    fn uncount(&mut self, drive: &dyn Drive, (first, end): (u64, u64), freed: Freed, gone: &mut Runs) -> Result<()> {
         for cluster in first..end {
             let was = self.counted(drive, cluster)?;
             // Of what is not counted nothing can be taken away, and counts need no space for that.
@@ -348,7 +353,7 @@ impl Clusters {
                 self.set(drive, cluster, 1, was.saturating_sub(1))?;
             }
             if was == 1 {
-                gone.add(cluster);
+                gone.add(cluster, freed);
             }
         }
         Ok(())
@@ -381,8 +386,8 @@ impl Clusters {
         self.draft.settle(drive)?;
         if let Manner::Ordered { released, .. } = &mut self.manner {
             let mut gone = Runs::default();
-            for (first, end) in core::mem::take(released) {
-                self.uncount(drive, (first, end), &mut gone)?;
+            for (first, end, freed) in core::mem::take(released) {
+                self.uncount(drive, (first, end), freed, &mut gone)?;
                 self.hint = self.hint.min(first);
             }
             // Whoever uses them again must not find them given back by halves.

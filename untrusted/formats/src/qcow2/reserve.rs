@@ -123,15 +123,15 @@ impl Writing {
         }
     }
 
-    /// One user less of what an entry leads to.
-    fn let_go(&mut self, drive: &dyn Drive, word: u64) -> Result<()> {
+    /// One user less of what an entry leads to, and why.
+    fn let_go(&mut self, drive: &dyn Drive, word: u64, freed: Freed) -> Result<()> {
         let old = Entry { at: 0, word, parts: 0 };
         if word & L2_COMPRESSED != 0 {
             let (at, len) = packed(word, self.map.cluster_bits);
-            return self.clusters.release(drive, at, len);
+            return self.clusters.release_as(drive, at, len, freed);
         }
         match old.host().filter(|_| self.map.data.is_none()) {
-            Some(host) if host != 0 => self.clusters.release(drive, host, 1),
+            Some(host) if host != 0 => self.clusters.release_as(drive, host, 1, freed),
             _ => Ok(()),
         }
     }
@@ -210,7 +210,7 @@ impl Writing {
                     entry.parts = if is_packed { L2_ALL } else { entry.parts };
                     rest = Rest::There;
                 }
-                self.let_go(drive, old.word)?;
+                self.let_go(drive, old.word, Freed::Other)?;
                 host
             }
         };
@@ -264,24 +264,30 @@ impl Writing {
         let whole = left.min(self.map.size.saturating_sub(at));
         let is_whole_unit = self.unit_of(skip) == skip
             && (len.is_multiple_of(self.unit().max(1)) || at.saturating_add(len) >= self.map.size);
-        // A data file that is to be a raw image of the disk has to have the zeroes itself.
-        if self.map.version < 3 || !is_whole_unit || self.map.data.is_some() {
+        // Entries of the second version lead to bytes or to what lies below, and a data file that is to be a raw image of
+        // the disk has to have the zeroes itself.
+        let is_old = self.map.version < 3;
+        if is_old && self.is_over || !is_whole_unit || self.map.data.is_some() {
             return self.data(drive, at, len);
         }
         let Some(mut entry) = self.entry(drive, cluster, true)? else { return Ok(None) };
         let is_packed = entry.word & L2_COMPRESSED != 0;
-        if self.map.extended && (is_packed || entry.word & L2_COPIED == 0 && entry.host().is_some()) && len < whole {
+        let is_owned = entry.word & L2_COPIED != 0;
+        if self.map.extended && (is_packed || !is_owned && entry.host().is_some()) && len < whole {
             return self.data(drive, at, len);
         }
-        let is_ours = entry.word & L2_COPIED != 0;
-        if !is_ours {
-            self.let_go(drive, entry.word)?;
-            entry.word = 0;
-        }
+        let old = entry;
         if self.map.extended {
             let covered = if is_packed { L2_ALL } else { self.parts(skip, len) };
             entry.parts = entry.parts & !covered | covered << L2_ZEROES_SHIFT;
-        } else {
+        }
+        // Where the last of the bytes goes, no space is needed any more.
+        let is_last = !self.map.extended || old.parts & L2_ALL != 0 && entry.parts & L2_ALL == 0;
+        if is_last || !is_owned {
+            self.let_go(drive, old.word, Freed::Zeroed)?;
+            entry.word = 0;
+        }
+        if !self.map.extended && !is_old {
             entry.word |= L2_ZERO;
         }
         self.set(drive, entry)?;
@@ -303,7 +309,7 @@ impl Writing {
         entry.word = host | L2_COMPRESSED | sectors << bits;
         entry.parts = 0;
         self.set(drive, entry)?;
-        self.let_go(drive, old)?;
+        self.let_go(drive, old, Freed::Other)?;
         Ok(Some(Spot { place: self.map.tables.ahead(host), tweak: None, rest: Rest::There, is_fresh: true }))
     }
 

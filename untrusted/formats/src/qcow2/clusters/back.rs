@@ -6,23 +6,23 @@ use super::{Clusters, Manner};
 use alloc::vec;
 use alloc::vec::Vec;
 use instar_image::num::{narrow, wide};
-use instar_image::{Drive, Place, Result};
+use instar_image::{Drive, Freed, Place, Result};
 
 /// Bytes of counts that are compared at once.
 const PIECE: usize = 4096;
 /// So many runs of clusters are noted before their space goes.
 const RUNS_MAX: usize = 64 << 10;
 
-/// Clusters in a row, noted one by one.
+/// Clusters in a row that nobody has any more, noted one by one, and why.
 #[derive(Default)]
-pub(super) struct Runs(Vec<(u64, u64)>);
+pub(super) struct Runs(Vec<(u64, u64, Freed)>);
 
 impl Runs {
     /// One more.
-    pub(super) fn add(&mut self, cluster: u64) {
+    pub(super) fn add(&mut self, cluster: u64, freed: Freed) {
         match self.0.last_mut() {
-            Some((_, end)) if *end == cluster => *end = cluster.saturating_add(1),
-            _ => self.0.push((cluster, cluster.saturating_add(1))),
+            Some((_, end, why)) if *end == cluster && *why == freed => *end = cluster.saturating_add(1),
+            _ => self.0.push((cluster, cluster.saturating_add(1), freed)),
         }
     }
 }
@@ -76,7 +76,7 @@ impl Clusters {
                     let cluster = first.saturating_add(number.saturating_mul(per_word)).saturating_add(index);
                     let is_gone = one(was, self.order, index) > 0 && one(now, self.order, index) == 0;
                     if is_gone && all.contains(&cluster) {
-                        gone.add(cluster);
+                        gone.add(cluster, self.freed);
                     }
                 }
             }
@@ -84,13 +84,16 @@ impl Clusters {
         Ok(())
     }
 
-    /// Has the space go of these: whether it is wanted back.
+    /// Has the space go of these: whether all of it is wanted back.
     pub(super) fn let_go(&self, drive: &dyn Drive, gone: Runs) -> bool {
-        self.is_trusted
-            && gone.0.into_iter().all(|(first, end)| {
-                let place = Place { file: self.draft.file(), at: self.place(first.saturating_mul(self.len())) };
-                let len = end.saturating_sub(first).saturating_mul(self.len());
-                drive.discard(place, len, self.freed).unwrap_or(true)
-            })
+        let mut unwanted = None;
+        for (first, end, freed) in gone.0.into_iter().filter(|_| self.is_trusted) {
+            let place = Place { file: self.draft.file(), at: self.place(first.saturating_mul(self.len())) };
+            let len = end.saturating_sub(first).saturating_mul(self.len());
+            if unwanted != Some(freed) && !drive.discard(place, len, freed).unwrap_or(true) {
+                unwanted = Some(freed);
+            }
+        }
+        self.is_trusted && unwanted.is_none()
     }
 }

@@ -106,7 +106,7 @@ impl Clusters {
             let counts = self.counts(drive, block, at, end.saturating_sub(at))?;
             for (cluster, count) in (at..).zip(&counts).filter(|(_, count)| **count > 0) {
                 if *count == 1 && new.is_gone(cluster) {
-                    new.free.add(cluster);
+                    new.free.add(cluster, self.freed);
                     continue;
                 }
                 if *count > most {
