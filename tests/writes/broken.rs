@@ -190,9 +190,9 @@ fn a_full_disk_leaves_the_users_files() {
 
 /// Calls that write, and how they fail.
 const CALLS: &[&str] = &[
-    "pwrite64:error=EIO",
-    "pwrite64:error=ENOSPC",
-    "pwrite64:error=EDQUOT",
+    "pwrite64,pwritev2:error=EIO",
+    "pwrite64,pwritev2:error=ENOSPC",
+    "pwrite64,pwritev2:error=EDQUOT",
     "fallocate:error=EIO",
     "fallocate:error=EOPNOTSUPP",
     "ftruncate:error=EIO",

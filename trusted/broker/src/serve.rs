@@ -168,12 +168,9 @@ impl<'a> Desk<'a> {
                 }
                 Ok((n as u64, 0))
             }),
-            Admitted::Write(range, skip) => {
-                let served =
-                    self.on_file(range, |file, at, len| plane::write(file, at, skip, len, turn).map(|()| (0, 0)));
-                self.session.begin_to_write(range.file, range.at, range.len);
-                served
-            }
+            Admitted::Write(range, skip) => self.on_file(range, |file, at, len| {
+                plane::write(file, at, skip, len, self.session.due(range.file, range.len), turn).map(|()| (0, 0))
+            }),
             Admitted::Share(from, to, len) => self.share(from, to, &turn.copy_out(len))?,
             Admitted::Copy(range, to, to_at, zeroes) => self.copy(range, to, to_at, Zeroes::from_manner(zeroes))?,
             Admitted::Zero(r, give_up) => done(plane::zero(&*self.file(r)?, r.at, r.len, give_up), r.file),
@@ -229,11 +226,8 @@ impl<'a> Desk<'a> {
         if let Err(error) = self.session.heed_faults(range.file, range.at, range.len) {
             return Ok(self.outcome(range.file, Err(error)));
         }
-        let (id, result) = match copy(route, range.len, zeroes) {
-            Ok(()) => {
-                self.session.begin_to_write(to, to_at, range.len);
-                (to, Ok((0, 0)))
-            }
+        let (id, result) = match copy(route, range.len, zeroes, self.session.due(to, range.len)) {
+            Ok(()) => (to, Ok((0, 0))),
             Err(Stop::Reading(error)) => (range.file, Err(error)),
             Err(Stop::Writing(error)) => (to, Err(error)),
         };

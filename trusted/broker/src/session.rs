@@ -9,9 +9,9 @@ use crate::admit::Grant;
 use crate::lock::{self, Conflict};
 pub use crate::mishap::{Mishap, Why};
 use crate::pace::Pace;
+use crate::plane::Due;
 use crate::policy::{self, Policy, Refusal};
 use crate::publish::Target;
-use crate::sys;
 use instar_wire::code::Bytes;
 use instar_wire::io::{FileId, Granted, Role};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, seek};
@@ -20,7 +20,7 @@ pub use space::Spares;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -178,15 +178,9 @@ impl Session {
         self.is_hasty = true;
     }
 
-    /// Has the kernel begin with what has been written, if that is wanted and worth it.
-    pub fn begin_to_write(&self, id: FileId, at: u64, len: u64) {
-        if self.is_hasty
-            && len >= EARLY_MIN
-            && !self.is_unseen(id)
-            && let Some(file) = self.file(id)
-        {
-            sys::start_writing(file.as_fd(), at, len);
-        }
+    /// When so many bytes have to be on the disk that are written at once.
+    pub fn due(&self, id: FileId, len: u64) -> Due {
+        if self.is_hasty && len >= EARLY_MIN && !self.is_unseen(id) { Due::soon() } else { Due::Anytime }
     }
 
     /// Whether locks are taken.

@@ -3,7 +3,7 @@
 
 use instar_broker::Session;
 use instar_broker::plane::copy::{self, Route, Stop, Zeroes};
-use instar_broker::plane::{allocate, discard, flush, holes, read, set_length, write, zero};
+use instar_broker::plane::{Due, allocate, discard, flush, holes, read, set_length, write, zero};
 use instar_broker::policy::Policy;
 use instar_broker::sys::Mapped;
 use instar_sandbox::window::{Turn, Window};
@@ -65,11 +65,14 @@ fn read_only(path: &Path) -> OwnedFd {
 }
 
 fn copy(from: &OwnedFd, at: u64, to: &OwnedFd, to_at: u64, len: u64) -> io::Result<()> {
-    copy_with(from, at, to, to_at, len, Zeroes::Written)
+    copy_with(Route { from, at, to, to_at }, len, Zeroes::Written, Due::Anytime)
 }
 
-fn copy_with(from: &OwnedFd, at: u64, to: &OwnedFd, to_at: u64, len: u64, zeroes: Zeroes) -> io::Result<()> {
-    copy::copy(Route { from, at, to, to_at }, len, zeroes).map_err(|stop| match stop {
+/// Bytes go to the disk in each of these ways.
+const DUES: [Due; 2] = [Due::Anytime, Due::Soon];
+
+fn copy_with(route: Route<'_>, len: u64, zeroes: Zeroes, due: Due) -> io::Result<()> {
+    copy::copy(route, len, zeroes, due).map_err(|stop| match stop {
         Stop::Reading(error) | Stop::Writing(error) => error,
     })
 }
@@ -126,7 +129,7 @@ fn copies_do_with_zeroes_as_they_are_told() {
     bytes[8 * 1024..12 * 1024].fill(0);
     bytes[100 * 1024..500 * 1024].fill(0);
     bytes[600 * 1024..].fill(0);
-    for ground in Ground::all() {
+    for (ground, due) in Ground::all().iter().flat_map(|ground| DUES.map(|due| (ground, due))) {
         let source = ground.file("source", &bytes);
         for (zeroes, at) in [
             (Zeroes::Written, 0),
@@ -137,12 +140,13 @@ fn copies_do_with_zeroes_as_they_are_told() {
             (Zeroes::Holes(4 * K), 0),
             (Zeroes::Holes(64 * K), 12 * K + 512),
         ] {
-            let name = format!("{zeroes:?} from {at} on {}", ground.0.display());
+            let name = format!("{zeroes:?} from {at} on {}, {due:?}", ground.0.display());
             let old = vec![0xee; bytes.len()];
             let fresh = matches!(zeroes, Zeroes::Skipped(_));
             let target = ground.file("target", if fresh { b"" } else { &old });
             set_length(&target, bytes.len() as u64).expect("a length");
-            copy_with(&source, at, &target, at, bytes.len() as u64 - at, zeroes).expect("a copy");
+            let route = Route { from: &source, at, to: &target, to_at: at };
+            copy_with(route, bytes.len() as u64 - at, zeroes, due).expect("a copy");
             let first = at as usize;
             let before = if fresh { &vec![0; first] } else { &old[..first] };
             assert!(ground.bytes("target") == [before, &bytes[first..]].concat(), "{name}");
@@ -159,7 +163,7 @@ fn copies_at_once_arrive_whole() {
     const LANES: u64 = 4;
     const LEN: u64 = 1100 * K + 77;
     let bytes = pattern(LANES * LEN);
-    for ground in Ground::all() {
+    for (ground, due) in Ground::all().iter().flat_map(|ground| DUES.map(|due| (ground, due))) {
         let source = ground.file("source", &bytes);
         let target = ground.file("target", b"begin");
         set_length(&target, 5 + LANES * LEN).expect("a length");
@@ -167,7 +171,8 @@ fn copies_at_once_arrive_whole() {
             for lane in 0..LANES {
                 let (source, target) = (&source, &target);
                 scope.spawn(move || {
-                    copy_with(source, lane * LEN, target, 5 + lane * LEN, LEN, Zeroes::Skipped(4 * K)).expect("a copy");
+                    let route = Route { from: source, at: lane * LEN, to: target, to_at: 5 + lane * LEN };
+                    copy_with(route, LEN, Zeroes::Skipped(4 * K), due).expect("a copy");
                 });
             }
         });
@@ -285,7 +290,7 @@ fn window(slot_len: usize) -> Window {
 fn slots_are_filled_and_emptied() {
     let window = window(64 << 10);
     let turn = Turn::new(&window, 0);
-    for ground in Ground::all() {
+    for (ground, due) in Ground::all().iter().flat_map(|ground| DUES.map(|due| (ground, due))) {
         let bytes = pattern(100 * K + 17);
         let file = ground.file("disk", &bytes);
         for (at, len) in [(0, 64 << 10), (1, 4096), (100 * K, 17), (100 * K, 4096), (100 * K + 17, 512), (1 << 40, 512)]
@@ -300,7 +305,7 @@ fn slots_are_filled_and_emptied() {
             assert!(turn.copy_out(len) == want, "{at} {len}: what lies beyond the end is zero");
         }
         turn.copy_in(0, b"written");
-        write(&file, 3, 0, 7, &turn).expect("a write");
+        write(&file, 3, 0, 7, due, &turn).expect("a write");
         assert_eq!(ground.bytes("disk")[..12], [&bytes[..3], b"written", &bytes[10..12]].concat());
         // Elsewhere in the slot, and nowhere else.
         turn.copy_in(0, &[0xEE; 64 << 10]);
@@ -308,10 +313,10 @@ fn slots_are_filled_and_emptied() {
         let slot = turn.copy_out(2000);
         let around = slot[..1000].iter().chain(&slot[1100..]);
         assert!(around.copied().all(|byte| byte == 0xEE) && slot[1000..1100] == ground.bytes("disk")[5..105]);
-        write(&file, 4096, 1010, 20, &turn).expect("a write");
+        write(&file, 4096, 1010, 20, due, &turn).expect("a write");
         assert_eq!(ground.bytes("disk")[4096..4116], slot[1010..1030]);
-        assert!(read(&file, 0, (64 << 10) - 8, 9, &turn).is_err() && write(&file, 0, 64 << 10, 1, &turn).is_err());
-        assert!(write(&read_only(&ground.0.join("disk")), 0, 0, 7, &turn).is_err());
+        assert!(read(&file, 0, (64 << 10) - 8, 9, &turn).is_err() && write(&file, 0, 64 << 10, 1, due, &turn).is_err());
+        assert!(write(&read_only(&ground.0.join("disk")), 0, 0, 7, due, &turn).is_err());
     }
 }
 

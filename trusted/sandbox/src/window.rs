@@ -6,6 +6,7 @@
 use crate::Fall;
 use instar_wire::boot::{ANSWER_AT, BELL_AT, Boot, CALL_AT, PAGE, Shape};
 use instar_wire::io::{Answer, Call};
+use rustix::io::ReadWriteFlags;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::AtomicU32;
@@ -164,10 +165,19 @@ impl<'a> Turn<'a> {
     }
 
     /// Writes `len` bytes of the slot from `at` to a file at `offset`.
-    pub fn write_to(&self, file: BorrowedFd<'_>, offset: u64, at: usize, len: usize) -> io::Result<usize> {
+    pub fn write_to(
+        &self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        at: usize,
+        len: usize,
+        flags: ReadWriteFlags,
+    ) -> io::Result<usize> {
         let Some(place) = self.place(at, len) else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let part = libc::iovec { iov_base: place.cast(), iov_len: len };
+        let flags = flags.bits().cast_signed();
         // SAFETY: as in `read_from`; the kernel reads whatever is there at that moment.
-        let n = unsafe { libc::pwrite(file.as_raw_fd(), place.cast(), len, offset.cast_signed()) };
+        let n = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, offset.cast_signed(), flags) };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 

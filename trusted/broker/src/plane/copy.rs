@@ -1,7 +1,7 @@
 //! Copying between files: by the file system where it can, through a buffer that fits the cache where it cannot.
 
 use super::place::Place;
-use super::{ZEROES, buffered, is_direct, lies_on, write_all, zero};
+use super::{Due, ZEROES, buffered, is_direct, lies_on, write_all, write_due, zero};
 use crate::sys::{self, Mapped};
 use instar_sandbox::window::is_zero;
 use instar_wire::io::{Link, ZEROES_HOLES, ZEROES_SKIPPED};
@@ -77,11 +77,11 @@ impl Route<'_> {
     }
 }
 
-/// Copies `len` bytes.
-pub fn copy(route: Route<'_>, len: u64, zeroes: Zeroes) -> Result<(), Stop> {
+/// Copies `len` bytes, which have to be on the disk then.
+pub fn copy(route: Route<'_>, len: u64, zeroes: Zeroes, due: Due) -> Result<(), Stop> {
     match zeroes {
-        Zeroes::Written => by_kernel(route, len),
-        _ => through_buffer(route, len, zeroes),
+        Zeroes::Written => by_kernel(route, len, due),
+        _ => through_buffer(route, len, zeroes, due),
     }
 }
 
@@ -96,8 +96,8 @@ pub fn share(from: &OwnedFd, to: &OwnedFd, links: &[Link]) -> usize {
 }
 
 /// Without the bytes passing through this process.
-fn by_kernel(mut route: Route<'_>, len: u64) -> Result<(), Stop> {
-    let mut left = len;
+fn by_kernel(mut route: Route<'_>, len: u64, due: Due) -> Result<(), Stop> {
+    let (begin, mut left) = (route, len);
     while left > 0 {
         let (mut source, mut target) = (route.at, route.to_at);
         let piece = usize::try_from(left).unwrap_or(usize::MAX).min(1 << 30);
@@ -106,8 +106,11 @@ fn by_kernel(mut route: Route<'_>, len: u64) -> Result<(), Stop> {
             Ok(n) => (left, route) = (left - n as u64, route.ahead(n as u64)),
             Err(Errno::INTR) => {}
             // Whatever it was, reading and writing one after the other tells which of the two it is.
-            Err(_) => return through_buffer(route, left, Zeroes::Written),
+            Err(_) => return through_buffer(route, left, Zeroes::Written, due),
         }
+    }
+    if due != Due::Anytime {
+        Due::Told.end(begin.to, begin.to_at, len);
     }
     Ok(())
 }
@@ -146,12 +149,12 @@ impl Way {
     }
 }
 
-fn through_buffer(route: Route<'_>, len: u64, zeroes: Zeroes) -> Result<(), Stop> {
+fn through_buffer(route: Route<'_>, len: u64, zeroes: Zeroes, due: Due) -> Result<(), Stop> {
     let way = Way::of(&route, len);
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(PIECE + ALIGNMENT, 0);
         let skip = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let mut copier = Copier { route, zeroes, run: 0, way: &way };
+        let mut copier = Copier { route, zeroes, run: 0, way: &way, due };
         let mut left = len;
         while left > 0 {
             let piece = PIECE.min(usize::try_from(left).unwrap_or(PIECE));
@@ -159,7 +162,9 @@ fn through_buffer(route: Route<'_>, len: u64, zeroes: Zeroes) -> Result<(), Stop
             copier.piece(&buffer[skip..skip + n])?;
             left -= n as u64;
         }
-        copier.end_run()
+        copier.end_run()?;
+        copier.due.end(route.to, route.to_at, len);
+        Ok(())
     })
 }
 
@@ -187,6 +192,7 @@ struct Copier<'f> {
     /// Zeroes before `route` that have been read and not yet dealt with.
     run: u64,
     way: &'f Way,
+    due: Due,
 }
 
 impl Copier<'_> {
@@ -240,7 +246,7 @@ impl Copier<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let at = self.route.to_at;
         if !matches!(self.way, Way::Pages(pages) if pages.write(at, bytes)) {
-            write_all(self.route.to, at, bytes).map_err(Stop::Writing)?;
+            write_due(self.route.to, at, bytes, &mut self.due).map_err(Stop::Writing)?;
         }
         self.route = self.route.ahead(bytes.len() as u64);
         Ok(())

@@ -1,8 +1,10 @@
 //! The plane: moves bytes between files and slots, and asks the file system for space and holes.
 
 pub mod copy;
+mod due;
 mod place;
 
+pub use due::Due;
 use instar_sandbox::window::{Turn, is_zero};
 use instar_wire::boot::PAGE;
 use place::Place;
@@ -10,8 +12,8 @@ use rustix::fs::{
     FallocateFlags, FileType, OFlags, SeekFrom, fallocate, fcntl_getfl, fcntl_setfl, fdatasync, fstat, fstatfs,
     ftruncate, seek,
 };
-use rustix::io::Errno;
-use std::io;
+use rustix::io::{Errno, pwritev2};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Zeroes written at once where a file system cannot zero by itself.
@@ -61,11 +63,11 @@ fn buffered(file: &OwnedFd) -> io::Result<()> {
 const LONG: usize = 256 << 10;
 
 /// Writes `len` bytes of the slot, from `skip` on, to the file.
-pub fn write(file: &OwnedFd, at: u64, skip: usize, len: usize, turn: &Turn<'_>) -> io::Result<()> {
+pub fn write(file: &OwnedFd, at: u64, skip: usize, len: usize, mut due: Due, turn: &Turn<'_>) -> io::Result<()> {
     let _place = (len >= LONG && !is_direct(file)).then(Place::take);
     let (mut done, mut tried) = (0, false);
     while done < len {
-        match turn.write_to(file.as_fd(), at + done as u64, skip + done, len - done) {
+        match turn.write_to(file.as_fd(), at + done as u64, skip + done, len - done, due.flags()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => done += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -73,6 +75,7 @@ pub fn write(file: &OwnedFd, at: u64, skip: usize, len: usize, turn: &Turn<'_>) 
                 tried = true;
                 buffered(file)?;
             }
+            Err(e) if Errno::from_io_error(&e).is_some_and(|errno| due.is_refused(errno)) => {}
             // A pipe has no offsets; the worker writes to it from its beginning to its end.
             Err(e) if e.kind() == io::ErrorKind::NotSeekable => {
                 return append(file, &turn.copy_out_at(skip + done, len - done));
@@ -80,6 +83,7 @@ pub fn write(file: &OwnedFd, at: u64, skip: usize, len: usize, turn: &Turn<'_>) 
             Err(e) => return Err(e),
         }
     }
+    due.end(file, at, len as u64);
     Ok(())
 }
 
@@ -96,13 +100,18 @@ fn append(file: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn write_all(file: &OwnedFd, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
+fn write_all(file: &OwnedFd, at: u64, bytes: &[u8]) -> io::Result<()> {
+    write_due(file, at, bytes, &mut Due::Anytime)
+}
+
+fn write_due(file: &OwnedFd, mut at: u64, mut bytes: &[u8], due: &mut Due) -> io::Result<()> {
     let mut tried = false;
     while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, at) {
+        match pwritev2(file, &[IoSlice::new(bytes)], at, due.flags()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => (at, bytes) = (at + n as u64, &bytes[n..]),
             Err(Errno::INTR) => {}
+            Err(e) if due.is_refused(e) => {}
             // An odd length, past the page cache: write it through the page cache.
             Err(Errno::INVAL) if !tried => {
                 tried = true;
