@@ -206,6 +206,11 @@ impl Target {
         self.place.is_some()
     }
 
+    /// Whether something is given up for it.
+    pub fn replaces(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.replaces)
+    }
+
     /// Whether nothing has been in it.
     pub fn is_fresh(&self) -> bool {
         self.place.is_some() || self.is_emptied
@@ -242,7 +247,7 @@ impl Target {
     /// Waits until what the file holds lasts, where that matters.
     fn sync(&self, durable: bool) -> Result<(), Errno> {
         // What is replaced is only given up for something that lasts.
-        if !durable && !self.place.as_ref().is_some_and(|place| place.replaces) {
+        if !durable && !self.replaces() {
             return Ok(());
         }
         match fdatasync(&*self.file) {

@@ -1,5 +1,6 @@
 //! A session: the files one command has opened, what they are called, and what went wrong with them.
 
+mod lasting;
 mod parts;
 mod promote;
 mod related;
@@ -9,7 +10,6 @@ use crate::admit::Grant;
 use crate::lock::{self, Conflict};
 pub use crate::mishap::{Mishap, Why};
 use crate::pace::Pace;
-use crate::plane::Due;
 use crate::policy::{self, Policy, Refusal};
 use crate::publish::Target;
 use instar_wire::code::Bytes;
@@ -57,9 +57,6 @@ pub struct Fault {
     pub once: bool,
 }
 
-/// Less than this is not worth a call of its own.
-const EARLY_MIN: u64 = 256 << 10;
-
 /// An open file.
 #[derive(Clone)]
 struct Entry {
@@ -77,6 +74,8 @@ struct Entry {
     spares: Spares,
     /// Nobody sees it before it is published, and then whatever matters is made to last.
     unseen: bool,
+    /// That is all of it, because something else is given up for it.
+    lasts: bool,
     _lock: Option<Arc<lock::Held>>,
 }
 
@@ -125,6 +124,7 @@ impl State {
             faults: Vec::new(),
             spares: Spares::default(),
             unseen: false,
+            lasts: false,
             _lock: None,
         });
         self.grants.push(Grant { len, writable: true, has_parts: false });
@@ -154,6 +154,8 @@ pub struct Session {
     direct: bool,
     pace: Option<Pace>,
     is_hasty: bool,
+    /// All that is made is waited for.
+    is_lasting: bool,
     state: Mutex<State>,
 }
 
@@ -168,19 +170,9 @@ impl Session {
             direct: false,
             pace: None,
             is_hasty: false,
+            is_lasting: false,
             state: Mutex::default(),
         }
-    }
-
-    /// Much is written to files that are there, and has to last at the end: what has been written goes to disk while the
-    /// rest is on its way.
-    pub fn write_early(&mut self) {
-        self.is_hasty = true;
-    }
-
-    /// When so many bytes have to be on the disk that are written at once.
-    pub fn due(&self, id: FileId, len: u64) -> Due {
-        if self.is_hasty && len >= EARLY_MIN && !self.is_unseen(id) { Due::soon() } else { Due::Anytime }
     }
 
     /// Whether locks are taken.
@@ -311,7 +303,8 @@ impl Session {
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);
         let identity = fstat(&*file).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
         if let Some(entry) = self.state().entries.get_mut(index) {
-            (entry.identity, entry.unseen) = (identity, target.is_unseen());
+            entry.identity = identity;
+            (entry.unseen, entry.lasts) = (target.is_unseen(), target.replaces());
             entry.file.get_or_insert(file);
         }
     }
@@ -396,6 +389,7 @@ impl Session {
             faults: Vec::new(),
             spares: Spares::default(),
             unseen: false,
+            lasts: false,
             _lock: held,
         });
         state.grants.push(Grant { len, writable, has_parts: false });

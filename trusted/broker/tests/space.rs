@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 use instar_broker::Session;
+use instar_broker::plane::Due;
 use instar_broker::policy::Policy;
 use instar_broker::publish::{Hints, Target, Wish};
 use instar_testkit::place::{Scratch, Small, skipped};
@@ -61,4 +62,27 @@ fn space_is_set_aside_for_new_files_and_what_is_not_used_goes_back() {
     let before = kib(&file);
     session.set_aside(id, 0, 8 << 20);
     assert!(kib(&file) == before && !session.give_back());
+}
+
+#[test]
+fn what_has_to_last_goes_to_the_disk_at_once() {
+    let scratch = Scratch::new("due");
+    let at = |name: &str| scratch.path().join(name);
+    fs::write(at("old"), b"old").expect("a file");
+    let lasting = if Due::soon() == Due::Soon { Due::Soon } else { Due::Anytime };
+    let cases = [
+        ("new", (|_| {}) as fn(&mut Session), Due::Anytime),
+        ("old", |_| {}, lasting),
+        ("new", Session::make_lasting, lasting),
+        ("new", Session::write_early, Due::soon()),
+    ];
+    for (number, (name, set, due)) in cases.into_iter().enumerate() {
+        let mut session = Session::new(Policy::default(), true);
+        set(&mut session);
+        let id = session.promise(b"it").id;
+        let target = Target::create(&at(name), &WISH).expect("a target");
+        session.fulfil(id, &target);
+        assert_eq!(session.due(id, 1 << 20), due, "{number}");
+        assert_eq!(session.due(id, 64 << 10), Due::Anytime, "too little to be worth it");
+    }
 }

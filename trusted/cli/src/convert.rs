@@ -35,6 +35,9 @@ pub fn run(parsed: &Parsed, settings: &Settings) -> Result<Told, Told> {
     if setup::cache_is_direct(parsed, "source-cache", settings)? {
         session.read_directly();
     }
+    if setup::target_lasts(parsed) {
+        session.make_lasting();
+    }
     if let Some(rate) = parsed.number("rate-limit") {
         session.limit_rate(rate);
     }

@@ -60,6 +60,12 @@ pub fn cache_is_direct(parsed: &Parsed, key: &str, settings: &Settings) -> Resul
     }
 }
 
+/// Whether what is written to a target has to last at the end. Unless asked otherwise, nothing waits for a disk: so it is
+/// with qemu-img.
+pub fn target_lasts(parsed: &Parsed) -> bool {
+    !matches!(parsed.bytes("target-cache"), None | Some(b"unsafe"))
+}
+
 /// What a worker may take for a format.
 pub fn rules(settings: &Settings) -> Rules {
     let version = settings.profile.version;

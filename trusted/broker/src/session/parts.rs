@@ -126,7 +126,7 @@ impl Session {
         let shown = if way.is_heir { way.shown } else { beside(&way.shown, name) };
         let granted = state.grant_made(&shown, Some(target.file()), 0);
         if let Some(entry) = usize::try_from(granted.id.0).ok().and_then(|index| state.entries.get_mut(index)) {
-            entry.unseen = target.is_unseen();
+            (entry.unseen, entry.lasts) = (target.is_unseen(), target.replaces());
         }
         state.part_grants.insert((part.from, name.clone()), granted.id);
         state.parts.push((part.from, target));

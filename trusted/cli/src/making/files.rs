@@ -3,7 +3,7 @@
 use super::{Aim, Lengths, Making, SECTOR, is_device};
 use crate::Told;
 use crate::recipe;
-use crate::setup::{mishap_words, system_words};
+use crate::setup::{mishap_words, system_words, target_lasts};
 use crate::stderr_text;
 use instar_broker::publish::{FileType, Refused, Target, publish_all};
 use instar_broker::session::Why;
@@ -92,12 +92,10 @@ impl Making<'_> {
             return Ok(Lengths { copied: self.total, file: self.total });
         }
         let lengths = Lengths { copied: self.total, file: target.len() };
-        // Unless asked otherwise, nothing waits for a disk: so it is with qemu-img.
-        let durable = !matches!(self.parsed.bytes("target-cache"), None | Some(b"unsafe"));
         let mut all = session.take_parts(self.promised.id);
         all.append(&mut self.beside);
         all.push(target);
-        publish_all(all, durable).map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
+        publish_all(all, target_lasts(self.parsed)).map_err(|errno| self.not_made(system_words(errno).as_bytes()))?;
         Ok(lengths)
     }
 

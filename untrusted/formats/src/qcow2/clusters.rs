@@ -112,7 +112,9 @@ impl Clusters {
     pub fn open(file: &File<'_>, layout: &Layout, has_room: bool) -> Result<Clusters> {
         let (Table { at, count }, place) = (layout.refcounts, file.place(0));
         let bytes = file.read_vec(at, bounded(count.saturating_mul(8), TABLE_MAX, full)?)?;
-        let words = bytes.as_chunks::<8>().0.iter();
+        // What comes behind the last block is not kept: nearly all of a table is room.
+        let known = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| (last / 8).saturating_add(1));
+        let words = bytes.as_chunks::<8>().0.iter().take(known);
         let blocks: Vec<u64> = words.map(|word| u64::from_be_bytes(*word) & REFCOUNT_TABLE_OFFSET).collect();
         if blocks.iter().any(|at| !at.is_multiple_of(layout.cluster_len) || *at > i64::MAX.unsigned_abs()) {
             return Err(Kind::Corrupt.what("a block of counts is not where one can be").file(file.id()));

@@ -343,8 +343,8 @@ impl Clusters {
     pub(super) fn put_table(&mut self, drive: &dyn Drive) -> Result<()> {
         let at = self.place(self.table_at);
         self.draft.blank(drive, at, self.table_clusters.saturating_mul(self.len()))?;
-        let words: Vec<u8> = self.blocks.iter().flat_map(|at| at.to_be_bytes()).collect();
-        self.draft.put(drive, at, &words)
+        let words: Vec<[u8; 8]> = self.blocks.iter().map(|at| at.to_be_bytes()).collect();
+        self.draft.put(drive, at, words.as_flattened())
     }
 }
 
