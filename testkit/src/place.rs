@@ -111,8 +111,21 @@ impl Small {
 
     /// Bytes of it that are in use.
     pub fn used(&self) -> u64 {
-        let facts = rustix::fs::statvfs(&self.0).expect("a file system");
+        let facts = self.settled();
         (facts.f_blocks - facts.f_bfree) * facts.f_frsize
+    }
+
+    /// Bytes of it that can still be used.
+    pub fn room(&self) -> u64 {
+        let facts = self.settled();
+        facts.f_bavail * facts.f_frsize
+    }
+
+    /// What it says of itself once it has found a place for everything: what is on its way may count twice.
+    fn settled(&self) -> rustix::fs::StatVfs {
+        let folder = std::fs::File::open(&self.0).expect("a file system");
+        rustix::fs::syncfs(&folder).expect("a file system");
+        rustix::fs::statvfs(&self.0).expect("a file system")
     }
 
     /// Where it is.
